@@ -1,0 +1,207 @@
+//! Diagnostics: what is wrong, where, and what to do; all of them at once.
+
+use crate::source::{Sources, Span};
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use serde::Serialize;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing; the policy is used.
+    Warning,
+    /// The policy is not used.
+    Error,
+}
+
+/// A place and what to say about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The place.
+    pub span: Span,
+    /// The text beside it; may be empty.
+    pub text: String,
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Error or warning.
+    pub severity: Severity,
+    /// Stable code (`E0204`); `stockade explain CODE` prints its page.
+    pub code: &'static str,
+    /// One sentence, lower case, without a final stop.
+    pub message: String,
+    /// The first is the main place.
+    pub labels: Vec<Label>,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    /// A finding that stops the policy from being used.
+    pub fn error(code: &'static str, span: Span, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            code,
+            message: message.into(),
+            labels: vec![Label { span, text: String::new() }],
+            help: None,
+        }
+    }
+
+    /// A finding that doesn't.
+    pub fn warning(code: &'static str, span: Span, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(code, span, message) }
+    }
+
+    /// Sets the text beside the main place.
+    #[must_use]
+    pub fn label(mut self, text: impl Into<String>) -> Self {
+        if let Some(first) = self.labels.first_mut() {
+            first.text = text.into();
+        }
+        self
+    }
+
+    /// Adds a second place.
+    #[must_use]
+    pub fn also(mut self, span: Span, text: impl Into<String>) -> Self {
+        self.labels.push(Label { span, text: text.into() });
+        self
+    }
+
+    /// Says what to do.
+    #[must_use]
+    pub fn help(mut self, text: impl Into<String>) -> Self {
+        self.help = Some(text.into());
+        self
+    }
+}
+
+/// Most findings that are kept of one run; a hostile file can't make the list grow without bound.
+const MOST: usize = 100;
+
+/// The findings of one run, in the order in which they were made.
+#[derive(Clone, Debug, Default)]
+pub struct Diagnostics {
+    list: Vec<Diagnostic>,
+    errors: usize,
+    dropped: usize,
+}
+
+impl Diagnostics {
+    /// Keeps a finding; the same code at the same place is kept once.
+    pub fn push(&mut self, d: Diagnostic) {
+        if self.list.iter().any(|o| o.code == d.code && o.labels == d.labels && o.message == d.message) {
+            return;
+        }
+        self.errors += usize::from(d.severity == Severity::Error);
+        if self.list.len() < MOST { self.list.push(d) } else { self.dropped += 1 }
+    }
+
+    /// True when something stops the policy from being used.
+    pub fn has_errors(&self) -> bool {
+        self.errors > 0
+    }
+
+    /// How many errors there were, the ones not kept included.
+    pub fn errors(&self) -> usize {
+        self.errors
+    }
+
+    /// The findings.
+    pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.list.iter()
+    }
+
+    /// Turns warnings into errors, for `--strict`.
+    pub fn promote_warnings(&mut self) {
+        for d in self.list.iter_mut().filter(|d| d.severity == Severity::Warning) {
+            d.severity = Severity::Error;
+            self.errors += 1;
+        }
+    }
+
+    /// As a person reads them, each with its place underlined.
+    pub fn render(&self, sources: &Sources, color: bool) -> String {
+        let mut list: Vec<&Diagnostic> = self.list.iter().collect();
+        list.sort_by_key(|d| d.labels.first().map(|l| (l.span.file, l.span.start)));
+        let mut out = String::new();
+        for d in list {
+            out.push_str(&render_one(d, sources, color));
+            out.push_str("\n\n");
+        }
+        if self.dropped > 0 {
+            out.push_str(&format!("... and {} more\n", self.dropped));
+        }
+        out
+    }
+
+    /// As `--json` prints them.
+    pub fn to_json(&self, sources: &Sources) -> serde_json::Value {
+        let place = |l: &Label| {
+            let p = sources.position(l.span);
+            serde_json::json!({
+                "file": sources.get(l.span.file).map_or("", |f| f.name.as_str()),
+                "line": p.line, "column": p.column, "start": l.span.start, "end": l.span.end, "text": l.text,
+            })
+        };
+        self.list
+            .iter()
+            .map(|d| {
+                serde_json::json!({
+                    "severity": d.severity, "code": d.code, "message": d.message, "help": d.help,
+                    "labels": d.labels.iter().map(place).collect::<Vec<_>>(),
+                })
+            })
+            .collect()
+    }
+}
+
+fn render_one(d: &Diagnostic, sources: &Sources, color: bool) -> String {
+    let level = if d.severity == Severity::Error { Level::ERROR } else { Level::WARNING };
+    let mut group: Group<'_> = Group::with_title(level.primary_title(d.message.as_str()).id(d.code));
+    let main_file = d.labels.first().map(|l| l.span.file);
+    let mut files: Vec<_> = d.labels.iter().map(|l| l.span.file).collect();
+    files.dedup();
+    for id in files {
+        let Some(file) = sources.get(id) else { continue };
+        let mut snippet = Snippet::source(file.text.as_str()).path(file.name.as_str()).line_start(1);
+        for (i, label) in d.labels.iter().enumerate().filter(|(_, l)| l.span.file == id) {
+            let primary = i == 0 && Some(id) == main_file;
+            let kind = if primary { AnnotationKind::Primary } else { AnnotationKind::Context };
+            let mut a = kind.span(label.span.start as usize..label.span.end as usize);
+            if !label.text.is_empty() {
+                a = a.label(label.text.as_str());
+            }
+            snippet = snippet.annotation(a);
+        }
+        group = group.element(snippet);
+    }
+    if let Some(help) = &d.help {
+        group = group.element(Level::HELP.message(help.as_str()));
+    }
+    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+    renderer.render(&[group])
+}
+
+/// The known word nearest to a mistyped one, if one is near enough to be meant.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = match word.chars().count() {
+        0..=2 => 1,
+        3..=5 => 2,
+        _ => 3,
+    };
+    known
+        .into_iter()
+        .map(|k| (strsim::damerau_levenshtein(word, k), k))
+        .filter(|(d, _)| *d <= limit)
+        .min_by_key(|(d, k)| (*d, k.len()))
+        .map(|(_, k)| k)
+}
+
+/// `did you mean ...?`, ready for [`Diagnostic::help`].
+pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    nearest(word, known).map(|k| format!("did you mean `{k}`?"))
+}

@@ -1,0 +1,4 @@
+//! Tables of the kernel's interface: system calls, their arguments, named constants. Facts, no logic.
+
+pub mod calls;
+pub mod constants;

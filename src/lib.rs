@@ -1,0 +1,14 @@
+//! Stockade boots Linux machines under a policy that was reviewed before it was enforced.
+//!
+//! One pipeline; a line of code belongs to exactly one arrow of it:
+//!
+//! ```text
+//! source text -> ast::File -> Policy -> Confinement -> Plan -> Machine
+//!         syntax      policy     compile      plan      launch
+//! ```
+
+pub mod diagnostic;
+pub mod kernel;
+pub mod policy;
+pub mod source;
+pub mod syntax;

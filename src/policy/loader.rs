@@ -1,0 +1,144 @@
+//! Finding imports: the built-in library, or files below the policy's own folder. Nothing else.
+
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::source::{FileId, SourceFile, Sources, Span, Spanned, check_text, display_name};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{SFlag, fstat};
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+/// The library that is part of the program: `std/NAME` and its text.
+const STD: &[(&str, &str)] = &[
+    ("std/build", include_str!("../../policies/lib/build.stockade")),
+    ("std/ceiling", include_str!("../../policies/lib/ceiling.stockade")),
+    ("std/daemon", include_str!("../../policies/lib/daemon.stockade")),
+    ("std/groups", include_str!("../../policies/lib/groups.stockade")),
+    ("std/os", include_str!("../../policies/lib/os.stockade")),
+];
+
+/// Names of the built-in library's files.
+pub fn library() -> impl Iterator<Item = &'static str> {
+    STD.iter().map(|(n, _)| *n)
+}
+
+/// Why a policy file can't be read.
+#[derive(Debug, thiserror::Error)]
+#[error("can't read policy `{name}`: {cause}")]
+pub struct ReadError {
+    name: String,
+    cause: String,
+}
+
+/// Reads the file that a command names.
+///
+/// Its folder becomes the root that imports are confined to. A file or folder that others than its
+/// owner and root can write is refused: what is reviewed would not be what is read.
+pub fn read(path: &Path, sources: &mut Sources, diagnostics: &mut Diagnostics) -> Result<FileId, ReadError> {
+    let name = display_name(path);
+    let fail = |cause: String| ReadError { name: name.clone(), cause };
+    let file = File::open(path).map_err(|e| fail(e.to_string()))?;
+    let root = match path.parent() {
+        Some(p) if p != Path::new("") => p.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let bytes = read_checked(&file).map_err(fail)?;
+    add(sources, diagnostics, &name, &bytes, Some(root)).ok_or_else(|| fail("too many files".into()))
+}
+
+/// Adds text that is already in memory, for the built-in library, tests and fuzzing.
+pub fn from_text(name: &str, text: &[u8], sources: &mut Sources, diagnostics: &mut Diagnostics) -> Option<FileId> {
+    add(sources, diagnostics, name, text, None)
+}
+
+fn read_checked(mut file: &File) -> Result<Vec<u8>, String> {
+    let st = fstat(file.as_fd()).map_err(|e| e.to_string())?;
+    if SFlag::from_bits_truncate(st.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+        return Err("not a regular file".into());
+    }
+    let me = nix::unistd::geteuid().as_raw();
+    if st.st_uid != 0 && st.st_uid != me {
+        return Err(format!("it belongs to uid {}, neither to root nor to you: copy it first", st.st_uid));
+    }
+    if st.st_mode & 0o002 != 0 {
+        return Err("anyone can write it: chmod o-w it first".into());
+    }
+    let mut bytes = Vec::new();
+    // One byte more than allowed is enough to see that it is too long.
+    (&mut file).take(crate::source::MAX_FILE as u64 + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    Ok(bytes)
+}
+
+fn add(
+    sources: &mut Sources,
+    diagnostics: &mut Diagnostics,
+    name: &str,
+    bytes: &[u8],
+    root: Option<PathBuf>,
+) -> Option<FileId> {
+    let (text, fault) = match check_text(bytes) {
+        Ok(text) => (text.to_owned(), None),
+        // Only the good part before the fault is kept, to show where it is.
+        Err(f) => {
+            let good = bytes.get(..f.offset).unwrap_or(bytes);
+            (String::from_utf8_lossy(good).into_owned(), Some(f))
+        }
+    };
+    let end = u32::try_from(text.len()).unwrap_or(u32::MAX);
+    let id = sources.add(SourceFile { name: name.to_owned(), text, root })?;
+    if let Some(f) = fault {
+        let span = Span { file: id, start: end, end };
+        let d = Diagnostic::error("E0001", span, f.kind.to_string())
+            .help("policy text is UTF-8 without control, invisible or direction-changing characters");
+        diagnostics.push(d);
+        // Nothing of a refused file is interpreted.
+        return Some(id);
+    }
+    Some(id)
+}
+
+/// Reads `import "NAME"` as written in file `from`.
+pub(super) fn import(
+    name: &Spanned<String>,
+    from: FileId,
+    sources: &mut Sources,
+    diagnostics: &mut Diagnostics,
+) -> Option<FileId> {
+    let mut fail = |message: String, help: &str| {
+        diagnostics.push(Diagnostic::error("E0210", name.span, message).help(help));
+        None
+    };
+    if let Some((std_name, text)) = STD.iter().find(|(n, _)| *n == name.value) {
+        return add(sources, diagnostics, std_name, text.as_bytes(), None);
+    }
+    if name.value.starts_with("std/") {
+        let known: Vec<&str> = library().collect();
+        return fail(format!("no `{}` in the built-in library", name.value), &format!("there are: {}", known.join(" ")));
+    }
+    let Some(root) = sources.get(from).and_then(|f| f.root.clone()) else {
+        return fail("the built-in library imports only from itself".into(), "use a `std/...` name");
+    };
+    let relative = format!("{}.stockade", name.value);
+    let plain = Path::new(&relative).components().all(|c| matches!(c, std::path::Component::Normal(_)));
+    if !plain {
+        return fail(
+            format!("`{}` leaves the policy's folder", name.value),
+            "an import is a path below the folder of the policy, without `..`",
+        );
+    }
+    let opened = File::open(&root).map_err(|e| e.to_string()).and_then(|dir| {
+        let how = OpenHow::new()
+            .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+        openat2(dir.as_fd(), relative.as_str(), how).map(File::from).map_err(|e| e.to_string())
+    });
+    match opened.and_then(|f| read_checked(&f)) {
+        Ok(bytes) => {
+            let shown = display_name(&root.join(&relative));
+            let shown = shown.strip_prefix("./").unwrap_or(&shown).to_owned();
+            add(sources, diagnostics, &shown, &bytes, Some(root))
+        }
+        Err(e) => fail(format!("can't import `{}`: {e}", name.value), "imports are files NAME.stockade, no symlinks"),
+    }
+}

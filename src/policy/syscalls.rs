@@ -1,0 +1,504 @@
+//! System calls: rules, their conditions, and the three outcomes.
+
+use super::reader::{Args, Context, Meta, number};
+use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::kernel::calls::{self, Call, Type};
+use crate::kernel::constants;
+use crate::source::{Span, Spanned};
+use crate::syntax::ast::{Kind, Statement};
+use std::collections::BTreeMap;
+
+/// What the kernel does with a call. The order is the order of restriction (seccomp(2), "most
+/// restrictive" rule for stacked filters).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// The call runs.
+    Allow,
+    /// The call runs and is logged by the kernel.
+    Log,
+    /// The call fails with this errno.
+    Errno(u16),
+    /// The whole process is killed by SIGSYS.
+    Kill,
+}
+
+/// A test on one argument register, in the type in which the kernel reads it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Test {
+    /// One of these values.
+    In(Vec<i128>),
+    /// None of these values.
+    NotIn(Vec<i128>),
+    /// From the first to the second, both included.
+    Between(i128, i128),
+    /// `& mask` is one of these values.
+    Masked(u64, Vec<u64>),
+    /// All bits are set.
+    HasAll(u64),
+    /// At least one bit is set.
+    HasAny(u64),
+    /// No bit is set.
+    HasNone(u64),
+    /// No bit outside is set.
+    Only(u64),
+}
+
+/// A condition on one argument.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Condition {
+    /// Which argument, from 0.
+    pub argument: u8,
+    /// How the kernel reads it.
+    pub kind: Type,
+    /// The test.
+    pub test: Test,
+}
+
+/// One rule: a call, the conditions that all must hold, and the action.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// The call.
+    pub call: &'static Call,
+    /// All must hold; none means always.
+    pub conditions: Vec<Condition>,
+    /// What happens.
+    pub action: Action,
+    /// The author's metadata.
+    pub meta: Meta,
+    /// The line that grants or denies it; for a group the line that uses the group.
+    pub span: Span,
+    /// The line inside the group that names the call, when there is one.
+    pub group: Option<Span>,
+}
+
+impl Rule {
+    /// True when both speak of the same call under the same conditions.
+    pub fn same_target(&self, other: &Rule) -> bool {
+        self.call.name == other.call.name && self.conditions == other.conditions
+    }
+}
+
+/// A group's rules as written, references to other groups resolved on use.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Group {
+    pub(super) span: Option<Span>,
+    pub(super) entries: Vec<Target>,
+}
+
+/// What a statement names: a call with conditions, or a group.
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    Call(&'static Call, Vec<Condition>, Span),
+    Group(Spanned<String>),
+}
+
+pub(super) type Groups = BTreeMap<String, Group>;
+
+/// The sections of a `syscalls` block as written, before groups are expanded.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    pub(super) verb: Verb,
+    pub(super) targets: Vec<Target>,
+    pub(super) meta: Meta,
+    pub(super) span: Span,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    Set(Action),
+    Remove,
+    Lift,
+}
+
+/// Reads one statement of a `syscalls` block or of a group.
+pub(super) fn read(cx: &mut Context<'_>, s: &Statement) -> Option<Line> {
+    let lifting = s.keyword() == Some("override");
+    let mut args = Args::new(cx, s, usize::from(lifting));
+    let verb = args.word(cx, "`allow`, `deny`, `kill`, `log` or `remove`")?;
+    let mut targets = Vec::new();
+    if let Some(mut inner) = args.list() {
+        targets.extend(inner.separated(cx, read_target).into_iter());
+    } else {
+        targets.extend(read_target(&mut args, cx));
+    }
+    let verb = match (verb.value.as_str(), lifting) {
+        ("allow", false) => Verb::Set(Action::Allow),
+        ("log", false) => Verb::Set(Action::Log),
+        ("kill", false) => Verb::Set(Action::Kill),
+        ("deny", false) => Verb::Set(Action::Errno(errno(cx, &mut args)?)),
+        ("remove", false) => Verb::Remove,
+        ("deny" | "kill" | "log", true) => Verb::Lift,
+        ("notify", false) => {
+            cx.not_yet(args.span, "`notify`");
+            return None;
+        }
+        ("abi", _) => {
+            cx.not_yet(args.span, "`abi`");
+            return None;
+        }
+        (_, true) => {
+            cx.error("E0201", verb.span, "only a denial is overridden here", "override deny NAME why \"...\"");
+            return None;
+        }
+        _ => {
+            cx.unknown("E0201", "statement", &verb, &["allow", "deny", "kill", "log", "remove", "override"]);
+            return None;
+        }
+    };
+    args.finish(cx);
+    if verb == Verb::Lift && args.meta.why.is_none() {
+        cx.error("E0305", args.span, "an override needs a reason", "add why \"...\"");
+    }
+    Some(Line { verb, targets, meta: args.meta.clone(), span: args.span })
+}
+
+/// `errno NAME` after `deny`; EPERM when not written.
+fn errno(cx: &mut Context<'_>, args: &mut Args<'_>) -> Option<u16> {
+    if args.one_of(&["errno"]).is_none() {
+        return Some(EPERM);
+    }
+    let name = args.word(cx, "an errno name")?;
+    match errno_value(&name.value) {
+        Some(v) => Some(v),
+        None => {
+            let known: Vec<&str> = constants::CONSTANTS.iter().filter(|c| c.family == "errno").map(|c| c.name).collect();
+            let help = did_you_mean(&name.value, known).unwrap_or_else(|| "as in `errno ENOSYS`".into());
+            cx.error("E0404", name.span, format!("unknown errno `{}`", name.value), help);
+            None
+        }
+    }
+}
+
+/// The number of an errno name.
+pub fn errno_value(name: &str) -> Option<u16> {
+    constants::find(name).filter(|c| c.family == "errno").and_then(|c| u16::try_from(c.value).ok())
+}
+
+/// Errno 1.
+pub const EPERM: u16 = 1;
+/// Errno 38.
+pub const ENOSYS: u16 = 38;
+
+impl Context<'_> {
+    pub(super) fn unknown_call(&mut self, name: &Spanned<String>) {
+        let help = did_you_mean(&name.value, calls::CALLS.iter().map(|c| c.name))
+            .unwrap_or_else(|| "`stockade groups` lists the calls that are known".into());
+        self.error("E0401", name.span, format!("unknown system call `{}`", name.value), help);
+    }
+}
+
+/// One call with its conditions, or one group.
+pub(super) fn read_target(args: &mut Args<'_>, cx: &mut Context<'_>) -> Option<Target> {
+    let name = args.word(cx, "a system call or a @group")?;
+    if name.value.starts_with('@') {
+        return Some(Target::Group(name));
+    }
+    let Some(call) = calls::find(&name.value) else {
+        cx.unknown_call(&name);
+        args.parens();
+        return None;
+    };
+    let conditions = match args.parens() {
+        Some(mut inner) => inner.separated(cx, |a, cx| condition(a, cx, call)),
+        None => Vec::new(),
+    };
+    let mut conditions = conditions;
+    conditions.sort();
+    conditions.dedup();
+    Some(Target::Call(call, conditions, name.span))
+}
+
+fn condition(args: &mut Args<'_>, cx: &mut Context<'_>, call: &'static Call) -> Option<Condition> {
+    let name = args.word(cx, "an argument's name")?;
+    let Some((index, arg)) = call.args.iter().enumerate().find(|(_, a)| a.name == name.value) else {
+        let known: Vec<&str> = call.args.iter().map(|a| a.name).collect();
+        cx.unknown("E0402", &format!("argument of `{}`", call.name), &name, &known);
+        skip_to_comma(args);
+        return None;
+    };
+    let test = test(args, cx, arg.ty, name.span)?;
+    Some(Condition { argument: u8::try_from(index).ok()?, kind: arg.ty, test })
+}
+
+fn skip_to_comma(args: &mut Args<'_>) {
+    let comma = |k: &Kind| matches!(k, Kind::Op(o) if o == ",");
+    while args.peek().is_some_and(|i| !comma(&i.kind)) {
+        args.one_item();
+    }
+}
+
+fn test(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type, name: Span) -> Option<Test> {
+    if kind == Type::Pointer {
+        return pointer(args, cx, name);
+    }
+    if args.op("&") {
+        let mask = bits(args, cx, kind)?;
+        let values = if args.op("==") {
+            vec![bits(args, cx, kind)?]
+        } else if args.one_of(&["in"]).is_some() {
+            args.list()?.separated(cx, |a, cx| bits(a, cx, kind))
+        } else {
+            cx.error("E0403", name, "`& MASK` needs `== VALUE` or `in [...]`", "as in `type & SOCK_TYPE_MASK == SOCK_STREAM`");
+            return None;
+        };
+        if values.iter().any(|v| v & !mask != 0) {
+            cx.error("E0405", name, "the condition can never hold: the value has bits outside the mask", "widen the mask or correct the value");
+            return None;
+        }
+        return Some(Test::Masked(mask, values));
+    }
+    for (op, build) in COMPARISONS {
+        if args.op(op) {
+            let v = value(args, cx, kind)?;
+            let (low, high) = range(kind);
+            let test = build(v, low, high);
+            if matches!(test, Test::Between(a, b) if a > b) {
+                cx.error("E0405", name, "the condition can never hold", "no value of this type is in that range");
+                return None;
+            }
+            return Some(test);
+        }
+    }
+    match args.one_of(&["in", "not", "has", "only"]).map(|w| w.value) {
+        Some("in") => {
+            if let Some(mut inner) = args.list() {
+                let mut values = inner.separated(cx, |a, cx| value(a, cx, kind));
+                values.sort_unstable();
+                values.dedup();
+                if values.is_empty() {
+                    cx.error("E0405", name, "the condition can never hold: the list is empty", "name at least one value");
+                    return None;
+                }
+                return Some(Test::In(values));
+            }
+            let low = value(args, cx, kind)?;
+            if !args.op("..=") {
+                cx.error("E0403", name, "`in` takes a list or a range", "`in [A, B]` or `in A..=B`");
+                return None;
+            }
+            let high = value(args, cx, kind)?;
+            if low > high {
+                cx.error("E0405", name, "the condition can never hold: the range is empty", "write the smaller value first");
+                return None;
+            }
+            Some(Test::Between(low, high))
+        }
+        Some("not") => {
+            args.one_of(&["in"]);
+            let mut values = args.list()?.separated(cx, |a, cx| value(a, cx, kind));
+            values.sort_unstable();
+            values.dedup();
+            Some(Test::NotIn(values))
+        }
+        Some("has") => {
+            let which = args.one_of(&["all", "any", "none"]);
+            let Some(which) = which else {
+                cx.error("E0403", name, "`has` takes `all`, `any` or `none`", "as in `flags has none [CLONE_NEWUSER]`");
+                return None;
+            };
+            let mask = flags(args, cx, kind)?;
+            Some(match which.value {
+                "all" => Test::HasAll(mask),
+                "any" => Test::HasAny(mask),
+                _ => Test::HasNone(mask),
+            })
+        }
+        Some(_) => Some(Test::Only(flags(args, cx, kind)?)),
+        None => {
+            cx.error("E0403", name, "a comparison is missing after the argument's name", "one of `== != < <= > >= in not in & has only`");
+            skip_to_comma(args);
+            None
+        }
+    }
+}
+
+type Build = fn(i128, i128, i128) -> Test;
+
+const COMPARISONS: &[(&str, Build)] = &[
+    ("==", |v, _, _| Test::In(vec![v])),
+    ("!=", |v, _, _| Test::NotIn(vec![v])),
+    ("<=", |v, low, _| Test::Between(low, v)),
+    (">=", |v, _, high| Test::Between(v, high)),
+    ("<", |v, low, _| Test::Between(low, v - 1)),
+    (">", |v, _, high| Test::Between(v + 1, high)),
+];
+
+fn pointer(args: &mut Args<'_>, cx: &mut Context<'_>, name: Span) -> Option<Test> {
+    let equal = args.op("==");
+    if (equal || args.op("!=")) && args.one_of(&["NULL"]).is_some() {
+        return Some(if equal { Test::In(vec![0]) } else { Test::NotIn(vec![0]) });
+    }
+    skip_to_comma(args);
+    cx.error(
+        "E0406",
+        name,
+        "this argument is a pointer: a filter sees the address, never what it points to",
+        "only `== NULL` and `!= NULL` can be tested; paths are the business of `files` and `mounts`",
+    );
+    None
+}
+
+/// Smallest and largest value of a type.
+pub(crate) fn range(kind: Type) -> (i128, i128) {
+    match kind {
+        Type::U16 => (0, 0xffff),
+        Type::Int => (i128::from(i32::MIN), i128::from(i32::MAX)),
+        Type::Uint => (0, i128::from(u32::MAX)),
+        Type::Long => (i128::from(i64::MIN), i128::from(i64::MAX)),
+        Type::Ulong | Type::Pointer => (0, i128::from(u64::MAX)),
+    }
+}
+
+/// How many low bits of the register the kernel reads.
+pub(crate) fn width(kind: Type) -> u32 {
+    match kind {
+        Type::U16 => 16,
+        Type::Int | Type::Uint => 32,
+        Type::Long | Type::Ulong | Type::Pointer => 64,
+    }
+}
+
+/// All bits that the kernel reads of this type.
+pub(crate) fn bits_of(kind: Type) -> u64 {
+    u64::MAX >> (64 - width(kind))
+}
+
+/// A number or constant in the type's range; bit patterns of a signed type are read as the kernel would.
+fn value(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type) -> Option<i128> {
+    let word = args.word(cx, "a number or constant")?;
+    let (low, high) = range(kind);
+    let mut v = match number(&word.value) {
+        Some(v) => v,
+        None => i128::from(constant(cx, &word)?),
+    };
+    // 0xffffffff for an int, or a constant that the table holds as its 64-bit pattern (AT_FDCWD).
+    if low < 0 && v > high {
+        let mask = i128::from(bits_of(kind));
+        let low_bits = v & mask;
+        let sign_extended = v == low_bits || v == low_bits | (i128::from(u64::MAX) & !mask);
+        if sign_extended {
+            v = if low_bits > high { low_bits - mask - 1 } else { low_bits };
+        }
+    }
+    if v < low || v > high {
+        cx.error(
+            "E0405",
+            word.span,
+            format!("`{}` doesn't fit: the kernel reads {} bits here ({low}..={high})", word.value, width(kind)),
+            "a value that the kernel can't see can't be compared",
+        );
+        return None;
+    }
+    Some(v)
+}
+
+fn bits(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type) -> Option<u64> {
+    let v = value(args, cx, kind)?;
+    let pattern = if v < 0 { v + (1i128 << 64) } else { v };
+    u64::try_from(pattern).ok().map(|p| p & bits_of(kind))
+}
+
+fn flags(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type) -> Option<u64> {
+    let Some(mut inner) = args.list() else {
+        let span = args.peek().map_or(args.span, |i| i.span);
+        cx.error("E0205", span, "expected a list of flags", "as in `[CLONE_NEWUSER, CLONE_NEWNS]`");
+        return None;
+    };
+    let values = inner.separated(cx, |a, cx| bits(a, cx, kind));
+    Some(values.into_iter().fold(0, |a, b| a | b))
+}
+
+fn constant(cx: &mut Context<'_>, word: &Spanned<String>) -> Option<u64> {
+    if let Some(c) = constants::find(&word.value) {
+        return Some(c.value);
+    }
+    let help = did_you_mean(&word.value, constants::CONSTANTS.iter().map(|c| c.name))
+        .unwrap_or_else(|| "write the number if the name isn't known".into());
+    cx.error("E0407", word.span, format!("unknown constant `{}`", word.value), help);
+    None
+}
+
+/// Expands groups; unknown names and cycles are errors.
+pub(super) fn expand(cx: &mut Context<'_>, groups: &Groups, targets: &[Target]) -> Vec<(&'static Call, Vec<Condition>, Option<Span>)> {
+    let mut out = Vec::new();
+    for t in targets {
+        walk(cx, groups, t, None, &mut Vec::new(), &mut out);
+    }
+    out
+}
+
+fn walk(
+    cx: &mut Context<'_>,
+    groups: &Groups,
+    target: &Target,
+    inside: Option<Span>,
+    path: &mut Vec<String>,
+    out: &mut Vec<(&'static Call, Vec<Condition>, Option<Span>)>,
+) {
+    match target {
+        Target::Call(call, conditions, span) => out.push((call, conditions.clone(), inside.map(|_| *span))),
+        Target::Group(name) => {
+            let Some(group) = groups.get(&name.value) else {
+                let help = did_you_mean(&name.value, groups.keys().map(String::as_str))
+                    .unwrap_or_else(|| "`stockade groups` lists the built-in ones; import \"std/groups\" to use them".into());
+                cx.error("E0408", name.span, format!("unknown group `{}`", name.value), help);
+                return;
+            };
+            if path.contains(&name.value) {
+                cx.error("E0409", name.span, format!("group `{}` contains itself", name.value), path.join(" -> "));
+                return;
+            }
+            path.push(name.value.clone());
+            for t in &group.entries {
+                walk(cx, groups, t, Some(name.span), path, out);
+            }
+            path.pop();
+        }
+    }
+}
+
+/// Warnings and errors that need the whole rule set: bypass pairs and conflicting denials.
+pub(super) fn check(cx: &mut Context<'_>, rules: &[Rule]) {
+    for (conditioned, open, arguments, fix) in BYPASSES {
+        let free = |n: &str| rules.iter().find(|r| r.call.name == n && r.action <= Action::Log && r.conditions.is_empty());
+        let denied = |n: &str| rules.iter().any(|r| r.call.name == n && r.action > Action::Log && r.conditions.is_empty());
+        let limited = rules.iter().find(|r| {
+            r.call.name == *conditioned
+                && r.action <= Action::Log
+                && r.conditions.iter().any(|c| arguments.is_empty() || r.call.args.get(usize::from(c.argument)).is_some_and(|a| arguments.contains(&a.name)))
+        });
+        let (Some(limited), Some(other)) = (limited, free(open)) else { continue };
+        if denied(open) || free(conditioned).is_some() {
+            continue;
+        }
+        cx.diagnostics.push(
+            Diagnostic::error("E0410", limited.span, format!("the condition on `{conditioned}` can be bypassed with `{open}`"))
+                .also(other.span, format!("`{open}` is allowed here without a condition"))
+                .help(*fix),
+        );
+    }
+}
+
+/// (conditioned call, its open twin, arguments whose condition is bypassed, what to do)
+const BYPASSES: &[(&str, &str, &[&str], &str)] = &[
+    ("clone", "clone3", &["clone_flags"], "`deny clone3 errno ENOSYS`: its flags are behind a pointer, and libc falls back to clone"),
+    ("clone", "unshare", &["clone_flags"], "condition `unshare` likewise, or remove it"),
+    ("socket", "io_uring_setup", &[], "remove `io_uring_setup`: a ring opens sockets without the socket call"),
+    ("openat", "io_uring_setup", &[], "remove `io_uring_setup`: a ring opens files without the open calls"),
+    ("open", "io_uring_setup", &[], "remove `io_uring_setup`: a ring opens files without the open calls"),
+    ("openat", "openat2", &[], "`deny openat2 errno ENOSYS`: its flags are behind a pointer"),
+    ("open", "openat2", &[], "`deny openat2 errno ENOSYS`: its flags are behind a pointer"),
+    ("openat", "open", &[], "condition `open` likewise"),
+    ("open", "openat", &[], "condition `openat` likewise"),
+    ("openat", "creat", &[], "remove `creat`: it is open with O_CREAT|O_TRUNC|O_WRONLY"),
+    ("mmap", "mprotect", &["prot"], "condition `mprotect` likewise: it changes what `mmap` was refused"),
+    ("mprotect", "mmap", &["prot"], "condition `mmap` likewise"),
+    ("mmap", "pkey_mprotect", &["prot"], "condition `pkey_mprotect` likewise, or remove it"),
+    ("kill", "pidfd_send_signal", &["sig"], "condition `pidfd_send_signal` likewise, or remove it"),
+    ("kill", "tkill", &["sig"], "condition `tkill` likewise, or remove it"),
+    ("kill", "rt_sigqueueinfo", &["sig"], "condition `rt_sigqueueinfo` likewise, or remove it"),
+    ("setns", "unshare", &[], "condition `unshare` likewise, or remove it"),
+    ("fchmodat", "fchmodat2", &["mode"], "condition `fchmodat2` likewise, or remove it"),
+    ("chmod", "fchmodat", &["mode"], "condition `fchmodat` likewise"),
+    ("socket", "socketcall", &[], "remove `socketcall`: the family is behind a pointer"),
+];
