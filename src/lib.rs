@@ -7,8 +7,11 @@
 //!         syntax      policy     compile      plan      launch
 //! ```
 
+pub mod compile;
 pub mod diagnostic;
+pub mod host;
 pub mod kernel;
 pub mod policy;
 pub mod source;
+pub mod sys;
 pub mod syntax;

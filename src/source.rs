@@ -58,6 +58,32 @@ pub struct Sources {
     files: Vec<SourceFile>,
 }
 
+/// Why something is done: a line of the policy, or a rule of Stockade that needs no line.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// `file:line`
+    Written(String),
+    /// The rule in a few words.
+    Implied(std::borrow::Cow<'static, str>),
+}
+
+impl Origin {
+    /// A rule of Stockade's own.
+    pub const fn implied(rule: &'static str) -> Self {
+        Origin::Implied(std::borrow::Cow::Borrowed(rule))
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Written(place) => f.write_str(place),
+            Origin::Implied(rule) => write!(f, "({rule})"),
+        }
+    }
+}
+
 /// Line and column, both from 1; the column counts characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
@@ -98,6 +124,11 @@ impl Sources {
     pub fn cite(&self, span: Span) -> String {
         let name = self.get(span.file).map_or("?", |f| f.name.as_str());
         format!("{name}:{}", self.position(span).line)
+    }
+
+    /// The line behind a step of a plan.
+    pub fn origin(&self, span: Span) -> Origin {
+        Origin::Written(self.cite(span))
     }
 
     /// The text that a span covers.

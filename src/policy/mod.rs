@@ -6,6 +6,7 @@ pub mod capabilities;
 mod check;
 pub mod files;
 pub mod loader;
+pub mod meaning;
 pub mod mounts;
 pub mod network;
 pub mod process;

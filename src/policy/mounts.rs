@@ -1,5 +1,6 @@
 //! The root file system and what is mounted in it.
 
+use super::process::{self, Id};
 use super::reader::{Args, Context, Meta, size};
 use super::resolve::{Grants, Remove, Removed, Value};
 use crate::source::{Span, Spanned};
@@ -45,8 +46,8 @@ pub enum Source {
     Bind(String),
     /// A host folder with a private writable layer in memory of this many bytes.
     Overlay(String, u64),
-    /// Memory, with an upper bound in bytes and a mode.
-    Tmpfs(u64, u32),
+    /// Memory, with an upper bound in bytes, a mode, and an owner other than root.
+    Tmpfs(u64, u32, Option<Id>),
     /// procfs(5).
     Proc,
     /// sysfs(5).
@@ -137,6 +138,7 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {
     let Some(verb) = args.word(cx, "a kind of mount") else { return };
     let mut limit = None;
     let mut mode = 0o755;
+    let mut owner = None;
     let host_path = match verb.value.as_str() {
         "bind" | "overlay" => {
             let Some(host) = args.path(cx, "the host's path") else { return };
@@ -157,6 +159,8 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {
                 Some(b) => limit = Some(b),
                 None => return bad_size(cx, &v),
             }
+        } else if let Some(v) = args.option(cx, "owner") {
+            owner = process::id(cx, &v.value, v.span);
         } else if let Some(v) = args.option(cx, "mode") {
             let octal = u32::from_str_radix(&v.value, 8).ok().filter(|m| *m <= 0o1777);
             match octal {
@@ -182,7 +186,7 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {
     let source = match (verb.value.as_str(), host_path) {
         ("bind", Some(p)) => Source::Bind(p),
         ("overlay", Some(p)) => Source::Overlay(p, limit.take().unwrap_or(DEFAULT_SIZE)),
-        ("tmpfs", _) => Source::Tmpfs(limit.take().unwrap_or(DEFAULT_SIZE), mode),
+        ("tmpfs", _) => Source::Tmpfs(limit.take().unwrap_or(DEFAULT_SIZE), mode, owner.take()),
         ("proc", _) => Source::Proc,
         ("sysfs", _) => Source::Sysfs,
         ("devpts", _) => Source::Devpts,
@@ -191,8 +195,9 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {
         ("mask", _) => Source::Mask,
         _ => Source::Hide,
     };
-    if limit.is_some() {
-        return cx.error("E0203", args.span, format!("`{}` takes no size", verb.value), "only tmpfs and overlay have one");
+    if limit.is_some() || owner.is_some() {
+        let what = if limit.is_some() { "size" } else { "owner" };
+        return cx.error("E0203", args.span, format!("`{}` takes no {what}", verb.value), "only memory has one");
     }
     // Memory of one's own is there to be written; everything else is read-only unless it says rw.
     let own = matches!(source, Source::Tmpfs(..) | Source::Overlay(..));

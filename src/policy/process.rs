@@ -99,7 +99,7 @@ fn read_id(cx: &mut Context<'_>, args: &mut Args<'_>, what: &str) -> Option<Id> 
 }
 
 /// A number is a number exactly: no sign, no blanks, no wrap-around, and never the kernel's -1 (CVE-2019-14287).
-fn id(cx: &mut Context<'_>, text: &str, span: Span) -> Option<Id> {
+pub(super) fn id(cx: &mut Context<'_>, text: &str, span: Span) -> Option<Id> {
     if text.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+') {
         let n = number(text).and_then(|n| u32::try_from(n).ok()).filter(|n| *n != u32::MAX && *n != 0xffff);
         let plain = text.chars().all(|c| c.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));

@@ -1,0 +1,140 @@
+//! Assertions and tests, decided on what was compiled.
+
+use super::bpf;
+use super::cube::{self, Cube};
+use super::seccomp::{self, Filter};
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::kernel::calls::{Call, Type};
+use crate::kernel::numbers::Arch;
+use crate::policy::Policy;
+use crate::policy::asserts::Claim;
+use crate::policy::capabilities;
+use crate::policy::files::Right;
+use crate::policy::meaning::Vector;
+use crate::policy::mounts::{Access, Source};
+use crate::policy::syscalls::{Condition, Rule, Test};
+use crate::source::Span;
+
+/// Checks each assertion; the answer for calls, capabilities and ports is exact, for paths it is
+/// modelled from roots, mounts and file rules.
+pub(super) fn check(policy: &Policy, arch: Arch, d: &mut Diagnostics) {
+    for a in &policy.assertions {
+        let found = evidence(policy, arch, &a.claim, d);
+        match (a.never, found) {
+            (true, Some((span, how))) => d.push(
+                Diagnostic::error("E0703", a.span, format!("the assertion fails: {how}"))
+                    .also(span, "granted here")
+                    .help("remove the grant or the assertion"),
+            ),
+            (false, None) => d.push(
+                Diagnostic::error("E0703", a.span, "the assertion fails: nothing grants this").help("add the grant or remove the assertion"),
+            ),
+            _ => {}
+        }
+    }
+}
+
+/// Runs the policy's tests on the very program that the kernel gets.
+pub(super) fn tests(policy: &Policy, filter: &Filter, d: &mut Diagnostics) {
+    for (check, title) in policy.tests.iter().flat_map(|t| t.checks.iter().map(move |c| (c, &t.title))) {
+        let Some(nr) = filter.arch.number(check.call.name) else { continue };
+        let v = Vector { arch: filter.arch.audit(), nr, args: check.registers };
+        let got = bpf::decode(bpf::run(&filter.program, &v, None));
+        if !check.expect.met_by(got) {
+            let message = format!("test \"{title}\" fails: the outcome is {got:?}, expected {:?}", check.expect);
+            d.push(Diagnostic::error("E0704", check.span, message).help("correct the policy, or the test"));
+        }
+    }
+}
+
+/// The calls of one name that run, and a rule behind them.
+fn allowed(policy: &Policy, arch: Arch, call: &Call, d: &mut Diagnostics) -> Option<(Vec<Cube>, Span)> {
+    let number = arch.number(call.name)?;
+    let rules: Vec<&Rule> = policy.syscalls.iter().filter(|r| r.call.name == call.name).collect();
+    let span = rules.iter().find(|r| r.action <= crate::policy::syscalls::Action::Log)?.span;
+    let regions = seccomp::partition(number, &rules, d)?;
+    Some((regions.allowed(), span))
+}
+
+/// Why the claim is possible, if it is.
+fn evidence(policy: &Policy, arch: Arch, claim: &Claim, d: &mut Diagnostics) -> Option<(Span, String)> {
+    match claim {
+        Claim::Syscall(call, conditions) => call_evidence(policy, arch, call, conditions, d),
+        Claim::Capability(n) => {
+            let g = policy.capabilities.iter().find(|g| g.capability == *n)?;
+            Some((g.span, format!("`{}` is granted", capabilities::name(*n))))
+        }
+        Claim::Port(how, port) => {
+            if let Some(p) = policy.ports.iter().find(|p| p.how == *how && (p.port.is_none() || port.is_none() || p.port == *port)) {
+                return Some((p.span, "the port is granted".into()));
+            }
+            None
+        }
+        Claim::WriteAndExec => write_and_exec(policy, arch, d),
+        Claim::SetuidExec => policy.no_new_privs_span.map(|s| (s, "no_new_privs is given up".into())),
+        Claim::File(right, path) => file_evidence(policy, *right, path),
+    }
+}
+
+fn call_evidence(policy: &Policy, arch: Arch, call: &Call, conditions: &[Condition], d: &mut Diagnostics) -> Option<(Span, String)> {
+    let (run, span) = allowed(policy, arch, call, d)?;
+    let wanted = cube::of(conditions).ok()?;
+    let witness = cube::and(&run, &wanted).first().copied()?;
+    let arguments: Vec<String> =
+        call.args.iter().zip(witness.mask.iter().zip(&witness.value)).filter(|(_, (m, _))| **m != 0).map(|(a, (_, v))| format!("{}={v:#x}", a.name)).collect();
+    Some((span, format!("`{}({})` runs", call.name, arguments.join(", "))))
+}
+
+/// Memory that is writable and executable at once, or a place that can be written and executed.
+fn write_and_exec(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<(Span, String)> {
+    for name in ["mmap", "mprotect", "pkey_mprotect"] {
+        let Some(call) = crate::kernel::calls::find(name) else { continue };
+        let Some(index) = call.args.iter().position(|a| a.name == "prot") else { continue };
+        let both = Condition { argument: u8::try_from(index).unwrap_or(0), kind: Type::Ulong, test: Test::HasAll(0x2 | 0x4) };
+        if let Some(found) = call_evidence(policy, arch, call, &[both], d) {
+            return Some(found);
+        }
+    }
+    let m = policy.mounts.iter().find(|m| m.writable && m.exec)?;
+    Some((m.span, format!("`{}` can be written and executed", m.target)))
+}
+
+/// Modelled: which line lets a right on this path, or below it, exist at all.
+fn file_evidence(policy: &Policy, right: Option<Right>, path: &str) -> Option<(Span, String)> {
+    let overlaps = |p: &str| p == path || p == "/" || path == "/" || path.starts_with(&format!("{p}/")) || p.starts_with(&format!("{path}/"));
+    let covers = |p: &str| p == path || p == "/" || path.starts_with(&format!("{p}/"));
+    let hidden = policy.mounts.iter().any(|m| matches!(m.source, Source::Mask | Source::Hide) && covers(&m.target));
+    if hidden {
+        return None;
+    }
+    // The innermost mount decides what the place is; otherwise the root.
+    let inner = policy.mounts.iter().filter(|m| covers(&m.target)).max_by_key(|m| m.target.len());
+    let below = policy.mounts.iter().find(|m| m.target.starts_with(&format!("{path}/")));
+    let root = &policy.root;
+    let private_root = matches!(root.value.access, Access::Volatile) || matches!(root.value.origin, crate::policy::mounts::Origin::Host);
+    let in_root = !private_root || covers_usr(path);
+    let Some(right) = right else {
+        if let Some(m) = inner.or(below) {
+            return Some((m.span, format!("`{}` is mounted", m.target)));
+        }
+        return in_root.then(|| (root.span, "it is in the root".into()));
+    };
+    if !policy.files.is_empty() {
+        let rule = policy.files.iter().find(|r| r.right == right && overlaps(&r.path))?;
+        let writes = matches!(right, Right::Write | Right::Create);
+        let blocked = writes && inner.map_or(root.value.access == Access::ReadOnly, |m| !m.writable) && below.is_none();
+        return (!blocked).then(|| (rule.span, format!("`{}` grants it", rule.path)));
+    }
+    let writes = matches!(right, Right::Write | Right::Create | Right::Refer);
+    match inner.or(below) {
+        Some(m) if writes && !m.writable => None,
+        Some(m) if right == Right::Exec && !m.exec => None,
+        Some(m) => Some((m.span, format!("`{}` is mounted so", m.target))),
+        None if writes && root.value.access == Access::ReadOnly => None,
+        None => in_root.then(|| (root.span, "it is in the root".into())),
+    }
+}
+
+fn covers_usr(path: &str) -> bool {
+    path == "/" || ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc"].iter().any(|p| path == *p || path.starts_with(&format!("{p}/")))
+}

@@ -1,0 +1,249 @@
+//! Classic BPF as seccomp(2) runs it: a checker and an interpreter.
+//!
+//! Follows net/core/filter.c and kernel/seccomp.c: absolute word loads from struct seccomp_data,
+//! forward jumps, two registers, sixteen memory words, at most 4,096 instructions.
+
+use crate::policy::meaning::Vector;
+use crate::policy::syscalls::Action;
+use crate::sys::confine::Instruction;
+
+/// Most instructions of a filter (BPF_MAXINSNS).
+pub const MOST: usize = 4096;
+
+/// Why a program can't be a filter.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// Empty, or longer than [`MOST`].
+    #[error("{0} instructions; a filter has 1 to {MOST}")]
+    Length(usize),
+    /// A jump leaves the program.
+    #[error("instruction {0} jumps out of the program")]
+    Jump(usize),
+    /// An operation that seccomp refuses.
+    #[error("instruction {0} has operation {1:#06x}, which seccomp doesn't know")]
+    Operation(usize, u16),
+    /// A load outside struct seccomp_data.
+    #[error("instruction {0} loads from offset {1}")]
+    Load(usize, u32),
+    /// The last instruction doesn't return.
+    #[error("the program doesn't end in a return")]
+    End,
+}
+
+// linux/bpf_common.h
+const LD_W_ABS: u16 = 0x20;
+const LD_W_LEN: u16 = 0x80;
+const LD_IMM: u16 = 0x00;
+const LD_MEM: u16 = 0x60;
+const LDX_IMM: u16 = 0x01;
+const LDX_MEM: u16 = 0x61;
+const ST: u16 = 0x02;
+const STX: u16 = 0x03;
+const JA: u16 = 0x05;
+const RET_K: u16 = 0x06;
+const RET_A: u16 = 0x16;
+const TAX: u16 = 0x07;
+const TXA: u16 = 0x87;
+
+/// `ld [offset]`
+pub(super) fn load(offset: u32) -> Instruction {
+    Instruction { code: LD_W_ABS, jt: 0, jf: 0, k: offset }
+}
+
+/// `ret`
+pub(super) fn ret(k: u32) -> Instruction {
+    Instruction { code: RET_K, jt: 0, jf: 0, k }
+}
+
+/// `jeq`, `jgt`, `jge` with a constant.
+pub(super) fn jump(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
+    Instruction { code, jt, jf, k }
+}
+
+/// BPF_JMP|BPF_JEQ|BPF_K
+pub(super) const JEQ: u16 = 0x15;
+/// BPF_JMP|BPF_JGT|BPF_K
+pub(super) const JGT: u16 = 0x25;
+/// BPF_JMP|BPF_JGE|BPF_K
+pub(super) const JGE: u16 = 0x35;
+
+/// The checks that the kernel makes before it takes a filter.
+pub fn check(program: &[Instruction]) -> Result<(), Fault> {
+    if program.is_empty() || program.len() > MOST {
+        return Err(Fault::Length(program.len()));
+    }
+    for (i, insn) in program.iter().enumerate() {
+        let reach = |n: usize| if i + 1 + n < program.len() { Ok(()) } else { Err(Fault::Jump(i)) };
+        match insn.code {
+            LD_W_ABS if insn.k % 4 == 0 && insn.k < 64 => {}
+            LD_W_ABS => return Err(Fault::Load(i, insn.k)),
+            LD_MEM | LDX_MEM | ST | STX if insn.k < 16 => {}
+            LD_W_LEN | LD_IMM | LDX_IMM | RET_K | RET_A | TAX | TXA | 0x81 => {}
+            JA => reach(usize::try_from(insn.k).unwrap_or(usize::MAX - i - 1))?,
+            c if c & 0x07 == 0x05 && (0x10..=0x4f).contains(&(c & 0xf7)) => {
+                reach(usize::from(insn.jt))?;
+                reach(usize::from(insn.jf))?;
+            }
+            c if c & 0x07 == 0x04 && c & 0xf0 <= 0xa0 && (c & 0xf0 != 0x90) => {}
+            c => return Err(Fault::Operation(i, c)),
+        }
+    }
+    match program.last().map(|i| i.code) {
+        Some(RET_K | RET_A) => Ok(()),
+        _ => Err(Fault::End),
+    }
+}
+
+/// Runs a checked program; returns what it returns and the highest count of instructions is bounded
+/// by its length, as jumps only go forward. `visited` collects the instructions that ran.
+pub fn run(program: &[Instruction], v: &Vector, mut visited: Option<&mut Vec<bool>>) -> u32 {
+    let (mut a, mut x, mut memory, mut pc) = (0u32, 0u32, [0u32; 16], 0usize);
+    while let Some(insn) = program.get(pc) {
+        if let Some(seen) = visited.as_deref_mut().and_then(|s| s.get_mut(pc)) {
+            *seen = true;
+        }
+        pc += 1;
+        let k = insn.k;
+        let cell = usize::try_from(k).unwrap_or(usize::MAX);
+        match insn.code {
+            LD_W_ABS => a = word(v, k),
+            LD_W_LEN | 0x81 => {
+                if insn.code == LD_W_LEN { a = 64 } else { x = 64 }
+            }
+            LD_IMM => a = k,
+            LD_MEM => a = memory.get(cell).copied().unwrap_or(0),
+            LDX_IMM => x = k,
+            LDX_MEM => x = memory.get(cell).copied().unwrap_or(0),
+            ST | STX => {
+                if let Some(m) = memory.get_mut(cell) {
+                    *m = if insn.code == ST { a } else { x };
+                }
+            }
+            JA => pc += cell,
+            RET_K => return k,
+            RET_A => return a,
+            TAX => x = a,
+            TXA => a = x,
+            code if code & 0x07 == 0x05 => {
+                let operand = if code & 0x08 != 0 { x } else { k };
+                let taken = match code & 0xf0 {
+                    0x10 => a == operand,
+                    0x20 => a > operand,
+                    0x30 => a >= operand,
+                    _ => a & operand != 0,
+                };
+                pc += usize::from(if taken { insn.jt } else { insn.jf });
+            }
+            code => {
+                let operand = if code & 0x08 != 0 { x } else { k };
+                a = match code & 0xf0 {
+                    0x00 => a.wrapping_add(operand),
+                    0x10 => a.wrapping_sub(operand),
+                    0x20 => a.wrapping_mul(operand),
+                    // A division by zero ends the program with 0: kill (net/core/filter.c).
+                    0x30 => match a.checked_div(operand) {
+                        Some(q) => q,
+                        None => return 0,
+                    },
+                    0x40 => a | operand,
+                    0x50 => a & operand,
+                    0x60 => a.wrapping_shl(operand),
+                    0x70 => a.wrapping_shr(operand),
+                    0x80 => a.wrapping_neg(),
+                    _ => a ^ operand,
+                };
+            }
+        }
+    }
+    0
+}
+
+/// A word of struct seccomp_data: nr, arch, instruction_pointer, args (linux/seccomp.h), little endian.
+fn word(v: &Vector, offset: u32) -> u32 {
+    let half = |value: u64, high: bool| u32::try_from(if high { value >> 32 } else { value & 0xffff_ffff }).unwrap_or(0);
+    match offset {
+        0 => v.nr,
+        4 => v.arch,
+        8 | 12 => 0,
+        _ => {
+            let index = usize::try_from((offset - 16) / 8).unwrap_or(usize::MAX);
+            half(v.args.get(index).copied().unwrap_or(0), (offset - 16) % 8 == 4)
+        }
+    }
+}
+
+// linux/seccomp.h
+const RET_KILL_PROCESS: u32 = 0x8000_0000;
+const RET_ERRNO: u32 = 0x0005_0000;
+const RET_LOG: u32 = 0x7ffc_0000;
+const RET_ALLOW: u32 = 0x7fff_0000;
+
+/// The word that a filter returns for an action.
+pub fn encode(action: Action) -> u32 {
+    match action {
+        Action::Allow => RET_ALLOW,
+        Action::Log => RET_LOG,
+        Action::Errno(e) => RET_ERRNO | u32::from(e),
+        Action::Kill => RET_KILL_PROCESS,
+    }
+}
+
+/// The action behind a returned word; what the kernel doesn't know kills (kernel/seccomp.c).
+pub fn decode(word: u32) -> Action {
+    match word & 0xffff_0000 {
+        RET_ALLOW => Action::Allow,
+        RET_LOG => Action::Log,
+        // The kernel caps the errno at MAX_ERRNO.
+        RET_ERRNO => Action::Errno(u16::try_from((word & 0xffff).min(4095)).unwrap_or(4095)),
+        _ => Action::Kill,
+    }
+}
+
+/// The listing that `explain` prints, one instruction a line.
+pub fn listing(program: &[Instruction]) -> String {
+    let mut out = String::new();
+    for (i, insn) in program.iter().enumerate() {
+        let to = |n: usize| i + 1 + n;
+        let text = match insn.code {
+            LD_W_ABS => format!("ld [{}]", insn.k),
+            RET_K => format!("ret {:#010x}", insn.k),
+            JA => format!("ja {}", to(usize::try_from(insn.k).unwrap_or(0))),
+            0x54 => format!("and {:#x}", insn.k),
+            c if c & 0x07 == 0x05 => {
+                let name = match c & 0xf0 {
+                    0x10 => "jeq",
+                    0x20 => "jgt",
+                    0x30 => "jge",
+                    _ => "jset",
+                };
+                format!("{name} {:#x} ? {} : {}", insn.k, to(usize::from(insn.jt)), to(usize::from(insn.jf)))
+            }
+            c => format!("op {c:#06x} {:#x}", insn.k),
+        };
+        out.push_str(&format!("{i:4}  {text}\n"));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_programs_are_refused() {
+        assert_eq!(check(&[]), Err(Fault::Length(0)));
+        assert_eq!(check(&[load(64), ret(0)]), Err(Fault::Load(0, 64)));
+        assert_eq!(check(&[load(2), ret(0)]), Err(Fault::Load(0, 2)));
+        assert_eq!(check(&[jump(JEQ, 0, 1, 0), ret(0)]), Err(Fault::Jump(0)));
+        assert_eq!(check(&[load(0)]), Err(Fault::End));
+        assert_eq!(check(&[Instruction { code: 0xffff, jt: 0, jf: 0, k: 0 }, ret(0)]), Err(Fault::Operation(0, 0xffff)));
+        assert_eq!(check(&vec![ret(0); MOST + 1]), Err(Fault::Length(MOST + 1)));
+    }
+
+    #[test]
+    fn the_words_of_a_call_are_where_the_kernel_puts_them() {
+        let v = Vector { arch: 7, nr: 9, args: [0x1_0000_0002, 0, 0, 0, 0, 0xaaaa_bbbb_cccc_dddd] };
+        let at = |k| run(&[load(k), Instruction { code: RET_A, jt: 0, jf: 0, k: 0 }], &v, None);
+        assert_eq!([at(0), at(4), at(16), at(20), at(56), at(60)], [9, 7, 2, 1, 0xcccc_dddd, 0xaaaa_bbbb]);
+    }
+}

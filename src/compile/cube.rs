@@ -1,0 +1,202 @@
+//! Sets of calls as unions of cubes: some bits of some arguments are fixed, the others are free.
+//!
+//! Every condition of the language is a finite union of cubes, and cubes are what a filter can
+//! compare (MASKED_EQ). Differences and intersections are exact.
+
+use crate::kernel::calls::Type;
+use crate::policy::syscalls::{Condition, Test};
+
+/// Most cubes that one set may have; beyond it a rule is refused as too complex.
+const MOST: usize = 4096;
+
+/// A set of register values: those where `register & mask == value` for each argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cube {
+    /// Fixed bits of each argument.
+    pub mask: [u64; 6],
+    /// Their values; 0 where free.
+    pub value: [u64; 6],
+}
+
+/// All calls.
+pub const ALL: Cube = Cube { mask: [0; 6], value: [0; 6] };
+
+/// The set needs more than the bounded number of cubes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TooComplex;
+
+impl Cube {
+    fn with(mut self, argument: usize, mask: u64, value: u64) -> Option<Cube> {
+        let (m, v) = (self.mask.get_mut(argument)?, self.value.get_mut(argument)?);
+        if *m & mask & (*v ^ value) != 0 {
+            return None;
+        }
+        *m |= mask;
+        *v |= value;
+        Some(self)
+    }
+
+    /// The common part, if there is one.
+    pub fn and(&self, other: &Cube) -> Option<Cube> {
+        let mut out = *self;
+        for (i, (m, v)) in other.mask.iter().zip(&other.value).enumerate() {
+            out = out.with(i, *m, *v)?;
+        }
+        Some(out)
+    }
+
+    /// True when every call of `self` is in `other`.
+    pub fn is_within(&self, other: &Cube) -> bool {
+        let each = self.mask.iter().zip(&self.value).zip(other.mask.iter().zip(&other.value));
+        each.into_iter().all(|((sm, sv), (om, ov))| om & !sm == 0 && sv & om == *ov)
+    }
+
+    /// Disjoint cubes that make up `self` without `other`.
+    fn minus(&self, other: &Cube) -> Vec<Cube> {
+        if self.and(other).is_none() {
+            return vec![*self];
+        }
+        let mut out = Vec::new();
+        let mut rest = *self;
+        for (i, (om, ov)) in other.mask.iter().zip(&other.value).enumerate() {
+            let mut free = om & !self.mask.get(i).copied().unwrap_or(u64::MAX);
+            while free != 0 {
+                let bit = 1u64 << (63 - free.leading_zeros());
+                free &= !bit;
+                out.extend(rest.with(i, bit, !ov & bit));
+                match rest.with(i, bit, ov & bit) {
+                    Some(r) => rest = r,
+                    None => return out,
+                }
+            }
+        }
+        out
+    }
+}
+
+/// The cubes in which all conditions hold.
+pub fn of(conditions: &[Condition]) -> Result<Vec<Cube>, TooComplex> {
+    let mut out = vec![ALL];
+    for c in conditions {
+        let choices = patterns(c.kind, &c.test);
+        if out.len() * choices.len() > MOST {
+            return Err(TooComplex);
+        }
+        let argument = usize::from(c.argument);
+        out = out.iter().flat_map(|cube| choices.iter().filter_map(|(m, v)| cube.with(argument, *m, *v))).collect();
+    }
+    Ok(out)
+}
+
+/// `a` without `b`.
+pub fn minus(a: &[Cube], b: &[Cube]) -> Result<Vec<Cube>, TooComplex> {
+    let mut out = a.to_vec();
+    for cube in b {
+        out = out.iter().flat_map(|c| c.minus(cube)).collect();
+        if out.len() > MOST {
+            return Err(TooComplex);
+        }
+    }
+    Ok(out)
+}
+
+/// The common part of two sets.
+pub fn and(a: &[Cube], b: &[Cube]) -> Vec<Cube> {
+    a.iter().flat_map(|x| b.iter().filter_map(|y| x.and(y))).collect()
+}
+
+/// The same set without cubes that lie inside others.
+pub fn simplify(mut cubes: Vec<Cube>) -> Vec<Cube> {
+    cubes.sort();
+    cubes.dedup();
+    let all = cubes.clone();
+    cubes.retain(|c| !all.iter().any(|o| o != c && c.is_within(o)));
+    cubes
+}
+
+/// (mask, value) pairs whose union is the test.
+fn patterns(kind: Type, test: &Test) -> Vec<(u64, u64)> {
+    let bits = crate::policy::syscalls::bits_of(kind);
+    let pattern = |v: i128| u64::try_from(v & i128::from(bits)).unwrap_or(0);
+    match test {
+        Test::In(values) => values.iter().map(|v| (bits, pattern(*v))).collect(),
+        Test::NotIn(values) => {
+            let mut sorted: Vec<u64> = values.iter().map(|v| pattern(*v)).collect();
+            sorted.sort_unstable();
+            sorted.dedup();
+            let mut out = Vec::new();
+            let mut next = Some(0u64);
+            for v in sorted {
+                if let Some(start) = next.filter(|s| *s < v) {
+                    out.extend(range(start, v - 1, bits));
+                }
+                next = v.checked_add(1).filter(|n| *n <= bits);
+            }
+            if let Some(start) = next {
+                out.extend(range(start, bits, bits));
+            }
+            out
+        }
+        Test::Between(low, high) => {
+            let (a, b) = (pattern(*low), pattern(*high));
+            // A signed range over zero is two ranges of patterns.
+            if *low < 0 && *high >= 0 { [range(a, bits, bits), range(0, b, bits)].concat() } else { range(a, b, bits) }
+        }
+        Test::Masked(mask, values) => values.iter().map(|v| (*mask, *v)).collect(),
+        Test::HasAll(mask) => vec![(*mask, *mask)],
+        Test::HasAny(mask) => (0..64).map(|i| 1u64 << i).filter(|b| mask & b != 0).map(|b| (b & bits, b & bits)).collect(),
+        Test::HasNone(mask) => vec![(*mask, 0)],
+        Test::Only(mask) => vec![(bits & !mask, 0)],
+    }
+}
+
+/// The aligned blocks that make up `low..=high`, like the prefixes of an address range.
+fn range(low: u64, high: u64, bits: u64) -> Vec<(u64, u64)> {
+    let mut out = Vec::new();
+    let (mut at, end) = (u128::from(low), u128::from(high));
+    while at <= end {
+        let mut size = if at == 0 { u128::from(bits) + 1 } else { at & at.wrapping_neg() };
+        while at + size - 1 > end {
+            size >>= 1;
+        }
+        let mask = bits & !u64::try_from(size - 1).unwrap_or(u64::MAX);
+        out.push((mask, u64::try_from(at).unwrap_or(0)));
+        at += size;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(cubes: &[Cube], values: impl Iterator<Item = u64>) -> Vec<u64> {
+        values.filter(|v| cubes.iter().any(|c| v & c.mask[0] == c.value[0])).collect()
+    }
+
+    #[test]
+    fn ranges_and_complements_are_exact_on_sixteen_bits() {
+        let c = |test| vec![Condition { argument: 0, kind: Type::U16, test }];
+        for (low, high) in [(0, 0), (0, 65535), (1, 65534), (7, 4000), (300, 301), (65535, 65535)] {
+            let cubes = of(&c(Test::Between(low, high))).unwrap();
+            let expect: Vec<u64> = (0..=65535u64).filter(|v| (low..=high).contains(&i128::from(*v))).collect();
+            assert_eq!(count(&cubes, 0..=65535), expect);
+        }
+        let cubes = of(&c(Test::NotIn(vec![0, 5, 6, 65535]))).unwrap();
+        let expect: Vec<u64> = (0..=65535u64).filter(|v| ![0, 5, 6, 65535].contains(v)).collect();
+        assert_eq!(count(&cubes, 0..=65535), expect);
+    }
+
+    #[test]
+    fn difference_is_exact_and_disjoint() {
+        let c = |test| of(&[Condition { argument: 0, kind: Type::U16, test }]).unwrap();
+        let a = c(Test::Between(10, 5000));
+        let b = c(Test::Masked(0xff, vec![3, 9]));
+        let d = minus(&a, &b).unwrap();
+        for v in 0..=65535u64 {
+            let hits = d.iter().filter(|c| v & c.mask[0] == c.value[0]).count();
+            let expect = (10..=5000).contains(&v) && v & 0xff != 3 && v & 0xff != 9;
+            assert_eq!(hits, usize::from(expect), "{v}");
+        }
+    }
+}

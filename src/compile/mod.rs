@@ -1,0 +1,255 @@
+//! What the kernel will be told: a policy and the facts of a host become a [`Confinement`].
+
+pub mod asserts;
+pub mod bpf;
+pub mod capabilities;
+pub mod cube;
+pub mod landlock;
+pub mod mounts;
+pub mod seccomp;
+pub mod users;
+pub mod vectors;
+
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::host::{Host, resource_number};
+use crate::policy::Policy;
+use crate::policy::network::Network;
+use crate::policy::process::Program;
+use crate::policy::resources;
+use crate::source::{Origin, Sources, Span};
+use nix::sched::CloneFlags;
+use serde::{Deserialize, Serialize};
+
+/// A resource limit, soft and hard the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// The word of the language.
+    pub name: String,
+    /// The kernel's number.
+    pub resource: u32,
+    /// The limit in the kernel's unit.
+    pub value: u64,
+    /// The line.
+    pub origin: Origin,
+}
+
+/// Everything that the kernel is told about one machine.
+#[derive(Clone, Debug)]
+pub struct Confinement {
+    /// The machine's name.
+    pub machine: String,
+    /// Namespaces of the machine, as flags of clone(2); mount comes apart.
+    pub namespaces: u64,
+    /// Boots an init system as PID 1 of a PID namespace of its own.
+    pub boots: bool,
+    /// The launcher is an ordinary user: the tree is built in an outer user namespace.
+    pub outer_userns: Option<(u32, u32)>,
+    /// The user namespace; `None` is the host's.
+    pub ids: Option<users::IdMaps>,
+    /// The program's user.
+    pub credentials: (users::Credentials, Origin),
+    /// Capabilities.
+    pub capabilities: (capabilities::Sets, Origin),
+    /// Securebits.
+    pub securebits: u32,
+    /// no_new_privs
+    pub no_new_privs: (bool, Origin),
+    /// The seccomp program.
+    pub filter: seccomp::Filter,
+    /// Where the calls stand.
+    pub filter_origin: Origin,
+    /// Landlock.
+    pub landlock: Option<(landlock::Landlock, Origin)>,
+    /// The file tree.
+    pub tree: Vec<(mounts::TreeStep, Origin)>,
+    /// Limits.
+    pub rlimits: Vec<Rlimit>,
+    /// `NAME=value`
+    pub environment: Vec<String>,
+    /// The program and its arguments.
+    pub argv: (Vec<String>, Origin),
+    /// Working directory.
+    pub chdir: (String, Origin),
+    /// The umask.
+    pub umask: u16,
+    /// The host name.
+    pub hostname: (String, Origin),
+    /// Which of the standard descriptors become the machine's own terminal.
+    pub terminal: [bool; 3],
+    /// Folder of the machine's cgroup, below the v2 mount.
+    pub cgroup: Option<String>,
+}
+
+/// What every pass of the compiler has at hand.
+pub(crate) struct Cx<'a> {
+    pub(crate) policy: &'a Policy,
+    pub(crate) host: &'a Host,
+    pub(crate) sources: &'a Sources,
+    pub(crate) diagnostics: &'a mut Diagnostics,
+}
+
+impl Cx<'_> {
+    pub(crate) fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>, help: impl Into<String>) {
+        self.diagnostics.push(Diagnostic::error(code, span, message).help(help));
+    }
+
+    pub(crate) fn origin(&self, span: Span) -> Origin {
+        self.sources.origin(span)
+    }
+}
+
+/// Compiles only what needs no host: calls, assertions and tests. What `check` runs on any machine.
+pub fn portable(policy: &Policy, arch: crate::kernel::numbers::Arch, d: &mut Diagnostics) -> Option<seccomp::Filter> {
+    let filter = seccomp::compile(policy, arch, d)?;
+    asserts::check(policy, arch, d);
+    asserts::tests(policy, &filter, d);
+    Some(filter)
+}
+
+/// Compiles the whole policy for this host; `None` when an error was reported.
+pub fn compile(policy: &Policy, host: &Host, sources: &Sources, d: &mut Diagnostics) -> Option<Confinement> {
+    let before = d.errors();
+    let filter = portable(policy, host.arch, d);
+    let mut cx = Cx { policy, host, sources, diagnostics: d };
+    let who = users::credentials(&mut cx)?;
+    let ids = users::maps(&mut cx, &who).ok()?;
+    if policy.boots() {
+        boot_needs(&mut cx);
+    }
+    if let Some(m) = &ids {
+        mapped(&mut cx, m, &who);
+    }
+    let capabilities = capabilities::compile(&mut cx, &who, ids.is_some());
+    let landlock = landlock::compile(&mut cx);
+    let rlimits = rlimits(&mut cx);
+    let terminal = if policy.boots() { [true; 3] } else { host.terminals };
+    let tree = mounts::compile(&mut cx, ids.as_ref(), terminal.contains(&true));
+    let argv = argv(&mut cx);
+    let environment = environment(&mut cx, terminal.contains(&true));
+    let origin = |span| sources.origin(span);
+    if d.errors() > before {
+        return None;
+    }
+    let mut namespaces = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    if ids.is_some() {
+        namespaces |= CloneFlags::CLONE_NEWUSER;
+    }
+    if policy.network.value == Network::None {
+        namespaces |= CloneFlags::CLONE_NEWNET;
+    }
+    if !policy.boots() {
+        // A booted machine makes its own after it was put into its cgroup.
+        namespaces |= CloneFlags::CLONE_NEWCGROUP;
+    }
+    let no_new_privs = match policy.no_new_privs_span {
+        Some(span) => (false, origin(span)),
+        None => (true, Origin::implied("always, unless the policy gives it up")),
+    };
+    let cgroup = host.cgroup2.as_ref().filter(|_| policy.boots()).map(|m| format!("{m}/stockade/{}", policy.name));
+    Some(Confinement {
+        machine: policy.name.clone(),
+        namespaces: u64::from(namespaces.bits().unsigned_abs()),
+        boots: policy.boots(),
+        outer_userns: (!host.privileged).then_some((host.uid, host.gid)),
+        ids,
+        credentials: (who, origin(policy.user.span)),
+        capabilities: capabilities?,
+        securebits: if policy.boots() { 0 } else { capabilities::LOCKED },
+        no_new_privs,
+        filter: filter?,
+        filter_origin: policy.syscalls.first().map_or(Origin::implied("no call is granted"), |r| origin(r.span)),
+        landlock,
+        tree: tree?,
+        rlimits: rlimits?,
+        environment,
+        argv: argv?,
+        chdir: (policy.chdir.value.clone(), origin(policy.chdir.span)),
+        umask: policy.umask,
+        hostname: (policy.hostname.value.clone(), origin(policy.hostname.span)),
+        terminal,
+        cgroup,
+    })
+}
+
+fn boot_needs(cx: &mut Cx<'_>) {
+    let span = cx.policy.program.span;
+    if !cx.host.privileged {
+        cx.error("E0601", span, "only root can boot a whole system: it needs a range of ids", "run it as root");
+    }
+    if cx.host.cgroup2.is_none() {
+        cx.error("E0606", span, "no cgroup v2 hierarchy is mounted on this host, and a booted system needs a part of one", "mount it: mount -t cgroup2 none /sys/fs/cgroup/unified");
+    }
+    if cx.host.init.is_none() {
+        let span = cx.policy.root.span;
+        cx.error("E0607", span, "the root has no init program", "install systemd in it, or use `exec`");
+    }
+}
+
+/// Every id that the program uses must exist inside.
+fn mapped(cx: &mut Cx<'_>, m: &users::IdMaps, who: &users::Credentials) {
+    let span = cx.policy.user.span;
+    let missing = |list: &[users::Range], id: u32| users::outside(list, id).is_none();
+    if missing(&m.users, who.uid) {
+        cx.error("E0517", span, format!("uid {} is not in the machine's id map", who.uid), "map it, or use another user");
+    }
+    for gid in who.groups.iter().chain([&who.gid]) {
+        if missing(&m.groups, *gid) {
+            cx.error("E0517", span, format!("gid {gid} is not in the machine's id map"), "map it, or use another group");
+        }
+    }
+    if !m.setgroups && !who.groups.is_empty() {
+        cx.error("E0601", span, "an ordinary user can't set supplementary groups", "run it as root, or remove `groups`");
+    }
+}
+
+fn rlimits(cx: &mut Cx<'_>) -> Option<Vec<Rlimit>> {
+    let may_raise = cx.host.capabilities >> 24 & 1 == 1;
+    let mut out = Vec::new();
+    let mut fine = true;
+    for (name, limit) in &cx.policy.limits {
+        let Some(resource) = resources::resource(name).map(resource_number) else { continue };
+        let hard = cx.host.hard_limits.get(&resource).copied().unwrap_or(0);
+        if limit.value > hard && !may_raise {
+            let d = Diagnostic::error("E0608", limit.span, format!("the launcher's own limit for `{name}` is {hard}, and it may not raise it"))
+                .help("lower the limit, or raise the launcher's");
+            cx.diagnostics.push(d);
+            fine = false;
+        }
+        out.push(Rlimit { name: name.clone(), resource, value: limit.value, origin: cx.sources.origin(limit.span) });
+    }
+    if !cx.policy.limits.contains_key("core") {
+        let resource = resource_number(nix::sys::resource::Resource::RLIMIT_CORE);
+        let origin = Origin::implied("a core dump would leave the machine");
+        out.push(Rlimit { name: "core".into(), resource, value: 0, origin });
+    }
+    fine.then_some(out)
+}
+
+fn argv(cx: &mut Cx<'_>) -> Option<(Vec<String>, Origin)> {
+    let program = &cx.policy.program;
+    let argv = match &program.value {
+        Program::Exec(argv) => argv.clone(),
+        Program::Boot => vec![cx.host.init.clone()?],
+    };
+    Some((argv, cx.origin(program.span)))
+}
+
+fn environment(cx: &mut Cx<'_>, terminal: bool) -> Vec<String> {
+    let mut out = vec![("container".to_owned(), "stockade".to_owned())];
+    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    out.push(("PATH".to_owned(), path.to_owned()));
+    if terminal {
+        out.push(("TERM".to_owned(), "vt220".to_owned()));
+    }
+    for v in &cx.policy.environment {
+        let value = match &v.value {
+            Some(value) => Some(value.clone()),
+            None => cx.host.environment.get(&v.name).cloned(),
+        };
+        out.retain(|(n, _)| *n != v.name);
+        if let Some(value) = value {
+            out.push((v.name.clone(), value));
+        }
+    }
+    out.into_iter().map(|(n, v)| format!("{n}={v}")).collect()
+}

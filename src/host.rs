@@ -1,0 +1,247 @@
+//! Facts of the host, gathered in one place as plain data. Everything later is a function of them.
+
+use crate::kernel::numbers::Arch;
+use crate::sys::{confine, mount};
+use nix::sys::resource::{Resource, getrlimit};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs;
+use std::io::Read as _;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// What kind of file a path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A folder.
+    Directory,
+    /// A regular file.
+    File,
+    /// A character or block device.
+    Device,
+    /// A socket, a fifo.
+    Other,
+}
+
+/// A path of the host as it is now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PathFacts {
+    /// Without symbolic links.
+    pub canonical: String,
+    /// `st_dev`
+    pub device: u64,
+    /// `st_ino`
+    pub inode: u64,
+    /// Its kind.
+    pub kind: Kind,
+    /// When the path itself is a symbolic link: its text.
+    pub link: Option<String>,
+}
+
+/// Users and groups of a root file system.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// Name, uid, gid.
+    pub users: Vec<(String, u32, u32)>,
+    /// Name, gid.
+    pub groups: Vec<(String, u32)>,
+}
+
+/// The facts.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Native architecture.
+    pub arch: Arch,
+    /// Kernel release, major and minor.
+    pub kernel: (u16, u16),
+    /// The caller is root with CAP_SYS_ADMIN.
+    pub privileged: bool,
+    /// The caller's user.
+    pub uid: u32,
+    /// The caller's group.
+    pub gid: u32,
+    /// The caller's permitted capabilities.
+    pub capabilities: u64,
+    /// Number of the kernel's last capability.
+    pub last_capability: u8,
+    /// Landlock's ABI; 0 when there is none.
+    pub landlock: u32,
+    /// Where the cgroup v2 hierarchy is mounted.
+    pub cgroup2: Option<String>,
+    /// Hard limits by the kernel's number of the resource.
+    pub hard_limits: BTreeMap<u32, u64>,
+    /// First id of a range of 65,536 that is free, for root.
+    pub free_ids: Option<u32>,
+    /// Paths that the policy or an implied rule names.
+    pub paths: BTreeMap<String, PathFacts>,
+    /// Accounts of the root that the machine will see.
+    pub accounts: Accounts,
+    /// Init program of that root.
+    pub init: Option<String>,
+    /// The caller's own environment, for `environment { pass NAME }`.
+    pub environment: BTreeMap<String, String>,
+    /// A terminal is on standard input, output, error.
+    pub terminals: [bool; 3],
+}
+
+/// What to look at besides the host itself.
+pub struct Wanted<'a> {
+    /// Host paths.
+    pub paths: Vec<String>,
+    /// The root folder whose accounts and init count.
+    pub root: &'a str,
+}
+
+/// The host can't be looked at.
+#[derive(Debug, thiserror::Error)]
+#[error("can't read {what} of this host: {cause}")]
+pub struct ProbeError {
+    what: &'static str,
+    cause: String,
+}
+
+impl Host {
+    /// Reads the facts. Nothing is changed.
+    pub fn probe(wanted: &Wanted<'_>) -> Result<Host, ProbeError> {
+        let fail = |what: &'static str| move |e: &dyn std::fmt::Display| ProbeError { what, cause: e.to_string() };
+        let release = nix::sys::utsname::uname().map_err(|e| fail("the kernel release")(&e))?;
+        let capabilities = caps::read(None, caps::CapSet::Permitted).map_err(|e| fail("the capabilities")(&e))?;
+        let bits = capabilities.iter().fold(0u64, |b, c| b | 1 << c.index());
+        let uid = nix::unistd::geteuid().as_raw();
+        let last = fs::read_to_string("/proc/sys/kernel/cap_last_cap").map_err(|e| fail("/proc/sys/kernel/cap_last_cap")(&e))?;
+        let mut hard_limits = BTreeMap::new();
+        for word in crate::sys::RESOURCES {
+            let (_, hard) = getrlimit(*word).map_err(|e| fail("the resource limits")(&e))?;
+            hard_limits.insert(resource_number(*word), hard);
+        }
+        let root = root_facts(wanted.root);
+        Ok(Host {
+            arch: Arch::NATIVE,
+            kernel: parse_release(&release.release().to_string_lossy()),
+            privileged: uid == 0 && capabilities.contains(&caps::Capability::CAP_SYS_ADMIN),
+            uid,
+            gid: nix::unistd::getegid().as_raw(),
+            capabilities: bits,
+            last_capability: last.trim().parse().map_err(|e: std::num::ParseIntError| fail("cap_last_cap")(&e))?,
+            landlock: confine::landlock_abi(),
+            cgroup2: cgroup2_mount(),
+            hard_limits,
+            free_ids: None,
+            paths: wanted.paths.iter().filter_map(|p| Some((p.clone(), path_facts(p)?))).collect(),
+            accounts: root.0,
+            init: root.1,
+            environment: std::env::vars_os()
+                .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+                .collect(),
+            terminals: [0, 1, 2].map(is_terminal),
+        })
+    }
+}
+
+fn is_terminal(n: i32) -> bool {
+    use std::io::IsTerminal as _;
+    match n {
+        0 => std::io::stdin().is_terminal(),
+        1 => std::io::stdout().is_terminal(),
+        _ => std::io::stderr().is_terminal(),
+    }
+}
+
+/// The kernel's number of a resource (asm-generic/resource.h).
+pub fn resource_number(r: Resource) -> u32 {
+    r as u32
+}
+
+fn parse_release(release: &str) -> (u16, u16) {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(|p| p.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+fn path_facts(path: &str) -> Option<PathFacts> {
+    let canonical = fs::canonicalize(path).ok()?.to_str()?.to_owned();
+    let c = CString::new(canonical.clone()).ok()?;
+    let opened = mount::open_plain(&c, libc::O_PATH).ok()?;
+    let id = mount::identity(opened.as_fd()).ok()?;
+    let kind = match id.kind {
+        libc::S_IFDIR => Kind::Directory,
+        libc::S_IFREG => Kind::File,
+        libc::S_IFCHR | libc::S_IFBLK => Kind::Device,
+        _ => Kind::Other,
+    };
+    let link = fs::read_link(path).ok().and_then(|l| l.to_str().map(str::to_owned));
+    Some(PathFacts { canonical, device: id.device, inode: id.inode, kind, link })
+}
+
+/// Accounts and init of a root. Its files are hostile: they are opened inside it, must be regular and
+/// small, and no other program looks at them.
+fn root_facts(root: &str) -> (Accounts, Option<String>) {
+    let Some(dir) = CString::new(root).ok().and_then(|c| crate::sys::process::open(mount::CWD, &c, libc::O_PATH | libc::O_DIRECTORY).ok())
+    else {
+        return (Accounts::default(), None);
+    };
+    let passwd = small_file(dir.as_fd(), "etc/passwd").unwrap_or_default();
+    let group = small_file(dir.as_fd(), "etc/group").unwrap_or_default();
+    let field = |line: &str, n: usize| line.split(':').nth(n).map(str::to_owned);
+    let number = |line: &str, n: usize| field(line, n).and_then(|f| f.parse::<u32>().ok());
+    let users =
+        passwd.lines().filter_map(|l| Some((field(l, 0)?, number(l, 2)?, number(l, 3)?))).collect();
+    let groups = group.lines().filter_map(|l| Some((field(l, 0)?, number(l, 2)?))).collect();
+    let inits = ["usr/lib/systemd/systemd", "lib/systemd/systemd", "sbin/init", "usr/sbin/init"];
+    let init = inits.iter().find(|i| {
+        let c = CString::new(**i).unwrap_or_default();
+        mount::open_in_root(dir.as_fd(), &c, libc::O_PATH)
+            .and_then(|f: OwnedFd| mount::identity(f.as_fd()))
+            .is_ok_and(|id| id.kind == libc::S_IFREG)
+    });
+    (Accounts { users, groups }, init.map(|i| format!("/{i}")))
+}
+
+/// A regular file of at most 1 MiB below a root, following links only inside it.
+fn small_file(root: BorrowedFd<'_>, path: &str) -> Option<String> {
+    let c = CString::new(path).ok()?;
+    let opened = mount::open_in_root(root, &c, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY).ok()?;
+    if mount::identity(opened.as_fd()).ok()?.kind != libc::S_IFREG {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    fs::File::from(opened).take((1 << 20) + 1).read_to_end(&mut bytes).ok()?;
+    if bytes.len() > 1 << 20 {
+        return None;
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Where a cgroup v2 hierarchy is mounted (proc_pid_mountinfo(5): fields after ` - ` begin with the type).
+fn cgroup2_mount() -> Option<String> {
+    let info = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    info.lines().find_map(|l| {
+        let (before, after) = l.split_once(" - ")?;
+        after.starts_with("cgroup2 ").then(|| before.split(' ').nth(4).map(str::to_owned))?
+    })
+}
+
+/// Ids that an account, a subordinate range or another machine uses, as (first, count).
+pub fn used_ids() -> Vec<(u32, u32)> {
+    let mut out = Vec::new();
+    for path in ["/etc/subuid", "/etc/subgid"] {
+        for line in fs::read_to_string(path).unwrap_or_default().lines() {
+            let mut f = line.split(':').skip(1).map(|n| n.trim().parse::<u32>());
+            if let (Some(Ok(first)), Some(Ok(count))) = (f.next(), f.next()) {
+                out.push((first, count));
+            }
+        }
+    }
+    for line in fs::read_to_string("/etc/passwd").unwrap_or_default().lines() {
+        if let Some(Ok(uid)) = line.split(':').nth(2).map(str::parse::<u32>) {
+            out.push((uid, 1));
+        }
+    }
+    out
+}
+
+/// True when the file exists (for messages only).
+pub fn exists(path: &str) -> bool {
+    Path::new(path).exists()
+}
