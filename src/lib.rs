@@ -7,10 +7,15 @@
 //!         syntax      policy     compile      plan      launch
 //! ```
 
+pub mod cli;
+pub mod codes;
 pub mod compile;
 pub mod diagnostic;
 pub mod host;
 pub mod kernel;
+pub mod launch;
+pub mod machine;
+pub mod plan;
 pub mod policy;
 pub mod source;
 pub mod sys;

@@ -67,6 +67,9 @@ pub(super) const JGT: u16 = 0x25;
 /// BPF_JMP|BPF_JGE|BPF_K
 pub(super) const JGE: u16 = 0x35;
 
+/// BPF_JMP|BPF_JSET|BPF_K
+pub(super) const JSET: u16 = 0x45;
+
 /// The checks that the kernel makes before it takes a filter.
 pub fn check(program: &[Instruction]) -> Result<(), Fault> {
     if program.is_empty() || program.len() > MOST {

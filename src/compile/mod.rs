@@ -2,6 +2,7 @@
 
 pub mod asserts;
 pub mod bpf;
+mod bypass;
 pub mod capabilities;
 pub mod cube;
 pub mod landlock;
@@ -78,6 +79,8 @@ pub struct Confinement {
     pub terminal: [bool; 3],
     /// Folder of the machine's cgroup, below the v2 mount.
     pub cgroup: Option<String>,
+    /// Number of the kernel's last capability.
+    pub last_capability: u8,
 }
 
 /// What every pass of the compiler has at hand.
@@ -168,6 +171,7 @@ pub fn compile(policy: &Policy, host: &Host, sources: &Sources, d: &mut Diagnost
         hostname: (policy.hostname.value.clone(), origin(policy.hostname.span)),
         terminal,
         cgroup,
+        last_capability: host.last_capability,
     })
 }
 

@@ -90,7 +90,10 @@ pub enum Shown {
         hidden: bool,
     },
     /// The slave of the machine's terminal.
-    Console,
+    Console {
+        /// Its owner, as the host numbers it.
+        owner: u32,
+    },
 }
 
 /// One step of building the tree.
@@ -397,7 +400,12 @@ impl Tree<'_, '_> {
         self.mount("/dev/mqueue", Shown::Mqueue, DATA, Origin::implied(rule));
         if self.console {
             self.ensure_file("/dev/console");
-            self.mount("/dev/console", Shown::Console, pty, Origin::implied("the machine's terminal is its own"));
+            let inside = users::credentials(self.cx).map_or(0, |w| w.uid);
+            let owner = match self.maps {
+                None => inside,
+                Some(m) => users::outside(&m.users, inside).unwrap_or(owner),
+            };
+            self.mount("/dev/console", Shown::Console { owner }, pty, Origin::implied("the machine's terminal is its own"));
         }
         if self.cx.policy.boots() {
             self.run();

@@ -5,7 +5,7 @@
 //! table, runs in a child with a time limit, and is not trusted: the result is tried against the
 //! meaning of the policy, each rule both ways and every number, and refused on the first difference.
 
-use super::bpf::{self, JEQ, JGE, JGT, jump, load, ret};
+use super::bpf::{self, JEQ, JGE, JGT, JSET, jump, load, ret};
 use super::cube::{self, Cube};
 use super::vectors;
 use crate::diagnostic::{Diagnostic, Diagnostics};
@@ -52,6 +52,7 @@ pub(super) fn compile(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Optio
         let rules: Vec<&Rule> = policy.syscalls.iter().filter(|r| r.call.name == name).collect();
         regions.extend(partition(number, &rules, d));
     }
+    super::bypass::check(policy, arch, &regions, d);
     if d.errors() > before {
         return None;
     }
@@ -124,6 +125,11 @@ fn too_complex(rule: &Rule, d: &mut Diagnostics) -> Option<Regions> {
 }
 
 impl Regions {
+    /// The call.
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
     /// The calls that run.
     pub(super) fn allowed(&self) -> Vec<Cube> {
         self.sets.iter().filter(|(a, _)| *a <= Action::Log).flat_map(|(_, c)| c.clone()).collect()
@@ -137,7 +143,7 @@ fn preamble(policy: &Policy, arch: Arch, regions: &[Regions]) -> Vec<Instruction
     let mut out = vec![load(4), jump(JEQ, arch.audit(), 1, 0), ret(kill), load(0)];
     if arch == Arch::X86_64 {
         // The x32 bit; -1 is what a tracer writes to skip a call, and belongs to no ABI.
-        out.extend([jump(JGE, 0x4000_0000, 0, 3), jump(JEQ, u32::MAX, 0, 1), ret(absent), ret(kill)]);
+        out.extend([jump(JSET, 0x4000_0000, 0, 3), jump(JEQ, u32::MAX, 0, 1), ret(absent), ret(kill)]);
     }
     let last = arch.last();
     let unreviewed = |n: u32| {
@@ -260,7 +266,7 @@ fn difference(policy: &Policy, arch: Arch, program: &[Instruction]) -> Option<St
         let got = bpf::decode(bpf::run(program, v, None));
         (want != got).then(|| {
             let name = arch.name(v.nr).unwrap_or("?");
-            format!("call {} ({name}) with {:#x?} should be {want:?}, is {got:?}", v.nr, v.args)
+            format!("call {} ({name}) with {:x?} should be {want:?}, is {got:?}", v.nr, v.args)
         })
     })
 }

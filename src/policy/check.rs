@@ -16,7 +16,6 @@ pub(super) fn finish(
     today: &str,
 ) -> Option<Policy> {
     reasons(cx, &g, today);
-    super::syscalls::check(cx, &g.syscalls);
     newer_than_baseline(cx, &g, kernel);
     let missing = |cx: &mut Context<'_>, what: &str, help: &str| {
         cx.error("E0221", name.span, format!("machine `{}` says no {what}", name.value), help);

@@ -1,7 +1,7 @@
 //! System calls: rules, their conditions, and the three outcomes.
 
 use super::reader::{Args, Context, Meta, number};
-use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::diagnostic::did_you_mean;
 use crate::kernel::calls::{self, Call, Type};
 use crate::kernel::constants;
 use crate::source::{Span, Spanned};
@@ -456,49 +456,3 @@ fn walk(
         }
     }
 }
-
-/// Warnings and errors that need the whole rule set: bypass pairs and conflicting denials.
-pub(super) fn check(cx: &mut Context<'_>, rules: &[Rule]) {
-    for (conditioned, open, arguments, fix) in BYPASSES {
-        let free = |n: &str| rules.iter().find(|r| r.call.name == n && r.action <= Action::Log && r.conditions.is_empty());
-        let denied = |n: &str| rules.iter().any(|r| r.call.name == n && r.action > Action::Log && r.conditions.is_empty());
-        let limited = rules.iter().find(|r| {
-            r.call.name == *conditioned
-                && r.action <= Action::Log
-                && r.conditions.iter().any(|c| arguments.is_empty() || r.call.args.get(usize::from(c.argument)).is_some_and(|a| arguments.contains(&a.name)))
-        });
-        let (Some(limited), Some(other)) = (limited, free(open)) else { continue };
-        if denied(open) || free(conditioned).is_some() {
-            continue;
-        }
-        cx.diagnostics.push(
-            Diagnostic::error("E0410", limited.span, format!("the condition on `{conditioned}` can be bypassed with `{open}`"))
-                .also(other.span, format!("`{open}` is allowed here without a condition"))
-                .help(*fix),
-        );
-    }
-}
-
-/// (conditioned call, its open twin, arguments whose condition is bypassed, what to do)
-const BYPASSES: &[(&str, &str, &[&str], &str)] = &[
-    ("clone", "clone3", &["clone_flags"], "`deny clone3 errno ENOSYS`: its flags are behind a pointer, and libc falls back to clone"),
-    ("clone", "unshare", &["clone_flags"], "condition `unshare` likewise, or remove it"),
-    ("socket", "io_uring_setup", &[], "remove `io_uring_setup`: a ring opens sockets without the socket call"),
-    ("openat", "io_uring_setup", &[], "remove `io_uring_setup`: a ring opens files without the open calls"),
-    ("open", "io_uring_setup", &[], "remove `io_uring_setup`: a ring opens files without the open calls"),
-    ("openat", "openat2", &[], "`deny openat2 errno ENOSYS`: its flags are behind a pointer"),
-    ("open", "openat2", &[], "`deny openat2 errno ENOSYS`: its flags are behind a pointer"),
-    ("openat", "open", &[], "condition `open` likewise"),
-    ("open", "openat", &[], "condition `openat` likewise"),
-    ("openat", "creat", &[], "remove `creat`: it is open with O_CREAT|O_TRUNC|O_WRONLY"),
-    ("mmap", "mprotect", &["prot"], "condition `mprotect` likewise: it changes what `mmap` was refused"),
-    ("mprotect", "mmap", &["prot"], "condition `mmap` likewise"),
-    ("mmap", "pkey_mprotect", &["prot"], "condition `pkey_mprotect` likewise, or remove it"),
-    ("kill", "pidfd_send_signal", &["sig"], "condition `pidfd_send_signal` likewise, or remove it"),
-    ("kill", "tkill", &["sig"], "condition `tkill` likewise, or remove it"),
-    ("kill", "rt_sigqueueinfo", &["sig"], "condition `rt_sigqueueinfo` likewise, or remove it"),
-    ("setns", "unshare", &[], "condition `unshare` likewise, or remove it"),
-    ("fchmodat", "fchmodat2", &["mode"], "condition `fchmodat2` likewise, or remove it"),
-    ("chmod", "fchmodat", &["mode"], "condition `fchmodat` likewise"),
-    ("socket", "socketcall", &[], "remove `socketcall`: the family is behind a pointer"),
-];

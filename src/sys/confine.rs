@@ -35,6 +35,17 @@ pub fn set_capabilities(effective: u64, permitted: u64, inheritable: u64) -> Res
     unsafe { call(libc::SYS_capset, [header.as_ptr() as usize, data.as_ptr() as usize, 0, 0, 0, 0]) }.map(drop)
 }
 
+/// capget(2): the caller's permitted set.
+pub fn permitted() -> Result<u64> {
+    let header: [u32; 2] = [0x2008_0522, 0];
+    let mut data = [0u32; 6];
+    let args = [header.as_ptr() as usize, data.as_mut_ptr() as usize, 0, 0, 0, 0];
+    // SAFETY: header and two data structs in the kernel's layout; the kernel writes the latter.
+    unsafe { call(libc::SYS_capget, args) }?;
+    let [_, low, _, _, high, _] = data;
+    Ok(u64::from(high) << 32 | u64::from(low))
+}
+
 /// landlock_create_ruleset(2): access to files, access to the network, scopes. `size` is that of the
 /// struct in the kernel's ABI: 8, 16 or 24.
 pub fn landlock_create(files: u64, network: u64, scoped: u64, size: usize) -> Result<OwnedFd> {

@@ -5,6 +5,7 @@
 #![allow(unsafe_code, reason = "the one house where system calls are made by hand")]
 
 pub mod confine;
+pub mod message;
 pub mod mount;
 pub mod process;
 

@@ -299,3 +299,21 @@ pub fn reset_affinity() -> Result<()> {
     // SAFETY: the mask is readable for the size given.
     unsafe { call(libc::SYS_sched_setaffinity, [0, size_of_val(&all), all.as_ptr() as usize, 0, 0, 0]) }.map(drop)
 }
+
+/// signalfd4(2) for SIGCHLD alone.
+pub fn child_signals() -> Result<i32> {
+    let mask: u64 = 1 << (libc::SIGCHLD - 1);
+    let args = [usize::MAX, (&raw const mask) as usize, 8, libc::SFD_CLOEXEC as usize, 0, 0];
+    // SAFETY: the mask is 8 bytes and outlives the call.
+    let r = unsafe { call(libc::SYS_signalfd4, args) }?;
+    i32::try_from(r).map_err(|_| Errno::EBADF)
+}
+
+/// TIOCGWINSZ on one terminal, TIOCSWINSZ with the result on another (ioctl_tty(2)).
+pub fn copy_window_size(from: i32, to: i32) -> Result<()> {
+    let mut size = [0u16; 4];
+    // SAFETY: the kernel writes a struct winsize: four 16-bit words.
+    unsafe { call(libc::SYS_ioctl, [fd(from), libc::TIOCGWINSZ as usize, size.as_mut_ptr() as usize, 0, 0, 0]) }?;
+    // SAFETY: the kernel reads the same struct.
+    unsafe { call(libc::SYS_ioctl, [fd(to), libc::TIOCSWINSZ as usize, size.as_ptr() as usize, 0, 0, 0]) }.map(drop)
+}

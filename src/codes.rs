@@ -1,0 +1,533 @@
+//! The pages behind `stockade explain CODE`.
+
+/// One page.
+pub struct Page {
+    /// The stable code.
+    pub code: &'static str,
+    /// The title.
+    pub title: &'static str,
+    /// The text.
+    pub text: &'static str,
+}
+
+/// Every code, sorted.
+pub const CODES: &[Page] = &[
+    Page {
+        code: "E0001",
+        title: "the text is refused before it is read",
+        text: concat!(
+            "A policy must look the same to a reviewer and to the compiler. Control characters (NUL, carriage return, escape),\n",
+            "invisible and direction-changing characters, text that isn't UTF-8, files over 1 MiB, lines over 16 KiB and\n",
+            "brackets nested deeper than 24 are refused everywhere, comments and strings included.",
+        ),
+    },
+    Page {
+        code: "E0100",
+        title: "the text can't be parsed",
+        text: "The parser gave up on the whole text. Its grammar accepts every text, so this is a fault of Stockade: report it.",
+    },
+    Page {
+        code: "E0101",
+        title: "`}` closes nothing",
+        text: "There are more closing than opening braces. Look above for the `{` that is missing.",
+    },
+    Page {
+        code: "E0102",
+        title: "a block without a keyword",
+        text: concat!(
+            "A block belongs to a word:\n",
+            "\n",
+            "    limits { nofile 1024 }",
+        ),
+    },
+    Page {
+        code: "E0103",
+        title: "a bracket is never closed",
+        text: "A list, a block or a pair of parentheses is still open at the end. The place shown is where it was opened.",
+    },
+    Page {
+        code: "E0104",
+        title: "a character that has no meaning",
+        text: "The language uses { } [ ] ( ) -> == != < <= > >= ..= = & , ; # and quotes. Other text goes into \"quotes\".",
+    },
+    Page {
+        code: "E0105",
+        title: "the string is never closed",
+        text: "A string ends with a quote on the line on which it began.",
+    },
+    Page {
+        code: "E0106",
+        title: "unknown escape in a string",
+        text: "Known are \\\", \\\\, \\n and \\t.",
+    },
+    Page {
+        code: "E0201",
+        title: "unknown statement",
+        text: "The word isn't known where it stands; a suggestion is given when one is near. Nothing unknown is ever skipped.",
+    },
+    Page {
+        code: "E0202",
+        title: "unknown choice",
+        text: "The statement is known, the word after it isn't; the message lists the ones that are.",
+    },
+    Page {
+        code: "E0203",
+        title: "something is left over",
+        text: "The statement is complete before the end of the line. One grant stands on a line; a reason is `why \"...\"`.",
+    },
+    Page {
+        code: "E0204",
+        title: "something is missing",
+        text: "The statement ends too early. The message says what belongs there.",
+    },
+    Page {
+        code: "E0205",
+        title: "something else was expected",
+        text: concat!(
+            "Paths and texts are in quotes, names and numbers aren't, host and machine side are separated by `->`:\n",
+            "\n",
+            "    bind \"/srv/www\" -> \"/srv/www\" ro",
+        ),
+    },
+    Page {
+        code: "E0206",
+        title: "wrong metadata",
+        text: "`why` and `ref` take a text in quotes, `until` a date: `until 2027-03-31`.",
+    },
+    Page {
+        code: "E0207",
+        title: "not an absolute path",
+        text: "Paths begin with `/` and have no `.`, `..` or empty parts, so that the path in review is the path in effect.",
+    },
+    Page {
+        code: "E0208",
+        title: "unknown parameter",
+        text: concat!(
+            "`${NAME}` needs `param NAME TYPE DEFAULT` at the top of the file:\n",
+            "\n",
+            "    param www path \"/srv/www\"",
+        ),
+    },
+    Page {
+        code: "E0209",
+        title: "items of a list are separated by commas",
+        text: "    allow [read, write, close]",
+    },
+    Page {
+        code: "E0210",
+        title: "an import can't be read",
+        text: concat!(
+            "Imports are `std/NAME` from the built-in library, or files below the policy's own folder, written without\n",
+            "`.stockade`. `..`, symbolic links and files that others can write are refused.",
+        ),
+    },
+    Page {
+        code: "E0211",
+        title: "a name can't be used",
+        text: "Machine and image names become host names, folders and units: 1 to 63 small letters, digits and inner hyphens.",
+    },
+    Page {
+        code: "E0212",
+        title: "a value without a right unit",
+        text: "Sizes are whole numbers with B, KiB, MiB, GiB or TiB; durations with s, min, h or d; counts are bare numbers.",
+    },
+    Page {
+        code: "E0213",
+        title: "not a mode",
+        text: "Modes and umasks are octal numbers: mode=0755, umask 022.",
+    },
+    Page {
+        code: "E0214",
+        title: "not a port",
+        text: "A port is a number from 1 to 65535, a range of at most 1000 ports `8000-8010`, or `any`.",
+    },
+    Page {
+        code: "E0215",
+        title: "the edition is missing or unknown",
+        text: "The first line of every file is `policy 1`. An edition never changes its meaning.",
+    },
+    Page {
+        code: "E0216",
+        title: "a group only allows",
+        text: "A group is a set of calls with their conditions. Whether they are allowed or denied is written where it is used.",
+    },
+    Page {
+        code: "E0217",
+        title: "a block is missing",
+        text: "`profile`, `machine`, `group`, `test` and most sections have a block in braces.",
+    },
+    Page {
+        code: "E0218",
+        title: "a statement takes no block",
+        text: "Remove the braces.",
+    },
+    Page {
+        code: "E0219",
+        title: "the kernel baseline",
+        text: concat!(
+            "`kernel 6.12` says which table of system calls the author reviewed. Calls that came later are absent (ENOSYS)\n",
+            "until the line is raised. It can't be newer than the table that this version ships.",
+        ),
+    },
+    Page {
+        code: "E0220",
+        title: "a parameter's type",
+        text: concat!(
+            "Types are path, port, cidr, int, size, duration, bool, string and enum [a, b]; each parameter has a default of\n",
+            "its type. Ranges are for int and port: `param port port 443 in 1..=1023`.",
+        ),
+    },
+    Page {
+        code: "E0221",
+        title: "a machine is incomplete",
+        text: concat!(
+            "A machine says its root, its program (`exec` or `boot`), its user (for `exec`) and its capabilities, even if\n",
+            "that is `capabilities { none }`. Root is never a default.",
+        ),
+    },
+    Page {
+        code: "E0301",
+        title: "two different values",
+        text: concat!(
+            "A statement of which there is one has two values, here or among the parents. Write `override` before the one\n",
+            "that is meant, with a reason.",
+        ),
+    },
+    Page {
+        code: "E0302",
+        title: "declared twice",
+        text: "Two items have the same name.",
+    },
+    Page {
+        code: "E0303",
+        title: "unknown profile or machine",
+        text: "The name isn't declared in this file or its imports.",
+    },
+    Page {
+        code: "E0304",
+        title: "inheritance in a circle",
+        text: "A profile extends itself, directly or through others.",
+    },
+    Page {
+        code: "E0305",
+        title: "an override needs a reason",
+        text: "`override` goes past what a profile's author decided: it carries a `why`.",
+    },
+    Page {
+        code: "E0306",
+        title: "removes or overrides what isn't there",
+        text: "A `remove` or `override` that hits nothing is stale or mistyped. Delete it, or correct the name.",
+    },
+    Page {
+        code: "E0307",
+        title: "a block can't be overridden as a whole",
+        text: "Write `override` before the line inside the block.",
+    },
+    Page {
+        code: "E0308",
+        title: "a reason is required",
+        text: "Host network, identity user namespaces, host devices, giving away suid, dev or no_new_privs: each needs `why`.",
+    },
+    Page {
+        code: "E0309",
+        title: "mounted twice",
+        text: "Two mounts have the same place; the first would be hidden. Remove one.",
+    },
+    Page {
+        code: "E0310",
+        title: "a mount hides another",
+        text: "Mounts are stacked in the order written. The outer folder comes first.",
+    },
+    Page {
+        code: "E0311",
+        title: "two errnos for the same call",
+        text: "Two denials match the same call with different errnos. Denials are sticky, so neither wins: keep one.",
+    },
+    Page {
+        code: "E0401",
+        title: "unknown system call",
+        text: "The name is in the table of neither x86-64 nor aarch64. Names are the kernel's (syscalls(2)).",
+    },
+    Page {
+        code: "E0402",
+        title: "unknown argument",
+        text: "Arguments have the kernel's names, as in /sys/kernel/tracing/events/syscalls: socket(family, type, protocol).",
+    },
+    Page {
+        code: "E0403",
+        title: "a condition is incomplete",
+        text: concat!(
+            "Conditions are `== != < <= > >=`, `in [..]`, `in A..=B`, `not in [..]`, `& MASK == V`, `& MASK in [..]`,\n",
+            "`has all|any|none [..]` and `only [..]`.",
+        ),
+    },
+    Page {
+        code: "E0404",
+        title: "unknown errno",
+        text: "Errnos have their C names: EPERM, ENOSYS (errno(3)).",
+    },
+    Page {
+        code: "E0405",
+        title: "the condition can never hold",
+        text: concat!(
+            "The value doesn't fit what the kernel reads of the argument, or the range is empty. An `int` argument is compared\n",
+            "in 32 bits because the kernel looks at no more; comparing 64 would be a hole.",
+        ),
+    },
+    Page {
+        code: "E0406",
+        title: "a pointer can't be tested",
+        text: concat!(
+            "A filter sees the address, not what lies there. Only NULL and not NULL can be told apart. Paths are the business\n",
+            "of `files` and `mounts`.",
+        ),
+    },
+    Page {
+        code: "E0407",
+        title: "unknown constant",
+        text: "The table has the kernel's names of the common constants; a number always works.",
+    },
+    Page {
+        code: "E0408",
+        title: "unknown group",
+        text: "Import \"std/groups\" for the built-in ones; `stockade groups` lists them.",
+    },
+    Page {
+        code: "E0409",
+        title: "a group contains itself",
+        text: "Groups may use groups, but not in a circle.",
+    },
+    Page {
+        code: "E0410",
+        title: "a condition can be bypassed",
+        text: concat!(
+            "Another allowed call does the same without the condition: clone3 for clone, openat2 for openat, mprotect for\n",
+            "mmap. Condition both, or deny the second; the help says how.",
+        ),
+    },
+    Page {
+        code: "E0411",
+        title: "newer than the baseline",
+        text: "The call came after the kernel release that the file says was reviewed. Review what was added and raise `kernel`.",
+    },
+    Page {
+        code: "E0412",
+        title: "the filter can't be made",
+        text: "The generator failed or the program is beyond the kernel's limit of 4096 instructions. Simplify conditions.",
+    },
+    Page {
+        code: "E0413",
+        title: "the generated filter is wrong",
+        text: concat!(
+            "Every program is tried against the policy's meaning before it is used: each rule inside and one step outside,\n",
+            "and every number. This one differed, so it is refused. The policy is right; the generator isn't.",
+        ),
+    },
+    Page {
+        code: "E0414",
+        title: "too many comparisons",
+        text: "A condition needs more than 4096 masked comparisons. Narrow a range or use a mask.",
+    },
+    Page {
+        code: "E0501",
+        title: "unknown capability",
+        text: "Names are the kernel's without CAP_ and in small letters: net_bind_service (capabilities(7)).",
+    },
+    Page {
+        code: "E0502",
+        title: "the kernel would make other sets",
+        text: concat!(
+            "execve(2) computes the sets anew: uid 0 gets the bounding set, others their ambient set. What is written can't\n",
+            "be. `keep` writes the sets that make a program hold a capability.",
+        ),
+    },
+    Page {
+        code: "E0503",
+        title: "`root host` is read-only",
+        text: "The host's own /usr is never written by a machine. Mount something writable where it is needed.",
+    },
+    Page {
+        code: "E0504",
+        title: "a bind says ro or rw",
+        text: "What can be written must be visible in review, so neither is a default.",
+    },
+    Page {
+        code: "E0505",
+        title: "`/` is the root",
+        text: "The root has its own statement.",
+    },
+    Page {
+        code: "E0506",
+        title: "not an id",
+        text: concat!(
+            "Ids are plain decimal numbers; -1, 65535 and 4294967295 mean something else to the kernel. Names are looked up\n",
+            "in the root's own /etc/passwd and /etc/group.",
+        ),
+    },
+    Page {
+        code: "E0507",
+        title: "a map of ids can't be",
+        text: "A map has at least one id, includes 0 inside, and never gives the host's root away.",
+    },
+    Page {
+        code: "E0508",
+        title: "not a variable's name",
+        text: "Letters, digits and `_`, not beginning with a digit.",
+    },
+    Page {
+        code: "E0509",
+        title: "not a device",
+        text: "`devices` names nodes below /dev; other files are bound in `mounts`.",
+    },
+    Page {
+        code: "E0510",
+        title: "`user` with `boot`",
+        text: "An init system starts as root of its user namespace.",
+    },
+    Page {
+        code: "E0511",
+        title: "`boot` without a user namespace",
+        text: "An init needs CAP_SYS_ADMIN. On the host's own ids that is as good as root on the host.",
+    },
+    Page {
+        code: "E0512",
+        title: "`files` with `boot`",
+        text: "While Landlock handles any file right the kernel refuses every mount(2), and an init system mounts. Use `mounts`.",
+    },
+    Page {
+        code: "E0513",
+        title: "`boot` on the host's network",
+        text: "A system with its own network set-up would reconfigure the host's.",
+    },
+    Page {
+        code: "E0514",
+        title: "no effect on an init system",
+        text: "The statement is about a single program.",
+    },
+    Page {
+        code: "E0515",
+        title: "a reserved place",
+        text: "/proc, /sys and /dev are made by Stockade for every machine; only `mask` and `hide` go there.",
+    },
+    Page {
+        code: "E0516",
+        title: "no such account",
+        text: "Names are looked up in the root that the machine will see, never in the host's unless `root host`.",
+    },
+    Page {
+        code: "E0517",
+        title: "an id isn't mapped",
+        text: "The user namespace doesn't have this id. Widen the map or use another id.",
+    },
+    Page {
+        code: "E0601",
+        title: "only root can do this here",
+        text: "An ordinary user has one id. Booting systems, ranges of ids and other users' ids need root.",
+    },
+    Page {
+        code: "E0602",
+        title: "no free ids",
+        text: "Every range of 65536 ids is in use by accounts, subordinate ranges or machines.",
+    },
+    Page {
+        code: "E0603",
+        title: "a capability that can't be given",
+        text: "The kernel doesn't know it, or the launcher doesn't hold it itself and there is no user namespace.",
+    },
+    Page {
+        code: "E0604",
+        title: "Landlock is too old",
+        text: concat!(
+            "The kernel's Landlock can't enforce what is written. Nothing is enforced in part unless the policy says so with\n",
+            "`require landlock N` or `optional`.",
+        ),
+    },
+    Page {
+        code: "E0605",
+        title: "a path of the host",
+        text: concat!(
+            "The path doesn't exist, or is of the wrong kind. It is pinned by device and inode when the plan is made, and the\n",
+            "launch refuses another file.",
+        ),
+    },
+    Page {
+        code: "E0606",
+        title: "no cgroup v2",
+        text: "A booted system needs a subtree of a cgroup v2 hierarchy; a hybrid host has one at /sys/fs/cgroup/unified.",
+    },
+    Page {
+        code: "E0607",
+        title: "no init in the root",
+        text: "`boot` starts /usr/lib/systemd/systemd, /lib/systemd/systemd or /sbin/init of the root.",
+    },
+    Page {
+        code: "E0608",
+        title: "a limit can't be raised",
+        text: "The launcher's own hard limit is lower, and it lacks CAP_SYS_RESOURCE.",
+    },
+    Page {
+        code: "W0701",
+        title: "a grave grant without a reason",
+        text: "The grant is powerful; write down why it is needed. `check --strict` makes this an error.",
+    },
+    Page {
+        code: "E0702",
+        title: "a grant has ended",
+        text: "Its `until` date is past.",
+    },
+    Page {
+        code: "E0703",
+        title: "an assertion fails",
+        text: "The machine can do what `never` forbids, or can't do what `can` promises. The place that grants it is shown.",
+    },
+    Page {
+        code: "E0704",
+        title: "a test fails",
+        text: "The compiled filter answers a concrete call differently than the test says.",
+    },
+    Page {
+        code: "E0901",
+        title: "not enforced by this version",
+        text: concat!(
+            "The statement is part of the language, but this version can't enforce it. It is refused: nothing is accepted and\n",
+            "then ignored.",
+        ),
+    },
+];
+
+/// The page of a code.
+pub fn find(code: &str) -> Option<&'static Page> {
+    CODES.iter().find(|p| p.code == code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    fn used(dir: &Path, out: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                used(&path, out);
+            } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("codes.rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                for part in text.split('"').filter(|p| p.len() == 5 && p.starts_with(['E', 'W'])) {
+                    if part.get(1..).is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit())) {
+                        out.insert(part.to_owned());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_code_that_is_used_has_a_page_and_the_reverse() {
+        let mut codes = BTreeSet::new();
+        used(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut codes);
+        let pages: BTreeSet<String> = CODES.iter().map(|p| p.code.to_owned()).collect();
+        assert_eq!(codes, pages);
+        assert_eq!(pages.len(), CODES.len());
+    }
+}

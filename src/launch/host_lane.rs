@@ -1,0 +1,512 @@
+//! The supervisor: gives each process its turn, performs the host's steps, compares, releases.
+
+use super::baton::{self, Baton, Detail, Kind};
+use super::children::{self, Ends};
+use super::prepare::{self, Op};
+use super::readback;
+use super::state::{Home, Lock, Record, boot_id};
+use crate::plan::step::Range;
+use crate::plan::{Action, Lane, Plan};
+use crate::sys::message::{self, Received};
+use crate::sys::process::{self, Side, Status};
+use nix::errno::Errno;
+use nix::sys::stat::Mode;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+/// A launch that didn't succeed. Nothing of the machine is alive when this is returned.
+#[derive(Debug)]
+pub struct Failure {
+    /// The step, from 1; 0 before the first.
+    pub step: usize,
+    /// What went wrong, in words.
+    pub text: String,
+    /// What to do.
+    pub help: Option<String>,
+    /// 125, or 126 and 127 when it was exec (execve(2)).
+    pub code: u8,
+    /// The same plan with other free ids may succeed.
+    pub ids_taken: bool,
+}
+
+/// A running machine.
+pub struct Machine {
+    name: String,
+    home: Home,
+    lock: Lock,
+    ids: Vec<Lock>,
+    init_pid: i32,
+    init: OwnedFd,
+    /// Master of the machine's terminal.
+    pub terminal: Option<OwnedFd>,
+    /// Pid of the program on the host.
+    pub program: i32,
+    /// Digest of the confinement that was read back.
+    pub digest: String,
+}
+
+/// What happened to a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The program ended with this wait status.
+    Ended(Status),
+    /// The machine's init was killed.
+    Killed,
+}
+
+impl Machine {
+    /// Readable when something happened.
+    pub fn events(&self) -> i32 {
+        self.init.as_raw_fd()
+    }
+
+    /// What happened; call when [`Self::events`] is readable.
+    pub fn event(&self) -> Option<Event> {
+        match baton::receive(self.init.as_raw_fd()) {
+            Ok(Some((b, _))) if b.kind == Kind::Ended => Some(Event::Ended(Status(b.value))),
+            Ok(Some(_)) => None,
+            _ => Some(Event::Killed),
+        }
+    }
+
+    /// Sends the program a signal.
+    pub fn signal(&self, signal: i32) -> Result<(), Errno> {
+        Baton::new(Kind::Signal, 0, signal).send(self.init.as_raw_fd(), None)
+    }
+
+    /// Kills everything in the machine: the end of its init is the end of its PID namespace.
+    pub fn kill(&self) -> Result<(), Errno> {
+        process::kill(self.init_pid, libc::SIGKILL)
+    }
+
+    /// Waits for the last process and removes what is left; the machine's name is free afterwards.
+    pub fn finish(self) -> io::Result<()> {
+        process::kill(self.init_pid, libc::SIGKILL).or_else(gone)?;
+        process::wait(self.init_pid, false)?;
+        for l in self.ids {
+            l.remove()?;
+        }
+        self.home.forget(&self.name, self.lock)
+    }
+}
+
+fn gone(e: Errno) -> Result<(), Errno> {
+    if e == Errno::ESRCH { Ok(()) } else { Err(e) }
+}
+
+/// What the supervisor holds while it launches.
+struct Host<'p> {
+    plan: &'p Plan,
+    home: Home,
+    lock: Option<Lock>,
+    ids: Vec<Lock>,
+    builder: (i32, OwnedFd),
+    init: (i32, OwnedFd),
+    program: (i32, OwnedFd),
+    program_pidfd: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
+    digest: String,
+    ends: Option<[OwnedFd; 3]>,
+    program_out: bool,
+}
+
+/// Carries the plan out. On failure everything that was made is gone again.
+pub fn launch(plan: &Plan, home: Home) -> Result<Machine, Failure> {
+    let early = |text: String| Failure { step: 0, text, help: None, code: 125, ids_taken: false };
+    let ops = prepare::prepare(plan).map_err(|e| early(e.to_string()))?;
+    let socket = || message::pair().map_err(|e| early(format!("can't make a socket: {}", e.desc())));
+    let ((hb, b), (hi, i), (hp, p)) = (socket()?, socket()?, socket()?);
+    message::want_credentials(hp.as_fd()).map_err(|e| early(format!("can't use a socket: {}", e.desc())))?;
+    let mut host = Host {
+        plan,
+        home,
+        lock: None,
+        ids: Vec::new(),
+        builder: (0, hb),
+        init: (0, hi),
+        program: (0, hp),
+        program_pidfd: None,
+        terminal: None,
+        digest: String::new(),
+        ends: Some([b, i, p]),
+        program_out: false,
+    };
+    match host.run(&ops) {
+        Ok(()) => host.into_machine().ok_or_else(|| early("the launch ended without a machine".into())),
+        Err(failure) => Err(host.undo(failure)),
+    }
+}
+
+impl Host<'_> {
+    fn run(&mut self, ops: &[Op]) -> Result<(), Failure> {
+        let mut step = 0;
+        while let Some(s) = self.plan.steps().get(step) {
+            match s.lane {
+                Lane::Host => {
+                    self.perform(step, &s.action, ops)?;
+                    step += 1;
+                }
+                lane => step = self.hand_over(step, lane)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a process its turn and waits until it passes the baton on.
+    fn hand_over(&mut self, step: usize, lane: Lane) -> Result<usize, Failure> {
+        if lane == Lane::Program && self.program.0 == 0 {
+            self.meet_program(step)?;
+        }
+        let joins = matches!(self.plan.steps().get(step).map(|s| &s.action), Some(Action::JoinProgram { .. }));
+        if joins && self.program.0 == 0 {
+            self.meet_program(step)?;
+        }
+        let socket = self.socket(lane);
+        let (value, fd) = if joins { (self.program.0, self.program_pidfd.as_ref().map(|f| f.as_fd())) } else { (0, None) };
+        // A process that died already is noticed by the answer that doesn't come.
+        let sent = Baton::new(Kind::Pass, step, value).send(socket, fd);
+        if sent.is_err() && sent != Err(Errno::EPIPE) {
+            return Err(self.died(step, lane));
+        }
+        let last = self.plan.steps().len();
+        loop {
+            match baton::receive(socket) {
+                Ok(Some((b, received))) => match b.kind {
+                    Kind::Pass => {
+                        self.took(lane, b, received);
+                        return Ok(usize::from(b.step));
+                    }
+                    Kind::Failed => return Err(self.failed(&b)),
+                    _ => {}
+                },
+                // After the last step, exec closes the socket: that is success.
+                Ok(None) if lane == Lane::Program && self.is_release(step) => return self.released(step, last),
+                _ => return Err(self.died(step, lane)),
+            }
+        }
+    }
+
+    fn is_release(&self, step: usize) -> bool {
+        matches!(self.plan.steps().get(step).map(|s| &s.action), Some(Action::LoadSeccomp(_)))
+    }
+
+    /// The program's socket is closed. Exec did that, unless the process ended first; init says which.
+    fn released(&mut self, step: usize, last: usize) -> Result<usize, Failure> {
+        let mut fds = [libc::pollfd { fd: self.init.1.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
+        let pidfd = self.program_pidfd.as_ref().map_or(-1, |f| f.as_raw_fd());
+        let mut ended = [libc::pollfd { fd: pidfd, events: libc::POLLIN, revents: 0 }];
+        process::poll(&mut ended, Some(0)).map_err(|e| self.fault(step, Detail::Call, e))?;
+        if ended.iter().all(|f| f.revents == 0) {
+            self.program_out = true;
+            return Ok(last);
+        }
+        // It is gone already. A filter that refuses even the report of a failed exec looks like that, and
+        // so does a short program; only the first leaves with the codes that the child uses.
+        process::poll(&mut fds, Some(2000)).map_err(|e| self.fault(step, Detail::Call, e))?;
+        self.program_out = true;
+        Ok(last)
+    }
+
+    fn socket(&self, lane: Lane) -> i32 {
+        match lane {
+            Lane::Builder => self.builder.1.as_raw_fd(),
+            Lane::Init => self.init.1.as_raw_fd(),
+            _ => self.program.1.as_raw_fd(),
+        }
+    }
+
+    fn took(&mut self, lane: Lane, b: Baton, received: Received) {
+        if lane == Lane::Builder {
+            if b.value != 0 {
+                self.init.0 = b.value;
+            }
+            if received.passed.is_some() {
+                self.terminal = received.passed;
+            }
+        }
+    }
+
+    /// The program's first message carries its pid as this namespace sees it.
+    fn meet_program(&mut self, step: usize) -> Result<(), Failure> {
+        match baton::receive(self.program.1.as_raw_fd()) {
+            Ok(Some((b, Received { pid: Some(pid), .. }))) if b.kind == Kind::Hello => {
+                let pidfd = process::pidfd_open(pid).map_err(|e| self.fault(step, Detail::Call, e))?;
+                self.program.0 = pid;
+                self.program_pidfd = Some(pidfd);
+                Ok(())
+            }
+            _ => Err(self.died(step, Lane::Program)),
+        }
+    }
+
+    fn perform(&mut self, step: usize, action: &Action, ops: &[Op]) -> Result<(), Failure> {
+        match action {
+            Action::LockMachine { cgroups } => self.lock(step, cgroups),
+            Action::ReserveIds(ranges) => self.reserve(step, ranges),
+            Action::CreateCgroup { path, owner } => create_cgroup(path, *owner).map_err(|e| self.io(step, &e)),
+            Action::CloneBuilder { outer } => self.clone_builder(step, *outer, ops),
+            Action::EnterCgroup { path } | Action::LeaveCgroup { path } => {
+                let file = format!("{path}/cgroup.procs");
+                fs::write(file, self.init.0.to_string()).map_err(|e| self.io(step, &e))
+            }
+            Action::ReadBack => self.read_back(step),
+            Action::CommitState => {
+                let record = self.record(&[]).map_err(|e| self.io(step, &e))?;
+                self.home.write(&record).map_err(|e| self.io(step, &e))
+            }
+            _ => Err(self.fault(step, Detail::Call, Errno::ENOSYS)),
+        }
+    }
+
+    fn record(&self, cgroups: &[String]) -> io::Result<Record> {
+        let mut all = cgroups.to_vec();
+        for s in self.plan.steps() {
+            if let Action::LockMachine { cgroups } = &s.action {
+                all.clone_from(cgroups);
+            }
+        }
+        Ok(Record {
+            machine: self.plan.machine.clone(),
+            boot: boot_id()?,
+            cgroups: all,
+            supervisor: std::process::id(),
+            program: self.program.0,
+            digest: self.digest.clone(),
+        })
+    }
+
+    fn lock(&mut self, step: usize, cgroups: &[String]) -> Result<(), Failure> {
+        let name = self.plan.machine.clone();
+        let lock = self.home.lock(&name).map_err(|e| {
+            if e.kind() == io::ErrorKind::WouldBlock {
+                let mut f = self.text(step, format!("machine `{name}` is running already"));
+                f.help = Some("stop it first, or give this one another name with `instance`".into());
+                return f;
+            }
+            self.io(step, &e)
+        })?;
+        self.lock = Some(lock);
+        let record = self.record(cgroups).map_err(|e| self.io(step, &e))?;
+        self.home.write(&record).map_err(|e| self.io(step, &e))
+    }
+
+    fn reserve(&mut self, step: usize, ranges: &[Range]) -> Result<(), Failure> {
+        for r in ranges {
+            let locks = self.home.lock_ids(r.outside, r.count).map_err(|e| {
+                if e.kind() == io::ErrorKind::WouldBlock {
+                    let mut f = self.text(step, format!("ids {} to {} belong to another running machine", r.outside, r.outside + (r.count - 1)));
+                    f.help = Some("two machines never share ids: map another range, or `userns auto`".into());
+                    f.ids_taken = true;
+                    return f;
+                }
+                self.io(step, &e)
+            })?;
+            self.ids.extend(locks);
+        }
+        Ok(())
+    }
+
+    fn clone_builder(&mut self, step: usize, outer: Option<(u32, u32)>, ops: &[Op]) -> Result<(), Failure> {
+        let Some([b, i, p]) = self.ends.take() else { return Err(self.fault(step, Detail::Call, Errno::EBADF)) };
+        let ends = Ends {
+            supervisor: [self.builder.1.as_raw_fd(), self.init.1.as_raw_fd(), self.program.1.as_raw_fd()],
+            builder: b.as_raw_fd(),
+            init: i.as_raw_fd(),
+            program: p.as_raw_fd(),
+        };
+        // CLONE_NEWNS, and CLONE_NEWUSER for an ordinary user.
+        let namespaces = 0x2_0000 | if outer.is_some() { 0x1000_0000 } else { 0 };
+        match process::clone(namespaces, false) {
+            Ok(Side::Child) => children::builder(ops, ends),
+            Ok(Side::Parent(pid)) => self.builder.0 = pid,
+            Err(e) => return Err(self.fault(step, Detail::Call, e)),
+        }
+        drop((b, i, p));
+        let Some((uid, gid)) = outer else { return Ok(()) };
+        let write = |name: &str, text: String| fs::write(format!("/proc/{}/{name}", self.builder.0), text);
+        write("setgroups", "deny".into())
+            .and_then(|()| write("uid_map", format!("0 {uid} 1\n")))
+            .and_then(|()| write("gid_map", format!("0 {gid} 1\n")))
+            .map_err(|e| self.io(step, &e))
+    }
+
+    /// The kernel's own account of the waiting process against the plan.
+    fn read_back(&mut self, step: usize) -> Result<(), Failure> {
+        let process = format!("/proc/{}", self.program.0);
+        let maps = self.plan.steps().iter().find_map(|s| match &s.action {
+            Action::WriteIdMaps { users, groups, .. } => Some((users.clone(), groups.clone())),
+            _ => None,
+        });
+        // An ordinary user's map is relative to the builder's namespace, whose id 0 is the caller.
+        let outer = self.plan.steps().iter().find_map(|s| match &s.action {
+            Action::CloneBuilder { outer } => *outer,
+            _ => None,
+        });
+        let maps = maps.map(|(users, groups)| match outer {
+            Some((uid, gid)) => (shift(users, uid), shift(groups, gid)),
+            None => (users, groups),
+        });
+        let ids = maps.as_ref().map(|(u, g)| (u.as_slice(), g.as_slice()));
+        let seen = readback::observe(Path::new(&process), ids).map_err(|e| self.text(step, e.to_string()))?;
+        let mut differences = readback::compare(self.plan, &seen);
+        differences.extend(self.namespaces(step)?);
+        if let Some(first) = differences.first() {
+            let places: Vec<String> = differences.iter().map(|d| format!("step {}: {}", d.step, d.text)).collect();
+            let mut f = self.text(first.step - 1, format!("the kernel holds something else than the plan: {}", places.join("; ")));
+            f.help = Some("nothing was run; this is a fault of Stockade or of the host, please report it".into());
+            return Err(f);
+        }
+        self.digest = seen.digest();
+        Ok(())
+    }
+
+    /// Every namespace that the plan makes must be another one than the supervisor's.
+    fn namespaces(&self, step: usize) -> Result<Vec<readback::Difference>, Failure> {
+        let mut out = Vec::new();
+        let mut wanted = vec![("mnt", 0x2_0000u64)];
+        for s in self.plan.steps() {
+            if let Action::CloneInit { namespaces } = &s.action {
+                let all = [("user", 0x1000_0000), ("pid", 0x2000_0000), ("ipc", 0x800_0000), ("uts", 0x400_0000), ("net", 0x4000_0000), ("cgroup", 0x200_0000)];
+                wanted.extend(all.into_iter().filter(|(_, bit)| namespaces & bit != 0));
+            }
+        }
+        for (name, _) in wanted {
+            let theirs = fs::read_link(format!("/proc/{}/ns/{name}", self.program.0)).map_err(|e| self.io(step, &e))?;
+            let ours = fs::read_link(format!("/proc/self/ns/{name}")).map_err(|e| self.io(step, &e))?;
+            if theirs == ours {
+                out.push(readback::Difference { step: step + 1, text: format!("the {name} namespace is the host's") });
+            }
+        }
+        Ok(out)
+    }
+
+    fn text(&self, step: usize, text: String) -> Failure {
+        Failure { step: step + 1, text, help: None, code: 125, ids_taken: false }
+    }
+
+    fn io(&self, step: usize, e: &io::Error) -> Failure {
+        self.text(step, e.to_string())
+    }
+
+    fn fault(&self, step: usize, detail: Detail, errno: Errno) -> Failure {
+        let (text, help) = explain(detail, errno);
+        Failure { help, ..self.text(step, text) }
+    }
+
+    fn failed(&self, b: &Baton) -> Failure {
+        let step = usize::from(b.step);
+        let errno = Errno::from_raw(b.errno);
+        let mut f = self.fault(step, b.detail, errno);
+        if matches!(self.plan.steps().get(step).map(|s| &s.action), Some(Action::Exec { .. })) {
+            f.code = if errno == Errno::ENOENT { 127 } else { 126 };
+            f.help = Some(match errno {
+                Errno::ENOENT => "the program, or the interpreter that it names, doesn't exist inside the machine".into(),
+                Errno::EACCES => "it isn't executable, lies on a noexec mount, or `files` grants no `exec` on it".into(),
+                Errno::EPERM => "the policy's own filter refuses execve: `allow execve`".into(),
+                Errno::ENOEXEC => "its format is unknown: a script needs a `#!` line".into(),
+                _ => "exec(2) names the causes of this errno".into(),
+            });
+        }
+        f
+    }
+
+    /// A process ended without a word.
+    fn died(&self, step: usize, lane: Lane) -> Failure {
+        self.text(step, format!("the {lane} process ended before it was done"))
+    }
+
+    /// Ends and removes everything that exists so far; keeps the failure that led here.
+    fn undo(mut self, failure: Failure) -> Failure {
+        let mut notes = Vec::new();
+        let mut note = |what: &str, e: &dyn std::fmt::Display| notes.push(format!("{what}: {e}"));
+        // Closing the sockets ends every process that waits; killing ends those that don't.
+        for pid in [self.init.0, self.builder.0].into_iter().filter(|p| *p > 0) {
+            if let Err(e) = process::kill(pid, libc::SIGKILL).or_else(gone) {
+                note("kill", &e);
+            }
+            if let Err(e) = process::wait(pid, false) {
+                note("wait", &e);
+            }
+        }
+        // A machine's init that the builder made but could not report any more ends with the builder's
+        // socket; it is our child all the same.
+        drop((self.builder.1, self.init.1, self.program.1, self.ends));
+        while let Ok(Some(_)) = process::wait(-1, false) {}
+        for l in self.ids.drain(..) {
+            if let Err(e) = l.remove() {
+                note("ids", &e);
+            }
+        }
+        if let Some(lock) = self.lock.take()
+            && let Err(e) = self.home.forget(&self.plan.machine, lock)
+        {
+            note("state", &e);
+        }
+        if notes.is_empty() {
+            return failure;
+        }
+        Failure { text: format!("{}; and while cleaning up: {}", failure.text, notes.join(", ")), ..failure }
+    }
+
+    fn into_machine(self) -> Option<Machine> {
+        // The builder has nothing more to do and was told so.
+        drop(self.builder.1);
+        process::wait(self.builder.0, false).ok()?;
+        Some(Machine {
+            name: self.plan.machine.clone(),
+            home: self.home,
+            lock: self.lock?,
+            ids: self.ids,
+            init_pid: self.init.0,
+            init: self.init.1,
+            terminal: self.terminal,
+            program: self.program.0,
+            digest: self.digest,
+        })
+    }
+}
+
+fn shift(ranges: Vec<Range>, id: u32) -> Vec<Range> {
+    ranges.into_iter().map(|r| Range { outside: r.outside + id, ..r }).collect()
+}
+
+fn explain(detail: Detail, errno: Errno) -> (String, Option<String>) {
+    let cause = errno.desc();
+    let (text, help) = match detail {
+        Detail::Call => (cause.to_owned(), None),
+        Detail::SourceChanged => ("another file lies at the host's path than when the plan was made".to_owned(), Some("look who changed it, then run again")),
+        Detail::Source => (format!("the host's path can't be opened: {cause}"), None),
+        Detail::Target if errno == Errno::ELOOP => ("the place inside leads through a symbolic link".to_owned(), Some("write the path without the link")),
+        Detail::Target if errno == Errno::ENOENT => ("the place inside doesn't exist".to_owned(), Some("make it in the root, or use a root that is `ephemeral`")),
+        Detail::Target => (format!("the place inside can't be opened: {cause}"), None),
+        Detail::TargetKind => ("the place inside is of another kind: a file where a folder is needed, or the reverse".to_owned(), None),
+        Detail::Idmap => (format!("the ids of this mount can't be translated: {cause}"), Some("the file system below doesn't support id-mapped mounts")),
+        Detail::Attributes => (format!("the mount's restrictions can't be set: {cause}"), None),
+        Detail::Orphan => ("the supervisor is gone".to_owned(), None),
+    };
+    (text, help.map(str::to_owned))
+}
+
+/// `PATH`, with `program` and `init` below it: processes live in the leaves only, so that the
+/// machine's own init can hand controllers on (cgroups(7), no internal processes).
+fn create_cgroup(path: &str, owner: u32) -> io::Result<()> {
+    let path = Path::new(path);
+    if let Some(parent) = path.parent() {
+        match fs::create_dir(parent) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => {}
+        }
+    }
+    for dir in [path.to_owned(), path.join("program"), path.join("init")] {
+        nix::unistd::mkdir(&dir, Mode::from_bits_truncate(0o755))?;
+    }
+    // cgroups(7), delegation: the folder itself and these three files.
+    let program = path.join("program");
+    std::os::unix::fs::chown(&program, Some(owner), Some(owner))?;
+    for file in ["cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
+        std::os::unix::fs::chown(program.join(file), Some(owner), Some(owner))?;
+    }
+    Ok(())
+}

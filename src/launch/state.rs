@@ -1,0 +1,296 @@
+//! What is written down of machines, and cleaning up after those that are gone.
+//!
+//! Crash-only: the lock is the truth. A folder whose lock nobody holds belongs to a dead machine,
+//! whatever its state says, and is removed with everything that it names.
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat::{fstat, lstat};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The folder of all state of this caller.
+#[derive(Clone, Debug)]
+pub struct Home(PathBuf);
+
+/// What `state.json` says of a machine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// The machine's name.
+    pub machine: String,
+    /// The boot in which this was written (/proc/sys/kernel/random/boot_id).
+    pub boot: String,
+    /// Cgroup folders to remove.
+    pub cgroups: Vec<String>,
+    /// The supervisor's pid.
+    pub supervisor: u32,
+    /// Pid of the program; 0 until it was released.
+    pub program: i32,
+    /// SHA-256 of the confinement that was read back.
+    pub digest: String,
+}
+
+impl Home {
+    /// Root's is /run/stockade; others have theirs in their own runtime folder.
+    pub fn open(uid: u32) -> io::Result<Home> {
+        let base = if uid == 0 {
+            PathBuf::from("/run/stockade")
+        } else {
+            let runtime = PathBuf::from(format!("/run/user/{uid}"));
+            let own = fs::symlink_metadata(&runtime).is_ok_and(|m| m.is_dir() && m.uid() == uid && m.mode() & 0o077 == 0);
+            if own { runtime.join("stockade") } else { PathBuf::from(format!("/tmp/stockade-{uid}")) }
+        };
+        let home = Home(base);
+        home.folder(&home.0, uid)?;
+        for name in ["machines", "ids"] {
+            home.folder(&home.0.join(name), uid)?;
+        }
+        Ok(home)
+    }
+
+    /// Makes a folder of our own, or makes sure that the one that is there is.
+    fn folder(&self, path: &Path, uid: u32) -> io::Result<()> {
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => {}
+        }
+        let m = fs::symlink_metadata(path)?;
+        if !m.is_dir() || m.uid() != uid || m.mode() & 0o022 != 0 {
+            let text = format!("{} is not a folder that only uid {uid} can write", path.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        Ok(())
+    }
+
+    fn machine(&self, name: &str) -> PathBuf {
+        self.0.join("machines").join(name)
+    }
+
+    /// Takes the lock of a name, or says that another holds it.
+    pub fn lock(&self, name: &str) -> io::Result<Lock> {
+        let dir = self.machine(name);
+        loop {
+            match DirBuilder::new().mode(0o700).create(&dir) {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+                _ => {}
+            }
+            match Lock::take(&dir.join("lock")) {
+                Ok(Some(flock)) => return Ok(flock),
+                // Somebody removed the folder between our two calls.
+                Ok(None) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Takes the locks of all blocks of 65,536 ids that a range touches.
+    pub fn lock_ids(&self, first: u32, count: u32) -> io::Result<Vec<Lock>> {
+        let last = first.saturating_add(count.saturating_sub(1));
+        let mut out = Vec::new();
+        for block in first >> 16..=last >> 16 {
+            loop {
+                if let Some(l) = Lock::take(&self.0.join("ids").join(block.to_string()))? {
+                    out.push(l);
+                    break;
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// True when no machine holds a block of the range now.
+    pub fn ids_free(&self, first: u32, count: u32) -> bool {
+        let last = first.saturating_add(count.saturating_sub(1));
+        (first >> 16..=last >> 16).all(|block| {
+            match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(self.0.join("ids").join(block.to_string())) {
+                Ok(f) => Flock::lock(f, FlockArg::LockExclusiveNonblock).is_ok(),
+                Err(e) => e.kind() == io::ErrorKind::NotFound,
+            }
+        })
+    }
+
+    /// Writes a machine's record so that it is there whole or not at all.
+    pub fn write(&self, record: &Record) -> io::Result<()> {
+        let dir = self.machine(&record.machine);
+        let temporary = dir.join("state.tmp");
+        let mut f = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&temporary)?;
+        f.write_all(&serde_json::to_vec(record)?)?;
+        f.sync_all()?;
+        fs::rename(&temporary, dir.join("state.json"))?;
+        File::open(&dir)?.sync_all()
+    }
+
+    /// Removes what a machine leaves; its lock must be held.
+    pub fn forget(&self, name: &str, lock: Lock) -> io::Result<()> {
+        let dir = self.machine(name);
+        if let Some(record) = read(&dir) {
+            for cgroup in &record.cgroups {
+                remove_cgroup(Path::new(cgroup), name)?;
+            }
+        }
+        for file in ["state.json", "state.tmp", "lock"] {
+            match fs::remove_file(dir.join(file)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        match fs::remove_dir(&dir) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        drop(lock);
+        Ok(())
+    }
+
+    /// Cleans up after machines that are gone. Runs at the start of every command that can change
+    /// something; does nothing when nothing is left.
+    pub fn collect(&self) -> io::Result<usize> {
+        let mut removed = 0;
+        for entry in fs::read_dir(self.0.join("machines"))? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            match self.lock(&name) {
+                Ok(lock) => {
+                    self.forget(&name, lock)?;
+                    removed += 1;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e),
+            }
+        }
+        for entry in fs::read_dir(self.0.join("ids"))? {
+            let path = entry?.path();
+            match Lock::take(&path) {
+                Ok(Some(lock)) => lock.remove()?,
+                Ok(None) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(removed)
+    }
+}
+
+fn read(dir: &Path) -> Option<Record> {
+    serde_json::from_slice(&fs::read(dir.join("state.json")).ok()?).ok()
+}
+
+/// A lock on a file, held as long as the value (or a process that was cloned while it was open) lives.
+pub struct Lock {
+    path: PathBuf,
+    file: Flock<File>,
+}
+
+impl Lock {
+    /// `None` when the file was removed while we waited for it: try again.
+    fn take(path: &Path) -> io::Result<Option<Lock>> {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)?;
+        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| io::Error::from_raw_os_error(e as i32))?;
+        let held = fstat(file.as_fd())?;
+        match lstat(path) {
+            Ok(now) if (now.st_dev, now.st_ino) == (held.st_dev, held.st_ino) => Ok(Some(Lock { path: path.to_owned(), file })),
+            Ok(_) | Err(nix::errno::Errno::ENOENT) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Removes the file while the lock is held.
+    pub fn remove(self) -> io::Result<()> {
+        let r = fs::remove_file(&self.path);
+        drop(self.file);
+        r
+    }
+}
+
+/// Kills what runs in a cgroup of ours and removes it with what is below.
+fn remove_cgroup(path: &Path, machine: &str) -> io::Result<()> {
+    // Only what CreateCgroup makes: .../stockade/NAME. A damaged record must not name anything else.
+    let ours = path.file_name().is_some_and(|n| n == machine)
+        && path.parent().and_then(Path::file_name).is_some_and(|n| n == "stockade")
+        && path.starts_with("/sys/fs/cgroup");
+    if !ours || !path.exists() {
+        return Ok(());
+    }
+    fs::write(path.join("cgroup.kill"), "1")?;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match remove_tree(path) {
+            // A killed process leaves its cgroup a moment later.
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            other => return other,
+        }
+    }
+}
+
+fn remove_tree(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    match fs::remove_dir(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// This boot's id.
+pub fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn home(name: &str) -> Home {
+        let dir = std::env::temp_dir().join(format!("stockade-unit-{}-{name}", std::process::id()));
+        for d in ["", "machines", "ids"] {
+            DirBuilder::new().mode(0o700).recursive(true).create(dir.join(d)).unwrap();
+        }
+        Home(dir)
+    }
+
+    #[test]
+    fn one_holder_for_each_name_and_range() {
+        let h = home("locks");
+        let held = h.lock("web").unwrap();
+        assert_eq!(h.lock("web").err().unwrap().kind(), io::ErrorKind::WouldBlock);
+        let ids = h.lock_ids(100_000, 65_536).unwrap();
+        assert_eq!(ids.len(), 2);
+        assert!(!h.ids_free(131_072, 1));
+        assert!(h.ids_free(0x5000_0000, 65_536));
+        assert!(h.lock_ids(131_072, 10).is_err());
+        assert_eq!(h.collect().unwrap(), 0, "what is in use stays");
+        drop((held, ids));
+        assert_eq!(h.collect().unwrap(), 1);
+        assert_eq!(h.collect().unwrap(), 0, "a second time there is nothing to do");
+        assert!(h.lock("web").is_ok());
+        fs::remove_dir_all(&h.0).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_record_names_nothing_else() {
+        let h = home("record");
+        let lock = h.lock("web").unwrap();
+        let victim = h.0.join("precious");
+        fs::create_dir(&victim).unwrap();
+        let record = Record { machine: "web".into(), boot: String::new(), cgroups: vec![victim.to_str().unwrap().into()], supervisor: 1, program: 0, digest: String::new() };
+        h.write(&record).unwrap();
+        h.forget("web", lock).unwrap();
+        assert!(victim.exists());
+        let lock = h.lock("web").unwrap();
+        fs::write(h.machine("web").join("state.json"), b"{half").unwrap();
+        h.forget("web", lock).unwrap();
+        assert!(!h.machine("web").exists());
+        fs::remove_dir_all(&h.0).unwrap();
+    }
+}

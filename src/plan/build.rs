@@ -1,0 +1,129 @@
+//! The order of a launch. Read from top to bottom: this is how a machine comes up.
+
+use super::check;
+use super::step::{Action, Lane, Plan, Program, Step};
+use crate::compile::Confinement;
+use crate::compile::mounts::{Shown, TreeStep};
+use crate::compile::users;
+use crate::source::Origin;
+use nix::sched::CloneFlags;
+
+/// Turns a confinement into the straight line of steps that enforces it.
+pub fn build(c: &Confinement) -> Result<Plan, check::Violation> {
+    let mut p = Builder { steps: Vec::new() };
+    let boots = "a booted system has a cgroup subtree";
+    let cgroups: Vec<String> = c.cgroup.iter().cloned().collect();
+
+    // Names first: what could collide or be left behind is locked and written down before it exists.
+    p.implied(Lane::Host, Action::LockMachine { cgroups }, "one machine for each name");
+    if let Some(ids) = c.ids.as_ref().filter(|_| c.outer_userns.is_none()) {
+        let ranges = ids.users.clone();
+        p.step(Lane::Host, Action::ReserveIds(ranges), ids.origin.clone());
+    }
+    if let (Some(path), Some(owner)) = (&c.cgroup, c.ids.as_ref().and_then(|m| users::outside(&m.users, 0))) {
+        p.implied(Lane::Host, Action::CreateCgroup { path: path.clone(), owner }, boots);
+    }
+
+    // The builder: the launcher's own rights, a mount namespace of its own.
+    let tree_rule = "mounts made with the launcher's rights can't be undone inside";
+    p.implied(Lane::Host, Action::CloneBuilder { outer: c.outer_userns }, tree_rule);
+    p.implied(Lane::Builder, Action::ResetInherited, "a machine doesn't depend on who starts it");
+    p.implied(Lane::Builder, Action::MakePropagationPrivate, "no mount passes in or out");
+    p.implied(Lane::Builder, Action::CloneInit { namespaces: c.namespaces }, "every namespace but the written ones is its own");
+    if let Some(m) = &c.ids {
+        let action =
+            Action::WriteIdMaps { users: m.users.clone(), groups: m.groups.clone(), setgroups: m.setgroups };
+        p.step(Lane::Builder, action, m.origin.clone());
+        if c.outer_userns.is_none() {
+            p.implied(Lane::Init, Action::BecomeRoot, "the host's root has no business inside");
+        }
+    }
+    // After the last change of credentials: the kernel forgets it otherwise (prctl(2)).
+    p.implied(Lane::Init, Action::DieWithSupervisor, "the supervisor's end is the machine's end");
+    if let Some(path) = &c.cgroup {
+        p.implied(Lane::Host, Action::EnterCgroup { path: format!("{path}/program") }, boots);
+        p.implied(Lane::Init, Action::UnshareCgroup, boots);
+    }
+    let pids = if c.boots { "a booted system is PID 1" } else { "the program runs under an init that reaps" };
+    p.implied(Lane::Init, Action::ForkProgram { own_pids: c.boots }, pids);
+    p.implied(Lane::Init, Action::ConfineInit, "the init of a machine needs nothing");
+    if let Some(path) = &c.cgroup {
+        p.implied(Lane::Host, Action::LeaveCgroup { path: format!("{path}/init") }, boots);
+    }
+
+    // The file tree, then the host's is gone.
+    let joined = c.namespaces & u64::from(CloneFlags::CLONE_NEWNET.bits().unsigned_abs());
+    let always = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWCGROUP;
+    let namespaces = joined | u64::from(always.bits().unsigned_abs());
+    p.implied(Lane::Builder, Action::JoinProgram { namespaces }, "/proc, /sys and queues belong to the machine's namespaces");
+    let layers: u64 = c.tree.iter().map(|(s, _)| layer(s)).sum();
+    let size = layers + (1 << 20);
+    p.implied(Lane::Builder, Action::OpenStaging { size }, "masks and layers are our own files");
+    for (step, origin) in &c.tree {
+        p.step(Lane::Builder, Action::Tree(step.clone()), origin.clone());
+    }
+    p.implied(Lane::Builder, Action::PivotRoot, "the tree becomes the root");
+    p.implied(Lane::Builder, Action::DetachOldRoot, "nothing of the host's tree is reachable");
+
+    // The program confines itself, from the outside in.
+    p.implied(Lane::Program, Action::UnshareMounts, "every mount is locked for the machine");
+    p.step(Lane::Program, Action::SetHostname(c.hostname.0.clone()), c.hostname.1.clone());
+    p.implied(Lane::Program, Action::Terminal { streams: c.terminal }, "no terminal of the host inside");
+    p.implied(Lane::Program, Action::SetUmask(c.umask), "a machine doesn't depend on who starts it");
+    for limit in &c.rlimits {
+        p.step(Lane::Program, Action::SetRlimit(limit.clone()), limit.origin.clone());
+    }
+    let (sets, caps_origin) = &c.capabilities;
+    // Needs CAP_SETPCAP, so before the ids change.
+    let last = c.last_capability;
+    p.step(Lane::Program, Action::DropBounding { keep: sets.bounding, last }, caps_origin.clone());
+    let (who, who_origin) = &c.credentials;
+    let groups = c.ids.as_ref().is_none_or(|m| m.setgroups);
+    p.step(Lane::Program, Action::SetCredentials { who: who.clone(), groups }, who_origin.clone());
+    let (directory, directory_origin) = &c.chdir;
+    // As the program's own user: what it can't enter it doesn't start in.
+    p.step(Lane::Program, Action::ChangeDirectory(directory.clone()), directory_origin.clone());
+    let action = Action::SetCapabilities { sets: *sets, securebits: c.securebits, root: who.uid == 0 };
+    p.step(Lane::Program, action, caps_origin.clone());
+    if c.no_new_privs.0 {
+        p.step(Lane::Program, Action::SetNoNewPrivs, c.no_new_privs.1.clone());
+    }
+    if let Some((l, origin)) = &c.landlock {
+        // After the last mount: file rules make mount(2) fail.
+        p.step(Lane::Program, Action::RestrictLandlock(l.clone()), origin.clone());
+    }
+    p.implied(Lane::Program, Action::CloseDescriptors, "no descriptor of the host inside");
+    p.implied(Lane::Host, Action::ReadBack, "what the kernel holds must be what is written here");
+    p.implied(Lane::Host, Action::CommitState, "others can see the machine");
+    // Last, and nothing between: no call of the launcher's own needs to be granted.
+    let program = Program(c.filter.program.clone());
+    p.step(Lane::Program, Action::LoadSeccomp(program), c.filter_origin.clone());
+    let action = Action::Exec { argv: c.argv.0.clone(), environment: c.environment.clone() };
+    p.step(Lane::Program, action, c.argv.1.clone());
+
+    let plan = Plan { machine: c.machine.clone(), steps: p.steps };
+    check::check(&plan)?;
+    Ok(plan)
+}
+
+/// Bytes that a step needs in the staging place.
+fn layer(step: &TreeStep) -> u64 {
+    match step {
+        TreeStep::Mount { shown: Shown::Overlay { size, .. }, .. } => *size,
+        _ => 0,
+    }
+}
+
+struct Builder {
+    steps: Vec<Step>,
+}
+
+impl Builder {
+    fn step(&mut self, lane: Lane, action: Action, origin: Origin) {
+        self.steps.push(Step { lane, action, origin });
+    }
+
+    fn implied(&mut self, lane: Lane, action: Action, rule: &'static str) {
+        self.step(lane, action, Origin::implied(rule));
+    }
+}

@@ -1,0 +1,117 @@
+//! The rules of order that every plan keeps, whatever built it.
+
+use super::step::{Action, Lane, Plan};
+use crate::compile::mounts::{Shown, TreeStep};
+
+/// A plan that would not be safe to carry out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("step {step}: {rule}")]
+pub struct Violation {
+    /// The step, from 1.
+    pub step: usize,
+    /// The rule it breaks.
+    pub rule: &'static str,
+}
+
+type Is = fn(&Action) -> bool;
+
+/// (what, must come before, rule). Where a plan has no such step the rule doesn't speak.
+const BEFORE: &[(Is, Is, &str)] = &[
+    (|a| matches!(a, Action::LockMachine { .. }), |a| !matches!(a, Action::LockMachine { .. }), "the lock comes first"),
+    (|a| matches!(a, Action::MakePropagationPrivate), |a| matches!(a, Action::Tree(_) | Action::OpenStaging { .. }), "propagation is private before any mount"),
+    (|a| matches!(a, Action::ResetInherited), |a| matches!(a, Action::CloneInit { .. }), "inherited attributes are reset before the machine exists"),
+    (|a| matches!(a, Action::WriteIdMaps { .. }), |a| matches!(a, Action::BecomeRoot | Action::ForkProgram { .. } | Action::UnshareMounts | Action::SetCredentials { .. }), "ids are mapped before the machine acts"),
+    (|a| matches!(a, Action::BecomeRoot), |a| matches!(a, Action::DieWithSupervisor), "a change of credentials clears the parent-death signal"),
+    (|a| matches!(a, Action::DieWithSupervisor), |a| matches!(a, Action::ForkProgram { .. }), "nothing runs that could outlive the supervisor"),
+    (|a| matches!(a, Action::Tree(_)), |a| matches!(a, Action::PivotRoot), "host paths are opened before the host's tree is gone"),
+    (|a| matches!(a, Action::PivotRoot), |a| matches!(a, Action::DetachOldRoot), "pivot, then detach"),
+    (|a| matches!(a, Action::DetachOldRoot), |a| matches!(a, Action::UnshareMounts), "the machine's mount namespace holds nothing of the host"),
+    (|a| matches!(a, Action::UnshareMounts), |a| matches!(a, Action::DropBounding { .. } | Action::SetCredentials { .. } | Action::RestrictLandlock(_)), "mounts are locked before rights are dropped"),
+    (|a| matches!(a, Action::DropBounding { .. }), |a| matches!(a, Action::SetCredentials { .. }), "the bounding set is dropped while CAP_SETPCAP is there"),
+    (|a| matches!(a, Action::SetCredentials { .. }), |a| matches!(a, Action::SetCapabilities { .. }), "ids change before capabilities are final"),
+    (|a| matches!(a, Action::SetCapabilities { .. }), |a| matches!(a, Action::ReadBack), "the last change of credentials comes before the read-back"),
+    (|a| matches!(a, Action::SetNoNewPrivs), |a| matches!(a, Action::RestrictLandlock(_) | Action::LoadSeccomp(_)), "no_new_privs comes before Landlock and seccomp"),
+    (|a| matches!(a, Action::Tree(_) | Action::UnshareMounts), |a| matches!(a, Action::RestrictLandlock(_)), "Landlock comes after the last mount"),
+    (|a| matches!(a, Action::RestrictLandlock(_) | Action::CloseDescriptors), |a| matches!(a, Action::ReadBack), "everything is in place at the read-back"),
+    (|a| matches!(a, Action::ReadBack), |a| matches!(a, Action::CommitState | Action::LoadSeccomp(_)), "nothing goes on before the read-back"),
+];
+
+/// Steps that every plan has exactly once.
+const ONCE: &[(Is, &str)] = &[
+    (|a| matches!(a, Action::LockMachine { .. }), "one lock"),
+    (|a| matches!(a, Action::CloneInit { .. }), "one machine"),
+    (|a| matches!(a, Action::DieWithSupervisor), "the machine dies with its supervisor"),
+    (|a| matches!(a, Action::PivotRoot), "one root"),
+    (|a| matches!(a, Action::DetachOldRoot), "the old root is detached"),
+    (|a| matches!(a, Action::DropBounding { .. }), "the bounding set is dropped"),
+    (|a| matches!(a, Action::SetCredentials { .. }), "credentials are set"),
+    (|a| matches!(a, Action::SetCapabilities { .. }), "capabilities are set"),
+    (|a| matches!(a, Action::CloseDescriptors), "descriptors are closed"),
+    (|a| matches!(a, Action::ReadBack), "there is a read-back"),
+    (|a| matches!(a, Action::LoadSeccomp(_)), "there is a filter"),
+    (|a| matches!(a, Action::Exec { .. }), "there is a program"),
+];
+
+/// Checks the order.
+pub fn check(plan: &Plan) -> Result<(), Violation> {
+    let steps = plan.steps();
+    for (is, rule) in ONCE {
+        let mut found = steps.iter().enumerate().filter(|(_, s)| is(&s.action)).map(|(i, _)| i);
+        let (first, second) = (found.next(), found.next());
+        if first.is_none() || second.is_some() {
+            return Err(Violation { step: second.unwrap_or(steps.len()) + 1, rule });
+        }
+    }
+    for (earlier, later, rule) in BEFORE {
+        let first_later = steps.iter().position(|s| later(&s.action));
+        let last_earlier = steps.iter().rposition(|s| earlier(&s.action));
+        if let (Some(l), Some(e)) = (first_later, last_earlier)
+            && l < e
+        {
+            return Err(Violation { step: l + 1, rule });
+        }
+    }
+    let fail = |step: usize, rule| Err(Violation { step: step + 1, rule });
+    // seccomp, then exec, and the plan ends.
+    match steps {
+        [.., a, b] if matches!((&a.action, &b.action), (Action::LoadSeccomp(_), Action::Exec { .. })) && a.lane == Lane::Program && b.lane == Lane::Program => {}
+        _ => return fail(steps.len().saturating_sub(1), "the filter is loaded last, then exec, nothing between"),
+    }
+    let mut root = false;
+    for (i, s) in steps.iter().enumerate() {
+        match (&s.action, s.lane) {
+            (Action::Tree(TreeStep::Mount { target, .. }), Lane::Builder) => {
+                if target == "/" && root || target != "/" && !root {
+                    return fail(i, "the root is mounted once, before everything in it");
+                }
+                root = true;
+            }
+            (Action::Tree(_) | Action::PivotRoot | Action::DetachOldRoot | Action::OpenStaging { .. }, lane) if lane != Lane::Builder => {
+                return fail(i, "the tree is built by the builder");
+            }
+            (Action::Tree(_), _) if !root => return fail(i, "the root comes first"),
+            (Action::ReadBack | Action::LockMachine { .. } | Action::ReserveIds(_), lane) if lane != Lane::Host => {
+                return fail(i, "the supervisor locks and compares");
+            }
+            (Action::CreateCgroup { path, .. }, _) => {
+                let undone = steps.iter().any(|s| matches!(&s.action, Action::LockMachine { cgroups } if cgroups.contains(path)));
+                if !undone {
+                    return fail(i, "what is left behind is written down with the lock, for its undo");
+                }
+            }
+            (Action::WriteIdMaps { .. }, _) if !user_namespace(plan) => return fail(i, "id maps need a user namespace"),
+            _ => {}
+        }
+    }
+    let idmapped = |s: &TreeStep| matches!(s, TreeStep::Mount { shown: Shown::Bind { idmap: true, .. } | Shown::Overlay { idmap: true, .. }, .. });
+    if let Some(i) = steps.iter().position(|s| matches!(&s.action, Action::Tree(t) if idmapped(t)))
+        && !steps.iter().take(i).any(|s| matches!(s.action, Action::WriteIdMaps { .. }))
+    {
+        return fail(i, "an id-mapped mount needs the maps");
+    }
+    Ok(())
+}
+
+fn user_namespace(plan: &Plan) -> bool {
+    plan.steps().iter().any(|s| matches!(s.action, Action::CloneInit { namespaces } if namespaces & 0x1000_0000 != 0))
+}

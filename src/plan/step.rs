@@ -1,0 +1,229 @@
+//! The plan as data.
+
+// What a step is made of is defined by the compiler; the launcher knows it only through the plan.
+pub use crate::compile::Rlimit;
+pub use crate::compile::capabilities::Sets;
+pub use crate::compile::landlock::{Landlock, PathRule, PortRule, file_only};
+pub use crate::compile::mounts::{Attributes, HostPath, Shown, TreeStep};
+pub use crate::compile::users::{Credentials, Range, outside};
+use crate::source::Origin;
+use crate::sys::confine::Instruction;
+use serde::{Serialize, Serializer};
+
+/// A machine's launch, from the first lock to exec. Only [`super::build`] makes one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// The machine's name.
+    pub machine: String,
+    pub(super) steps: Vec<Step>,
+}
+
+impl Plan {
+    /// The steps in order; step numbers count from 1.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// Who performs it.
+    pub lane: Lane,
+    /// What is done.
+    pub action: Action,
+    /// Why.
+    pub origin: Origin,
+}
+
+/// The processes of a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lane {
+    /// The supervisor: the process that was started and that stays.
+    Host,
+    /// A short-lived process that builds the file tree with the launcher's own rights.
+    Builder,
+    /// The machine's first process: it reaps, and its end is the machine's end.
+    Init,
+    /// The process that becomes the program.
+    Program,
+}
+
+/// What is done. Each action is complete: what it needs at run time besides is a process or a descriptor
+/// that an earlier step made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Takes the lock on the machine's name and writes down which objects are about to exist.
+    LockMachine {
+        /// Cgroups to come.
+        cgroups: Vec<String>,
+    },
+    /// Takes the lock on the ids outside, so that no two machines share one.
+    ReserveIds(Vec<Range>),
+    /// Makes the machine's cgroup, `program` and `init` below it, owned by its root.
+    CreateCgroup {
+        /// Its folder.
+        path: String,
+        /// Uid of the machine's root outside.
+        owner: u32,
+    },
+    /// clone3(2) of the builder into a mount namespace of its own; for an ordinary user into a user
+    /// namespace as well, in which uid and gid are its id 0.
+    CloneBuilder {
+        /// The ordinary user's uid and gid.
+        outer: Option<(u32, u32)>,
+    },
+    /// Attributes that the caller could have changed get their values of boot: signals, nice value,
+    /// CPU affinity, personality, umask, timer slack, OOM score, working directory.
+    ResetInherited,
+    /// No mount event passes between the host and the builder.
+    MakePropagationPrivate,
+    /// clone3(2) of the machine's first process into these namespaces.
+    CloneInit {
+        /// CLONE_NEW*
+        namespaces: u64,
+    },
+    /// The user namespace's maps.
+    WriteIdMaps {
+        /// uid_map
+        users: Vec<Range>,
+        /// gid_map
+        groups: Vec<Range>,
+        /// What is written to /proc/PID/setgroups.
+        setgroups: bool,
+    },
+    /// Becomes id 0 of the user namespace.
+    BecomeRoot,
+    /// The supervisor's end is this process's end, and with it the machine's (PR_SET_PDEATHSIG).
+    DieWithSupervisor,
+    /// Puts the machine's first process into the machine's cgroup.
+    EnterCgroup {
+        /// The folder.
+        path: String,
+    },
+    /// Its cgroup becomes the root of the machine's cgroup namespace.
+    UnshareCgroup,
+    /// Starts the process that becomes the program; `own_pids`: as PID 1 of a PID namespace of its own.
+    ForkProgram {
+        /// A booted system is PID 1.
+        own_pids: bool,
+    },
+    /// Gives up every capability, closes what isn't needed, and waits for the machine's end.
+    ConfineInit,
+    /// Moves the machine's first process beside the program's cgroup.
+    LeaveCgroup {
+        /// The folder.
+        path: String,
+    },
+    /// Enters the machine's PID, IPC, network and cgroup namespaces, to mount what belongs to them.
+    JoinProgram {
+        /// CLONE_NEW*
+        namespaces: u64,
+    },
+    /// Makes the places that later steps need: our own files for masks, layers for overlays.
+    OpenStaging {
+        /// Bytes that it may hold.
+        size: u64,
+    },
+    /// One step of the file tree.
+    Tree(TreeStep),
+    /// The tree becomes the root.
+    PivotRoot,
+    /// The host's tree is gone.
+    DetachOldRoot,
+    /// A mount namespace owned by the machine's user namespace: every mount so far is locked
+    /// (mount_namespaces(7)).
+    UnshareMounts,
+    /// sethostname(2)
+    SetHostname(String),
+    /// A session of its own, standard descriptors on the machine's own terminal where `streams` says so.
+    Terminal {
+        /// Standard input, output, error.
+        streams: [bool; 3],
+    },
+    /// setrlimit(2), soft and hard.
+    SetRlimit(Rlimit),
+    /// Default signals, umask.
+    SetUmask(u16),
+    /// Working directory.
+    ChangeDirectory(String),
+    /// Drops every capability that is not named from the bounding set.
+    DropBounding {
+        /// What stays.
+        keep: u64,
+        /// Number of the kernel's last capability.
+        last: u8,
+    },
+    /// setgroups, setresgid, setresuid.
+    SetCredentials {
+        /// The ids.
+        who: Credentials,
+        /// setgroups(2) is called.
+        groups: bool,
+    },
+    /// The other four sets and the securebits.
+    SetCapabilities {
+        /// The sets after exec.
+        sets: Sets,
+        /// PR_SET_SECUREBITS
+        securebits: u32,
+        /// Uid 0: exec gives the bounding set.
+        root: bool,
+    },
+    /// prctl(PR_SET_NO_NEW_PRIVS)
+    SetNoNewPrivs,
+    /// landlock_restrict_self(2)
+    RestrictLandlock(Landlock),
+    /// Everything but the standard descriptors closes at exec.
+    CloseDescriptors,
+    /// The supervisor reads the process's confinement from the kernel and compares it with this plan.
+    ReadBack,
+    /// The machine is written down as running.
+    CommitState,
+    /// seccomp(2) with exactly these instructions.
+    LoadSeccomp(Program),
+    /// execve(2)
+    Exec {
+        /// Program and arguments.
+        argv: Vec<String>,
+        /// `NAME=value`
+        environment: Vec<String>,
+    },
+}
+
+/// A seccomp program; serialised as 16 hex digits for each instruction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program(pub Vec<Instruction>);
+
+impl Program {
+    /// The bytes as the kernel gets them, little endian.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.0
+            .iter()
+            .flat_map(|i| {
+                let [c0, c1] = i.code.to_le_bytes();
+                let [k0, k1, k2, k3] = i.k.to_le_bytes();
+                [c0, c1, i.jt, i.jf, k0, k1, k2, k3]
+            })
+            .collect()
+    }
+
+    /// SHA-256 of the bytes, in hex.
+    pub fn sha256(&self) -> String {
+        use sha2::Digest as _;
+        hex(&sha2::Sha256::digest(self.bytes()))
+    }
+}
+
+/// Bytes in hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+impl Serialize for Program {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        hex(&self.bytes()).serialize(s)
+    }
+}
