@@ -107,6 +107,12 @@ fn file_evidence(policy: &Policy, right: Option<Right>, path: &str) -> Option<(S
     if hidden {
         return None;
     }
+    // Kernel settings are read-only in every machine; of /sys only a booted system's cgroups aren't.
+    let below = |place: &str| path == place || path.starts_with(&format!("{place}/"));
+    let cgroups = policy.boots() && (path == "/sys" || path == "/sys/fs" || below("/sys/fs/cgroup"));
+    if matches!(right, Some(Right::Write | Right::Create)) && (below("/proc/sys") || below("/sys") && !cgroups) {
+        return None;
+    }
     // The innermost mount decides what the place is; otherwise the root.
     let inner = policy.mounts.iter().filter(|m| covers(&m.target)).max_by_key(|m| m.target.len());
     let below = policy.mounts.iter().find(|m| m.target.starts_with(&format!("{path}/")));
