@@ -34,11 +34,7 @@ pub const CODES: &[Page] = &[
     Page {
         code: "E0102",
         title: "a block without a keyword",
-        text: concat!(
-            "A block belongs to a word:\n",
-            "\n",
-            "    limits { nofile 1024 }",
-        ),
+        text: concat!("A block belongs to a word:\n", "\n", "    limits { nofile 1024 }",),
     },
     Page {
         code: "E0103",
@@ -55,11 +51,7 @@ pub const CODES: &[Page] = &[
         title: "the string is never closed",
         text: "A string ends with a quote on the line on which it began.",
     },
-    Page {
-        code: "E0106",
-        title: "unknown escape in a string",
-        text: "Known are \\\", \\\\, \\n and \\t.",
-    },
+    Page { code: "E0106", title: "unknown escape in a string", text: "Known are \\\", \\\\, \\n and \\t." },
     Page {
         code: "E0201",
         title: "unknown statement",
@@ -108,11 +100,7 @@ pub const CODES: &[Page] = &[
             "    param www path \"/srv/www\"",
         ),
     },
-    Page {
-        code: "E0209",
-        title: "items of a list are separated by commas",
-        text: "    allow [read, write, close]",
-    },
+    Page { code: "E0209", title: "items of a list are separated by commas", text: "    allow [read, write, close]" },
     Page {
         code: "E0210",
         title: "an import can't be read",
@@ -131,11 +119,7 @@ pub const CODES: &[Page] = &[
         title: "a value without a right unit",
         text: "Sizes are whole numbers with B, KiB, MiB, GiB or TiB; durations with s, min, h or d; counts are bare numbers.",
     },
-    Page {
-        code: "E0213",
-        title: "not a mode",
-        text: "Modes and umasks are octal numbers: mode=0755, umask 022.",
-    },
+    Page { code: "E0213", title: "not a mode", text: "Modes and umasks are octal numbers: mode=0755, umask 022." },
     Page {
         code: "E0214",
         title: "not a port",
@@ -156,11 +140,7 @@ pub const CODES: &[Page] = &[
         title: "a block is missing",
         text: "`profile`, `machine`, `group`, `test` and most sections have a block in braces.",
     },
-    Page {
-        code: "E0218",
-        title: "a statement takes no block",
-        text: "Remove the braces.",
-    },
+    Page { code: "E0218", title: "a statement takes no block", text: "Remove the braces." },
     Page {
         code: "E0219",
         title: "the kernel baseline",
@@ -193,11 +173,7 @@ pub const CODES: &[Page] = &[
             "that is meant, with a reason.",
         ),
     },
-    Page {
-        code: "E0302",
-        title: "declared twice",
-        text: "Two items have the same name.",
-    },
+    Page { code: "E0302", title: "declared twice", text: "Two items have the same name." },
     Page {
         code: "E0303",
         title: "unknown profile or machine",
@@ -261,11 +237,7 @@ pub const CODES: &[Page] = &[
             "`has all|any|none [..]` and `only [..]`.",
         ),
     },
-    Page {
-        code: "E0404",
-        title: "unknown errno",
-        text: "Errnos have their C names: EPERM, ENOSYS (errno(3)).",
-    },
+    Page { code: "E0404", title: "unknown errno", text: "Errnos have their C names: EPERM, ENOSYS (errno(3))." },
     Page {
         code: "E0405",
         title: "the condition can never hold",
@@ -292,11 +264,7 @@ pub const CODES: &[Page] = &[
         title: "unknown group",
         text: "Import \"std/groups\" for the built-in ones; `stockade groups` lists them.",
     },
-    Page {
-        code: "E0409",
-        title: "a group contains itself",
-        text: "Groups may use groups, but not in a circle.",
-    },
+    Page { code: "E0409", title: "a group contains itself", text: "Groups may use groups, but not in a circle." },
     Page {
         code: "E0410",
         title: "a condition can be bypassed",
@@ -351,11 +319,7 @@ pub const CODES: &[Page] = &[
         title: "a bind says ro or rw",
         text: "What can be written must be visible in review, so neither is a default.",
     },
-    Page {
-        code: "E0505",
-        title: "`/` is the root",
-        text: "The root has its own statement.",
-    },
+    Page { code: "E0505", title: "`/` is the root", text: "The root has its own statement." },
     Page {
         code: "E0506",
         title: "not an id",
@@ -379,11 +343,7 @@ pub const CODES: &[Page] = &[
         title: "not a device",
         text: "`devices` names nodes below /dev; other files are bound in `mounts`.",
     },
-    Page {
-        code: "E0510",
-        title: "`user` with `boot`",
-        text: "An init system starts as root of its user namespace.",
-    },
+    Page { code: "E0510", title: "`user` with `boot`", text: "An init system starts as root of its user namespace." },
     Page {
         code: "E0511",
         title: "`boot` without a user namespace",
@@ -399,11 +359,7 @@ pub const CODES: &[Page] = &[
         title: "`boot` on the host's network",
         text: "A system with its own network set-up would reconfigure the host's.",
     },
-    Page {
-        code: "E0514",
-        title: "no effect on an init system",
-        text: "The statement is about a single program.",
-    },
+    Page { code: "E0514", title: "no effect on an init system", text: "The statement is about a single program." },
     Page {
         code: "E0515",
         title: "a reserved place",
@@ -470,11 +426,7 @@ pub const CODES: &[Page] = &[
         title: "a grave grant without a reason",
         text: "The grant is powerful; write down why it is needed. `check --strict` makes this an error.",
     },
-    Page {
-        code: "E0702",
-        title: "a grant has ended",
-        text: "Its `until` date is past.",
-    },
+    Page { code: "E0702", title: "a grant has ended", text: "Its `until` date is past." },
     Page {
         code: "E0703",
         title: "an assertion fails",

@@ -110,7 +110,8 @@ impl Host {
         let capabilities = caps::read(None, caps::CapSet::Permitted).map_err(|e| fail("the capabilities")(&e))?;
         let bits = capabilities.iter().fold(0u64, |b, c| b | 1 << c.index());
         let uid = nix::unistd::geteuid().as_raw();
-        let last = fs::read_to_string("/proc/sys/kernel/cap_last_cap").map_err(|e| fail("/proc/sys/kernel/cap_last_cap")(&e))?;
+        let last = fs::read_to_string("/proc/sys/kernel/cap_last_cap")
+            .map_err(|e| fail("/proc/sys/kernel/cap_last_cap")(&e))?;
         let mut hard_limits = BTreeMap::new();
         for word in crate::sys::RESOURCES {
             let (_, hard) = getrlimit(*word).map_err(|e| fail("the resource limits")(&e))?;
@@ -177,7 +178,9 @@ fn path_facts(path: &str) -> Option<PathFacts> {
 /// Accounts and init of a root. Its files are hostile: they are opened inside it, must be regular and
 /// small, and no other program looks at them.
 fn root_facts(root: &str) -> (Accounts, Option<String>) {
-    let Some(dir) = CString::new(root).ok().and_then(|c| crate::sys::process::open(mount::CWD, &c, libc::O_PATH | libc::O_DIRECTORY).ok())
+    let Some(dir) = CString::new(root)
+        .ok()
+        .and_then(|c| crate::sys::process::open(mount::CWD, &c, libc::O_PATH | libc::O_DIRECTORY).ok())
     else {
         return (Accounts::default(), None);
     };
@@ -185,8 +188,7 @@ fn root_facts(root: &str) -> (Accounts, Option<String>) {
     let group = small_file(dir.as_fd(), "etc/group").unwrap_or_default();
     let field = |line: &str, n: usize| line.split(':').nth(n).map(str::to_owned);
     let number = |line: &str, n: usize| field(line, n).and_then(|f| f.parse::<u32>().ok());
-    let users =
-        passwd.lines().filter_map(|l| Some((field(l, 0)?, number(l, 2)?, number(l, 3)?))).collect();
+    let users = passwd.lines().filter_map(|l| Some((field(l, 0)?, number(l, 2)?, number(l, 3)?))).collect();
     let groups = group.lines().filter_map(|l| Some((field(l, 0)?, number(l, 2)?))).collect();
     let inits = ["usr/lib/systemd/systemd", "lib/systemd/systemd", "sbin/init", "usr/sbin/init"];
     let init = inits.iter().find(|i| {

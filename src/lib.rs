@@ -18,5 +18,5 @@ pub mod machine;
 pub mod plan;
 pub mod policy;
 pub mod source;
-pub mod sys;
 pub mod syntax;
+pub mod sys;

@@ -229,7 +229,10 @@ fn is_invisible(c: char) -> bool {
 
 /// The file's name for messages, with anything that a terminal could interpret escaped.
 pub fn display_name(path: &Path) -> String {
-    path.to_string_lossy().chars().flat_map(|c| if c.is_control() || is_invisible(c) { c.escape_unicode().collect::<Vec<_>>() } else { vec![c] }).collect()
+    path.to_string_lossy()
+        .chars()
+        .flat_map(|c| if c.is_control() || is_invisible(c) { c.escape_unicode().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
 }
 
 #[cfg(test)]

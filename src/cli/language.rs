@@ -137,10 +137,14 @@ fn canonical(tree: &ast::File) -> Result<String, Stop> {
     let text = print::print(tree);
     let mut sources = Sources::default();
     let mut d = Diagnostics::default();
-    let again = loader::from_text("formatted", text.as_bytes(), &mut sources, &mut d).map(|id| syntax::parse(&sources, id, &mut d));
+    let again = loader::from_text("formatted", text.as_bytes(), &mut sources, &mut d)
+        .map(|id| syntax::parse(&sources, id, &mut d));
     match again {
         Some(again) if !d.has_errors() && ast::same(tree, &again) => Ok(text),
-        _ => Err(Stop { code: 3, text: "the formatter would change the meaning of this file; it was left alone. Please report this".into() }),
+        _ => Err(Stop {
+            code: 3,
+            text: "the formatter would change the meaning of this file; it was left alone. Please report this".into(),
+        }),
     }
 }
 
@@ -228,30 +232,88 @@ fn effective(p: &Policy, l: &Loaded, c: Option<&compile::Confinement>) -> String
     };
     let one = |text: String, span| (text, place(span), None);
     let program = c.map_or_else(|| format!("{:?}", p.program.value), |c| c.argv.0.join(" "));
-    section("program", "execve, own PID, IPC, UTS and mount namespaces", vec![
-        one(program, p.program.span),
-        one(format!("user {:?}", p.user.value.user), p.user.span),
-        one(format!("user namespace {:?}", p.userns.value).to_lowercase(), p.userns.span),
-        one(format!("root {:?} {:?}", p.root.value.origin, p.root.value.access), p.root.span),
-        one(format!("no_new_privs {}", if p.no_new_privs { "on" } else { "OFF" }), p.no_new_privs_span.unwrap_or(p.span)),
-    ]);
-    section("capabilities", "the five sets", p.capabilities.iter().map(|g| (capabilities::name(g.capability), place(g.span), g.meta.why.clone())).collect());
-    section("mounts", "own mount namespace, locked", p.mounts.iter().map(|m| (format!("{:?} -> {} {}{}", m.source, m.target, if m.writable { "rw" } else { "ro" }, if m.exec { " exec" } else { "" }), place(m.span), m.meta.why.clone())).collect());
+    section(
+        "program",
+        "execve, own PID, IPC, UTS and mount namespaces",
+        vec![
+            one(program, p.program.span),
+            one(format!("user {:?}", p.user.value.user), p.user.span),
+            one(format!("user namespace {:?}", p.userns.value).to_lowercase(), p.userns.span),
+            one(format!("root {:?} {:?}", p.root.value.origin, p.root.value.access), p.root.span),
+            one(
+                format!("no_new_privs {}", if p.no_new_privs { "on" } else { "OFF" }),
+                p.no_new_privs_span.unwrap_or(p.span),
+            ),
+        ],
+    );
+    section(
+        "capabilities",
+        "the five sets",
+        p.capabilities.iter().map(|g| (capabilities::name(g.capability), place(g.span), g.meta.why.clone())).collect(),
+    );
+    section(
+        "mounts",
+        "own mount namespace, locked",
+        p.mounts
+            .iter()
+            .map(|m| {
+                (
+                    format!(
+                        "{:?} -> {} {}{}",
+                        m.source,
+                        m.target,
+                        if m.writable { "rw" } else { "ro" },
+                        if m.exec { " exec" } else { "" }
+                    ),
+                    place(m.span),
+                    m.meta.why.clone(),
+                )
+            })
+            .collect(),
+    );
     let files = if p.files.is_empty() { "mounts alone: no file rules written" } else { "Landlock" };
-    section("files", files, p.files.iter().map(|f| (format!("{:?} {}", f.right, f.path).to_lowercase(), place(f.span), f.meta.why.clone())).collect());
-    section("network", "network namespace; TCP ports by Landlock", std::iter::once((format!("{:?}", p.network.value).to_lowercase(), place(p.network.span), None)).chain(p.ports.iter().map(|f| (format!("{:?} tcp {}", f.how, f.port.map_or("any".into(), |n| n.to_string())).to_lowercase(), place(f.span), f.meta.why.clone()))).collect());
+    section(
+        "files",
+        files,
+        p.files
+            .iter()
+            .map(|f| (format!("{:?} {}", f.right, f.path).to_lowercase(), place(f.span), f.meta.why.clone()))
+            .collect(),
+    );
+    section(
+        "network",
+        "network namespace; TCP ports by Landlock",
+        std::iter::once((format!("{:?}", p.network.value).to_lowercase(), place(p.network.span), None))
+            .chain(p.ports.iter().map(|f| {
+                (
+                    format!("{:?} tcp {}", f.how, f.port.map_or("any".into(), |n| n.to_string())).to_lowercase(),
+                    place(f.span),
+                    f.meta.why.clone(),
+                )
+            }))
+            .collect(),
+    );
     let mut calls: Vec<(String, String, Option<String>)> = Vec::new();
-    let mut by_line: std::collections::BTreeMap<(crate::source::Span, Action), Vec<String>> = std::collections::BTreeMap::new();
+    let mut by_line: std::collections::BTreeMap<(crate::source::Span, Action), Vec<String>> =
+        std::collections::BTreeMap::new();
     for r in &p.syscalls {
         by_line.entry((r.span, r.action)).or_default().push(rule_text(r));
     }
     for ((span, action), list) in by_line {
         let why = p.syscalls.iter().find(|r| r.span == span).and_then(|r| r.meta.why.clone());
-        let text = if list.len() > 4 { format!("{} calls: {} ...", list.len(), list.iter().take(3).cloned().collect::<Vec<_>>().join(" ")) } else { list.join(" ") };
+        let text = if list.len() > 4 {
+            format!("{} calls: {} ...", list.len(), list.iter().take(3).cloned().collect::<Vec<_>>().join(" "))
+        } else {
+            list.join(" ")
+        };
         calls.push((format!("{} {text}", action_text(action)), place(span), why));
     }
     let size = c.map_or(0, |c| c.filter.program.len());
-    section("system calls", &format!("seccomp, {size} instructions; the rest: EPERM, unreviewed numbers ENOSYS, foreign ABIs killed"), calls);
+    section(
+        "system calls",
+        &format!("seccomp, {size} instructions; the rest: EPERM, unreviewed numbers ENOSYS, foreign ABIs killed"),
+        calls,
+    );
     section("limits", "setrlimit", p.limits.iter().map(|(k, v)| one(format!("{k} {}", v.value), v.span)).collect());
     out.push_str("\nx86-64 calls 335 (uretprobe) and 336 (uprobe) pass every seccomp filter by the kernel's design; outside a\ntrampoline of the kernel's own they do nothing.\n");
     out
@@ -261,7 +323,9 @@ fn action_text(a: Action) -> String {
     match a {
         Action::Allow => "allow".into(),
         Action::Log => "log".into(),
-        Action::Errno(e) => format!("deny errno {}", crate::kernel::constants::name_of("errno", u64::from(e)).unwrap_or("?")),
+        Action::Errno(e) => {
+            format!("deny errno {}", crate::kernel::constants::name_of("errno", u64::from(e)).unwrap_or("?"))
+        }
         Action::Kill => "kill".into(),
     }
 }
@@ -312,11 +376,16 @@ pub(super) fn groups(group: Option<&str>, file: Option<&Path>, json: bool) -> Ou
     let wanted = group.map(|g| if g.starts_with('@') { g.to_owned() } else { format!("@{g}") });
     let found: Vec<_> = resolved.groups.iter().filter(|(n, _)| wanted.as_ref().is_none_or(|w| w == n)).collect();
     if let (Some(w), true) = (&wanted, found.is_empty()) {
-        let hint = did_you_mean(w, resolved.groups.iter().map(|(n, _)| n.as_str())).map(|h| format!("; {h}")).unwrap_or_default();
+        let hint = did_you_mean(w, resolved.groups.iter().map(|(n, _)| n.as_str()))
+            .map(|h| format!("; {h}"))
+            .unwrap_or_default();
         return Err(Stop::usage(format!("no group `{w}`{hint}")));
     }
     if json {
-        let list: Vec<_> = found.iter().map(|(n, r)| json!({"name": n, "rules": r.iter().map(rule_text).collect::<Vec<_>>()})).collect();
+        let list: Vec<_> = found
+            .iter()
+            .map(|(n, r)| json!({"name": n, "rules": r.iter().map(rule_text).collect::<Vec<_>>()}))
+            .collect();
         print_json(&json!({ "version": 1, "groups": list }))?;
         return Ok(0);
     }

@@ -146,5 +146,10 @@ fn trace(verbose: u8) {
         _ => tracing::Level::DEBUG,
     };
     let colour = front::colour();
-    tracing_subscriber::fmt().with_max_level(level).with_ansi(colour).with_writer(std::io::stderr).without_time().init();
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(colour)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .init();
 }

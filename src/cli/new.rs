@@ -20,7 +20,8 @@ pub(super) fn new(name: &str, os: bool, build: bool) -> Outcome {
     };
     let text = starter.replace("starter", name);
     let path = format!("{name}.stockade");
-    let written = fs::OpenOptions::new().write(true).create_new(true).open(&path).and_then(|mut f| f.write_all(text.as_bytes()));
+    let written =
+        fs::OpenOptions::new().write(true).create_new(true).open(&path).and_then(|mut f| f.write_all(text.as_bytes()));
     written.map_err(|e| Stop::host(format!("can't write {path}: {e}")))?;
     front::print(&format!("wrote {path}; next: edit it, then `stockade check {path}` and `stockade plan {path}`\n"))?;
     Ok(0)

@@ -63,7 +63,8 @@ fn run_checked(file: &Path, machine: Option<&str>) -> Outcome {
         };
         tracing::info!(program = running.program, digest = %running.digest, "running");
         let boots = plan.steps().iter().any(|s| matches!(s.action, Action::ForkProgram { own_pids: true }));
-        let end = console::attend(&running, &signals, boots).map_err(|e| Stop::host(format!("lost the machine: {}", e.desc())));
+        let end = console::attend(&running, &signals, boots)
+            .map_err(|e| Stop::host(format!("lost the machine: {}", e.desc())));
         running.finish().map_err(|e| Stop::host(format!("can't clean up: {e}")))?;
         match end? {
             End::Killed => return Ok(137),
@@ -117,7 +118,9 @@ fn make(loaded: &mut Loaded, machine: Option<&str>, home: &Home, taken: &[u32]) 
         return Ok(None);
     }
     let Some(confinement) = compiled else {
-        return Err(Stop::host("the policy can't be compiled for this host, and no reason was given: please report this"));
+        return Err(Stop::host(
+            "the policy can't be compiled for this host, and no reason was given: please report this",
+        ));
     };
     let plan = plan::build(&confinement)
         .map_err(|v| Stop::host(format!("the plan breaks a rule of its own ({v}): please report this")))?;
@@ -127,7 +130,11 @@ fn make(loaded: &mut Loaded, machine: Option<&str>, home: &Home, taken: &[u32]) 
 /// A closed standard descriptor would give its number to something of ours.
 fn standard_descriptors() -> Result<(), Stop> {
     loop {
-        let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").map_err(|e| Stop::host(format!("can't open /dev/null: {e}")))?;
+        let null = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .map_err(|e| Stop::host(format!("can't open /dev/null: {e}")))?;
         let number = std::os::fd::IntoRawFd::into_raw_fd(null);
         if number > 2 {
             return nix::unistd::close(number).map_err(|e| Stop::host(e.desc()));

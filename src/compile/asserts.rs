@@ -27,7 +27,8 @@ pub(super) fn check(policy: &Policy, arch: Arch, d: &mut Diagnostics) {
                     .help("remove the grant or the assertion"),
             ),
             (false, None) => d.push(
-                Diagnostic::error("E0703", a.span, "the assertion fails: nothing grants this").help("add the grant or remove the assertion"),
+                Diagnostic::error("E0703", a.span, "the assertion fails: nothing grants this")
+                    .help("add the grant or remove the assertion"),
             ),
             _ => {}
         }
@@ -65,7 +66,9 @@ fn evidence(policy: &Policy, arch: Arch, claim: &Claim, d: &mut Diagnostics) -> 
             Some((g.span, format!("`{}` is granted", capabilities::name(*n))))
         }
         Claim::Port(how, port) => {
-            if let Some(p) = policy.ports.iter().find(|p| p.how == *how && (p.port.is_none() || port.is_none() || p.port == *port)) {
+            if let Some(p) =
+                policy.ports.iter().find(|p| p.how == *how && (p.port.is_none() || port.is_none() || p.port == *port))
+            {
                 return Some((p.span, "the port is granted".into()));
             }
             None
@@ -76,12 +79,23 @@ fn evidence(policy: &Policy, arch: Arch, claim: &Claim, d: &mut Diagnostics) -> 
     }
 }
 
-fn call_evidence(policy: &Policy, arch: Arch, call: &Call, conditions: &[Condition], d: &mut Diagnostics) -> Option<(Span, String)> {
+fn call_evidence(
+    policy: &Policy,
+    arch: Arch,
+    call: &Call,
+    conditions: &[Condition],
+    d: &mut Diagnostics,
+) -> Option<(Span, String)> {
     let (run, span) = allowed(policy, arch, call, d)?;
     let wanted = cube::of(conditions).ok()?;
     let witness = cube::and(&run, &wanted).first().copied()?;
-    let arguments: Vec<String> =
-        call.args.iter().zip(witness.mask.iter().zip(&witness.value)).filter(|(_, (m, _))| **m != 0).map(|(a, (_, v))| format!("{}={v:#x}", a.name)).collect();
+    let arguments: Vec<String> = call
+        .args
+        .iter()
+        .zip(witness.mask.iter().zip(&witness.value))
+        .filter(|(_, (m, _))| **m != 0)
+        .map(|(a, (_, v))| format!("{}={v:#x}", a.name))
+        .collect();
     Some((span, format!("`{}({})` runs", call.name, arguments.join(", "))))
 }
 
@@ -90,7 +104,8 @@ fn write_and_exec(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<(S
     for name in ["mmap", "mprotect", "pkey_mprotect"] {
         let Some(call) = crate::kernel::calls::find(name) else { continue };
         let Some(index) = call.args.iter().position(|a| a.name == "prot") else { continue };
-        let both = Condition { argument: u8::try_from(index).unwrap_or(0), kind: Type::Ulong, test: Test::HasAll(0x2 | 0x4) };
+        let both =
+            Condition { argument: u8::try_from(index).unwrap_or(0), kind: Type::Ulong, test: Test::HasAll(0x2 | 0x4) };
         if let Some(found) = call_evidence(policy, arch, call, &[both], d) {
             return Some(found);
         }
@@ -101,7 +116,9 @@ fn write_and_exec(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<(S
 
 /// Modelled: which line lets a right on this path, or below it, exist at all.
 fn file_evidence(policy: &Policy, right: Option<Right>, path: &str) -> Option<(Span, String)> {
-    let overlaps = |p: &str| p == path || p == "/" || path == "/" || path.starts_with(&format!("{p}/")) || p.starts_with(&format!("{path}/"));
+    let overlaps = |p: &str| {
+        p == path || p == "/" || path == "/" || path.starts_with(&format!("{p}/")) || p.starts_with(&format!("{path}/"))
+    };
     let covers = |p: &str| p == path || p == "/" || path.starts_with(&format!("{p}/"));
     let hidden = policy.mounts.iter().any(|m| matches!(m.source, Source::Mask | Source::Hide) && covers(&m.target));
     if hidden {
@@ -117,7 +134,8 @@ fn file_evidence(policy: &Policy, right: Option<Right>, path: &str) -> Option<(S
     let inner = policy.mounts.iter().filter(|m| covers(&m.target)).max_by_key(|m| m.target.len());
     let below = policy.mounts.iter().find(|m| m.target.starts_with(&format!("{path}/")));
     let root = &policy.root;
-    let private_root = matches!(root.value.access, Access::Volatile) || matches!(root.value.origin, crate::policy::mounts::Origin::Host);
+    let private_root = matches!(root.value.access, Access::Volatile)
+        || matches!(root.value.origin, crate::policy::mounts::Origin::Host);
     let in_root = !private_root || covers_usr(path);
     let Some(right) = right else {
         if let Some(m) = inner.or(below) {
@@ -142,5 +160,8 @@ fn file_evidence(policy: &Policy, right: Option<Right>, path: &str) -> Option<(S
 }
 
 fn covers_usr(path: &str) -> bool {
-    path == "/" || ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc"].iter().any(|p| path == *p || path.starts_with(&format!("{p}/")))
+    path == "/"
+        || ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc"]
+            .iter()
+            .any(|p| path == *p || path.starts_with(&format!("{p}/")))
 }

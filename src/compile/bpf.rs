@@ -111,7 +111,11 @@ pub fn run(program: &[Instruction], v: &Vector, mut visited: Option<&mut Vec<boo
         match insn.code {
             LD_W_ABS => a = word(v, k),
             LD_W_LEN | 0x81 => {
-                if insn.code == LD_W_LEN { a = 64 } else { x = 64 }
+                if insn.code == LD_W_LEN {
+                    a = 64
+                } else {
+                    x = 64
+                }
             }
             LD_IMM => a = k,
             LD_MEM => a = memory.get(cell).copied().unwrap_or(0),
@@ -163,7 +167,8 @@ pub fn run(program: &[Instruction], v: &Vector, mut visited: Option<&mut Vec<boo
 
 /// A word of struct seccomp_data: nr, arch, instruction_pointer, args (linux/seccomp.h), little endian.
 fn word(v: &Vector, offset: u32) -> u32 {
-    let half = |value: u64, high: bool| u32::try_from(if high { value >> 32 } else { value & 0xffff_ffff }).unwrap_or(0);
+    let half =
+        |value: u64, high: bool| u32::try_from(if high { value >> 32 } else { value & 0xffff_ffff }).unwrap_or(0);
     match offset {
         0 => v.nr,
         4 => v.arch,
@@ -239,7 +244,10 @@ mod tests {
         assert_eq!(check(&[load(2), ret(0)]), Err(Fault::Load(0, 2)));
         assert_eq!(check(&[jump(JEQ, 0, 1, 0), ret(0)]), Err(Fault::Jump(0)));
         assert_eq!(check(&[load(0)]), Err(Fault::End));
-        assert_eq!(check(&[Instruction { code: 0xffff, jt: 0, jf: 0, k: 0 }, ret(0)]), Err(Fault::Operation(0, 0xffff)));
+        assert_eq!(
+            check(&[Instruction { code: 0xffff, jt: 0, jf: 0, k: 0 }, ret(0)]),
+            Err(Fault::Operation(0, 0xffff))
+        );
         assert_eq!(check(&vec![ret(0); MOST + 1]), Err(Fault::Length(MOST + 1)));
     }
 

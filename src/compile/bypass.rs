@@ -15,9 +15,10 @@ pub(super) fn check(policy: &Policy, arch: Arch, regions: &[Regions], d: &mut Di
         regions.iter().find(|r| Some(r.number()) == number).map(Regions::allowed).unwrap_or_default()
     };
     let rule = |name: &str, conditions: bool| -> Option<&Rule> {
-        policy.syscalls.iter().find(|r| {
-            r.call.name == name && r.action <= Action::Log && r.conditions.is_empty() != conditions
-        })
+        policy
+            .syscalls
+            .iter()
+            .find(|r| r.call.name == name && r.action <= Action::Log && r.conditions.is_empty() != conditions)
     };
     for (conditioned, open, arguments, fix) in BYPASSES {
         let (Some(limited), Some(other)) = (rule(conditioned, true), rule(open, false)) else { continue };
@@ -35,16 +36,25 @@ pub(super) fn check(policy: &Policy, arch: Arch, regions: &[Regions], d: &mut Di
             continue;
         }
         d.push(
-            Diagnostic::error("E0410", limited.span, format!("the condition on `{conditioned}` can be bypassed with `{open}`"))
-                .also(other.span, format!("`{open}` is allowed here without a condition"))
-                .help(*fix),
+            Diagnostic::error(
+                "E0410",
+                limited.span,
+                format!("the condition on `{conditioned}` can be bypassed with `{open}`"),
+            )
+            .also(other.span, format!("`{open}` is allowed here without a condition"))
+            .help(*fix),
         );
     }
 }
 
 /// (conditioned call, its open twin, arguments whose condition is bypassed, what to do)
 const BYPASSES: &[(&str, &str, &[&str], &str)] = &[
-    ("clone", "clone3", &["clone_flags"], "`deny clone3 errno ENOSYS`: its flags are behind a pointer, and libc falls back to clone"),
+    (
+        "clone",
+        "clone3",
+        &["clone_flags"],
+        "`deny clone3 errno ENOSYS`: its flags are behind a pointer, and libc falls back to clone",
+    ),
     ("clone", "unshare", &["clone_flags"], "condition `unshare` likewise, or remove it"),
     ("socket", "io_uring_setup", &[], "remove `io_uring_setup`: a ring opens sockets without the socket call"),
     ("openat", "io_uring_setup", &[], "remove `io_uring_setup`: a ring opens files without the open calls"),

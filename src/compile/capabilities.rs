@@ -25,7 +25,8 @@ pub struct Sets {
 pub const LOCKED: u32 = 0x02 | 0x08 | 0x20 | 0x40 | 0x80;
 
 pub(super) fn compile(cx: &mut Cx<'_>, who: &Credentials, has_userns: bool) -> Option<(Sets, Origin)> {
-    let bits = |set: Set| cx.policy.capabilities.iter().filter(|g| g.set == set).fold(0u64, |b, g| b | 1 << g.capability);
+    let bits =
+        |set: Set| cx.policy.capabilities.iter().filter(|g| g.set == set).fold(0u64, |b, g| b | 1 << g.capability);
     let written = |set: Set| cx.policy.capabilities.iter().any(|g| g.set == set);
     let keep = bits(Set::Keep);
     let bounding = keep | bits(Set::Bounding);
@@ -62,15 +63,30 @@ pub(super) fn compile(cx: &mut Cx<'_>, who: &Credentials, has_userns: bool) -> O
     for g in cx.policy.capabilities.clone() {
         let name = crate::policy::capabilities::name(g.capability);
         if g.capability > cx.host.last_capability {
-            cx.error("E0603", g.span, format!("this kernel doesn't know the capability `{name}`"), "it can't be granted here: remove the line or use a newer kernel");
+            cx.error(
+                "E0603",
+                g.span,
+                format!("this kernel doesn't know the capability `{name}`"),
+                "it can't be granted here: remove the line or use a newer kernel",
+            );
             fine = false;
         } else if !has_userns && cx.host.capabilities >> g.capability & 1 == 0 {
-            cx.error("E0603", g.span, format!("the launcher itself doesn't hold `{name}`, so it can't pass it on"), "use a user namespace: `userns auto`");
+            cx.error(
+                "E0603",
+                g.span,
+                format!("the launcher itself doesn't hold `{name}`, so it can't pass it on"),
+                "use a user namespace: `userns auto`",
+            );
             fine = false;
         }
         let missing = 1u64 << g.capability & !bounding != 0;
         if missing {
-            cx.error("E0502", g.span, format!("`{name}` is outside the bounding set, so exec drops it"), "use `keep`, or add it to `bounding` as well");
+            cx.error(
+                "E0502",
+                g.span,
+                format!("`{name}` is outside the bounding set, so exec drops it"),
+                "use `keep`, or add it to `bounding` as well",
+            );
             fine = false;
         }
     }

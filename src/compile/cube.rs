@@ -144,7 +144,9 @@ fn patterns(kind: Type, test: &Test) -> Vec<(u64, u64)> {
         }
         Test::Masked(mask, values) => values.iter().map(|v| (*mask, *v)).collect(),
         Test::HasAll(mask) => vec![(*mask, *mask)],
-        Test::HasAny(mask) => (0..64).map(|i| 1u64 << i).filter(|b| mask & b != 0).map(|b| (b & bits, b & bits)).collect(),
+        Test::HasAny(mask) => {
+            (0..64).map(|i| 1u64 << i).filter(|b| mask & b != 0).map(|b| (b & bits, b & bits)).collect()
+        }
         Test::HasNone(mask) => vec![(*mask, 0)],
         Test::Only(mask) => vec![(bits & !mask, 0)],
     }

@@ -56,7 +56,8 @@ pub fn file_only() -> u64 {
 }
 
 /// Devices that every machine has: reading and writing them is implied.
-const DEVICES: &[&str] = &["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/pts"];
+const DEVICES: &[&str] =
+    &["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/pts"];
 
 /// From which ABI on a right can be denied.
 const TRUNCATE: u32 = 3;
@@ -70,7 +71,12 @@ pub(super) fn compile(cx: &mut Cx<'_>) -> Option<(Landlock, Origin)> {
     if let Some(f) = &floor
         && u64::from(abi) < f.value
     {
-        cx.error("E0604", f.span, format!("this kernel has Landlock ABI {abi}, the policy requires {}", f.value), "use a newer kernel");
+        cx.error(
+            "E0604",
+            f.span,
+            format!("this kernel has Landlock ABI {abi}, the policy requires {}", f.value),
+            "use a newer kernel",
+        );
         return None;
     }
     let lowered = floor.as_ref().and_then(|f| u32::try_from(f.value).ok());
@@ -88,7 +94,12 @@ pub(super) fn compile(cx: &mut Cx<'_>) -> Option<(Landlock, Origin)> {
     if let Some(port) = policy.ports.first()
         && abi < NETWORK
     {
-        cx.error("E0604", port.span, format!("TCP rules need Landlock ABI {NETWORK}, this kernel has {abi}"), "use a newer kernel, or remove the line");
+        cx.error(
+            "E0604",
+            port.span,
+            format!("TCP rules need Landlock ABI {NETWORK}, this kernel has {abi}"),
+            "use a newer kernel, or remove the line",
+        );
         return None;
     }
     if abi == 0 {
@@ -97,15 +108,19 @@ pub(super) fn compile(cx: &mut Cx<'_>) -> Option<(Landlock, Origin)> {
     let version = ABI::from(i32::try_from(abi.min(9)).unwrap_or(9));
     let all_files: BitFlags<AccessFs> = AccessFs::from_all(version);
     let handled_files = if policy.files.is_empty() { 0 } else { all_files.bits() };
-    let handled_network =
-        if abi >= NETWORK { (AccessNet::from_all(version) & (AccessNet::BindTcp | AccessNet::ConnectTcp)).bits() } else { 0 };
+    let handled_network = if abi >= NETWORK {
+        (AccessNet::from_all(version) & (AccessNet::BindTcp | AccessNet::ConnectTcp)).bits()
+    } else {
+        0
+    };
     let mut paths = Vec::new();
     for r in &policy.files {
         let access = rights(r.right).bits() & handled_files;
         paths.push(PathRule { path: r.path.clone(), access, optional: r.optional, origin: cx.origin(r.span) });
     }
     if handled_files != 0 {
-        let access = (AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev | AccessFs::Truncate).bits() & handled_files;
+        let access =
+            (AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev | AccessFs::Truncate).bits() & handled_files;
         let access = access | (AccessFs::ReadDir.into_bits() & handled_files);
         for d in DEVICES {
             let origin = Origin::implied("standard devices can be used");
@@ -124,7 +139,9 @@ pub(super) fn compile(cx: &mut Cx<'_>) -> Option<(Landlock, Origin)> {
         };
         match p.port {
             // Port 0 in bind(2) means any free port; the ruleset's port 0 grants that.
-            Some(port) => ports.push(PortRule { port, access: BitFlags::from(access).bits(), origin: cx.origin(p.span) }),
+            Some(port) => {
+                ports.push(PortRule { port, access: BitFlags::from(access).bits(), origin: cx.origin(p.span) })
+            }
             None => open |= access,
         }
     }
@@ -135,7 +152,11 @@ pub(super) fn compile(cx: &mut Cx<'_>) -> Option<(Landlock, Origin)> {
         _ => 24,
     };
     let handled_network = handled_network & !open.bits();
-    let origin = policy.files.first().map(|f| cx.origin(f.span)).unwrap_or(Origin::implied("everything that Landlock knows is denied unless granted"));
+    let origin = policy
+        .files
+        .first()
+        .map(|f| cx.origin(f.span))
+        .unwrap_or(Origin::implied("everything that Landlock knows is denied unless granted"));
     if handled_files == 0 && handled_network == 0 && scoped == 0 {
         return None;
     }

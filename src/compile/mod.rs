@@ -92,7 +92,13 @@ pub(crate) struct Cx<'a> {
 }
 
 impl Cx<'_> {
-    pub(crate) fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>, help: impl Into<String>) {
+    pub(crate) fn error(
+        &mut self,
+        code: &'static str,
+        span: Span,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
         self.diagnostics.push(Diagnostic::error(code, span, message).help(help));
     }
 
@@ -181,7 +187,12 @@ fn boot_needs(cx: &mut Cx<'_>) {
         cx.error("E0601", span, "only root can boot a whole system: it needs a range of ids", "run it as root");
     }
     if cx.host.cgroup2.is_none() {
-        cx.error("E0606", span, "no cgroup v2 hierarchy is mounted on this host, and a booted system needs a part of one", "mount it: mount -t cgroup2 none /sys/fs/cgroup/unified");
+        cx.error(
+            "E0606",
+            span,
+            "no cgroup v2 hierarchy is mounted on this host, and a booted system needs a part of one",
+            "mount it: mount -t cgroup2 none /sys/fs/cgroup/unified",
+        );
     }
     if cx.host.init.is_none() {
         let span = cx.policy.root.span;
@@ -194,15 +205,30 @@ fn mapped(cx: &mut Cx<'_>, m: &users::IdMaps, who: &users::Credentials) {
     let span = cx.policy.user.span;
     let missing = |list: &[users::Range], id: u32| users::outside(list, id).is_none();
     if missing(&m.users, who.uid) {
-        cx.error("E0517", span, format!("uid {} is not in the machine's id map", who.uid), "map it, or use another user");
+        cx.error(
+            "E0517",
+            span,
+            format!("uid {} is not in the machine's id map", who.uid),
+            "map it, or use another user",
+        );
     }
     for gid in who.groups.iter().chain([&who.gid]) {
         if missing(&m.groups, *gid) {
-            cx.error("E0517", span, format!("gid {gid} is not in the machine's id map"), "map it, or use another group");
+            cx.error(
+                "E0517",
+                span,
+                format!("gid {gid} is not in the machine's id map"),
+                "map it, or use another group",
+            );
         }
     }
     if !m.setgroups && !who.groups.is_empty() {
-        cx.error("E0601", span, "an ordinary user can't set supplementary groups", "run it as root, or remove `groups`");
+        cx.error(
+            "E0601",
+            span,
+            "an ordinary user can't set supplementary groups",
+            "run it as root, or remove `groups`",
+        );
     }
 }
 
@@ -214,8 +240,12 @@ fn rlimits(cx: &mut Cx<'_>) -> Option<Vec<Rlimit>> {
         let Some(resource) = resources::resource(name).map(resource_number) else { continue };
         let hard = cx.host.hard_limits.get(&resource).copied().unwrap_or(0);
         if limit.value > hard && !may_raise {
-            let d = Diagnostic::error("E0608", limit.span, format!("the launcher's own limit for `{name}` is {hard}, and it may not raise it"))
-                .help("lower the limit, or raise the launcher's");
+            let d = Diagnostic::error(
+                "E0608",
+                limit.span,
+                format!("the launcher's own limit for `{name}` is {hard}, and it may not raise it"),
+            )
+            .help("lower the limit, or raise the launcher's");
             cx.diagnostics.push(d);
             fine = false;
         }

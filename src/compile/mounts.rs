@@ -143,11 +143,26 @@ pub enum TreeStep {
 
 /// Parts of /proc that say too much of the host, or change it.
 const PROC_MASKS: &[&str] = &[
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kallsyms", "/proc/kcore", "/proc/keys",
-    "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/sysrq-trigger", "/proc/timer_list",
-    "/proc/timer_stats", "/proc/kmsg", "/proc/kpagecgroup", "/proc/kpagecount", "/proc/kpageflags", "/proc/vmallocinfo",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/sysrq-trigger",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/kmsg",
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
+    "/proc/vmallocinfo",
 ];
-const SYS_MASKS: &[&str] = &["/sys/firmware", "/sys/devices/virtual/powercap", "/sys/kernel/debug", "/sys/kernel/tracing"];
+const SYS_MASKS: &[&str] =
+    &["/sys/firmware", "/sys/devices/virtual/powercap", "/sys/kernel/debug", "/sys/kernel/tracing"];
 const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
 const NODES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 /// Entries of `/` beside /usr that a host without merged /usr has as folders.
@@ -226,7 +241,12 @@ impl Tree<'_, '_> {
         match self.cx.host.paths.get(path) {
             Some(f) => Some((HostPath { path: f.canonical.clone(), device: f.device, inode: f.inode }, f.kind)),
             None => {
-                self.cx.error("E0605", span, format!("{what} `{path}` doesn't exist on this host"), "make it, or correct the path");
+                self.cx.error(
+                    "E0605",
+                    span,
+                    format!("{what} `{path}` doesn't exist on this host"),
+                    "make it, or correct the path",
+                );
                 None
             }
         }
@@ -236,7 +256,12 @@ impl Tree<'_, '_> {
         let root = self.cx.policy.root.clone();
         let origin = self.cx.origin(root.span);
         let setuid = !self.cx.policy.no_new_privs;
-        let attributes = Attributes { read_only: root.value.access == Access::ReadOnly, nosuid: !setuid, nodev: true, noexec: false };
+        let attributes = Attributes {
+            read_only: root.value.access == Access::ReadOnly,
+            nosuid: !setuid,
+            nodev: true,
+            noexec: false,
+        };
         let folder = match &root.value.origin {
             RootOrigin::Host => "/".to_owned(),
             RootOrigin::Directory(d) => d.clone(),
@@ -311,7 +336,9 @@ impl Tree<'_, '_> {
                 owners.extend(accounts.users.iter().find(|(u, ..)| u == n).map(|(_, u, _)| *u));
             }
         }
-        for (name, id, gid) in accounts.users.iter().filter(|(_, id, _)| *id != 0 && (owners.contains(id) || *id == 65_534)) {
+        for (name, id, gid) in
+            accounts.users.iter().filter(|(_, id, _)| *id != 0 && (owners.contains(id) || *id == 65_534))
+        {
             passwd.push_str(&format!("{name}:x:{id}:{gid}::/:/usr/sbin/nologin\n"));
         }
         for (name, gid) in accounts.groups.iter().filter(|(_, gid)| *gid != 0) {
@@ -347,11 +374,21 @@ impl Tree<'_, '_> {
         if self.cx.host.privileged || self.cx.policy.network.value == Network::None {
             self.mount("/sys", Shown::Sysfs, STRICT, Origin::implied(rule));
             if boots {
-                self.mount("/sys/fs/cgroup", Shown::Cgroup2, DATA, Origin::implied("a booted system has a cgroup subtree"));
+                self.mount(
+                    "/sys/fs/cgroup",
+                    Shown::Cgroup2,
+                    DATA,
+                    Origin::implied("a booted system has a cgroup subtree"),
+                );
             }
         } else {
             let shown = Shown::Tmpfs { size: 4096, mode: 0o755, owner: self.owner };
-            self.mount("/sys", shown, STRICT, Origin::implied("no sysfs: it can't be mounted on the host's network by an ordinary user"));
+            self.mount(
+                "/sys",
+                shown,
+                STRICT,
+                Origin::implied("no sysfs: it can't be mounted on the host's network by an ordinary user"),
+            );
         }
     }
 
@@ -388,10 +425,10 @@ impl Tree<'_, '_> {
         let pty = Attributes { read_only: false, nosuid: true, nodev: false, noexec: true };
         self.ensure_directory("/dev/pts");
         // Group 5 is tty in every Debian; a user without it in its map leaves the group out.
-        let group = self.maps.filter(|_| self.cx.host.privileged).map_or(
-            if self.cx.host.privileged { Some(5) } else { None },
-            |m| users::outside(&m.groups, 5),
-        );
+        let group = self
+            .maps
+            .filter(|_| self.cx.host.privileged)
+            .map_or(if self.cx.host.privileged { Some(5) } else { None }, |m| users::outside(&m.groups, 5));
         self.mount("/dev/pts", Shown::Devpts { group }, pty, Origin::implied(rule));
         self.ensure_directory("/dev/shm");
         let shm = Shown::Tmpfs { size: 64 << 20, mode: 0o1777, owner };
@@ -405,7 +442,12 @@ impl Tree<'_, '_> {
                 None => inside,
                 Some(m) => users::outside(&m.users, inside).unwrap_or(owner),
             };
-            self.mount("/dev/console", Shown::Console { owner }, pty, Origin::implied("the machine's terminal is its own"));
+            self.mount(
+                "/dev/console",
+                Shown::Console { owner },
+                pty,
+                Origin::implied("the machine's terminal is its own"),
+            );
         }
         if self.cx.policy.boots() {
             self.run();
@@ -424,7 +466,11 @@ impl Tree<'_, '_> {
         self.private.push("/run".to_owned());
         self.implied(TreeStep::Directory { path: "/run/host".to_owned(), mode: 0o755, owner: 0 }, rule);
         self.made.insert("/run/host".to_owned());
-        let manager = TreeStep::File { path: "/run/host/container-manager".to_owned(), content: "stockade\n".to_owned(), owner: 0 };
+        let manager = TreeStep::File {
+            path: "/run/host/container-manager".to_owned(),
+            content: "stockade\n".to_owned(),
+            owner: 0,
+        };
         self.implied(manager, rule);
         if let Some(f) = self.cx.host.paths.get("/etc/os-release").cloned() {
             let path = "/run/host/os-release";
@@ -446,7 +492,12 @@ impl Tree<'_, '_> {
             Source::Overlay(path, size) => {
                 let Some((lower, kind)) = self.pinned(path, m.span, "the overlay's source") else { return };
                 if kind != Kind::Directory {
-                    return self.cx.error("E0605", m.span, format!("`{path}` is not a folder"), "an overlay is made over a folder");
+                    return self.cx.error(
+                        "E0605",
+                        m.span,
+                        format!("`{path}` is not a folder"),
+                        "an overlay is made over a folder",
+                    );
                 }
                 (Shown::Overlay { lower, idmap, size: *size }, false)
             }
@@ -459,7 +510,11 @@ impl Tree<'_, '_> {
             // Refused when the policy was read.
             Source::Proc | Source::Sysfs | Source::Devpts | Source::Mqueue | Source::Cgroup2 => return,
         };
-        if is_file { self.ensure_file(&m.target) } else { self.ensure_directory(&m.target) }
+        if is_file {
+            self.ensure_file(&m.target)
+        } else {
+            self.ensure_directory(&m.target)
+        }
         let own = matches!(shown, Shown::Tmpfs { .. } | Shown::Overlay { .. });
         self.mount(&m.target, shown, attributes, origin);
         if own && m.writable {
@@ -475,7 +530,12 @@ impl Tree<'_, '_> {
             Some(m) => users::outside(&m.users, inside),
         };
         if outside.is_none() {
-            self.cx.error("E0517", span, format!("uid {inside} is not in the machine's id map"), "only mapped ids can own files inside");
+            self.cx.error(
+                "E0517",
+                span,
+                format!("uid {inside} is not in the machine's id map"),
+                "only mapped ids can own files inside",
+            );
         }
         outside
     }
@@ -506,7 +566,11 @@ impl Tree<'_, '_> {
     fn is_private(&self, path: &str) -> bool {
         // The innermost mount so far decides: a bind below a tmpfs isn't the machine's own.
         let inner = self.steps.iter().filter_map(|(s, _)| match s {
-            TreeStep::Mount { target, .. } if path == target || path.starts_with(&format!("{}/", target.trim_end_matches('/'))) => Some(target.trim_end_matches('/')),
+            TreeStep::Mount { target, .. }
+                if path == target || path.starts_with(&format!("{}/", target.trim_end_matches('/'))) =>
+            {
+                Some(target.trim_end_matches('/'))
+            }
             _ => None,
         });
         let Some(place) = inner.max_by_key(|t| t.len()) else { return false };
@@ -531,7 +595,10 @@ impl Tree<'_, '_> {
         }
         if self.is_private(path) && self.made.insert(path.to_owned()) {
             let owner = self.owner;
-            self.implied(TreeStep::File { path: path.to_owned(), content: String::new(), owner }, "a place to mount on");
+            self.implied(
+                TreeStep::File { path: path.to_owned(), content: String::new(), owner },
+                "a place to mount on",
+            );
         }
     }
 }

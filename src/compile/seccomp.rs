@@ -59,20 +59,38 @@ pub(super) fn compile(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Optio
     let body = match generate(&regions) {
         Ok(body) => body,
         Err(why) => {
-            d.push(Diagnostic::error("E0412", policy.span, format!("the filter of `{}` can't be made: {why}", policy.name)).help("simplify the conditions on arguments"));
+            d.push(
+                Diagnostic::error(
+                    "E0412",
+                    policy.span,
+                    format!("the filter of `{}` can't be made: {why}", policy.name),
+                )
+                .help("simplify the conditions on arguments"),
+            );
             return None;
         }
     };
     let mut program = preamble(policy, arch, &regions);
     program.extend(body);
     if let Err(fault) = bpf::check(&program) {
-        d.push(Diagnostic::error("E0412", policy.span, format!("the filter of `{}` can't be loaded: {fault}", policy.name)).help("simplify the conditions on arguments"));
+        d.push(
+            Diagnostic::error(
+                "E0412",
+                policy.span,
+                format!("the filter of `{}` can't be loaded: {fault}", policy.name),
+            )
+            .help("simplify the conditions on arguments"),
+        );
         return None;
     }
     if let Some(why) = difference(policy, arch, &program) {
         d.push(
-            Diagnostic::error("E0413", policy.span, format!("the generated filter of `{}` differs from the policy: {why}", policy.name))
-                .help("the filter generator made a wrong program; the policy is refused. Please report it privately"),
+            Diagnostic::error(
+                "E0413",
+                policy.span,
+                format!("the generated filter of `{}` differs from the policy: {why}", policy.name),
+            )
+            .help("the filter generator made a wrong program; the policy is refused. Please report it privately"),
         );
         return None;
     }
@@ -219,7 +237,12 @@ fn generate(regions: &[Regions]) -> Result<Vec<Instruction>, String> {
     let mut program = Vec::new();
     for chunk in bytes.chunks_exact(8) {
         if let [c0, c1, jt, jf, k0, k1, k2, k3] = *chunk {
-            program.push(Instruction { code: u16::from_le_bytes([c0, c1]), jt, jf, k: u32::from_le_bytes([k0, k1, k2, k3]) });
+            program.push(Instruction {
+                code: u16::from_le_bytes([c0, c1]),
+                jt,
+                jf,
+                k: u32::from_le_bytes([k0, k1, k2, k3]),
+            });
         }
     }
     Ok(program)

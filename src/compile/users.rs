@@ -60,7 +60,12 @@ pub(super) fn credentials(cx: &mut Cx<'_>) -> Option<Credentials> {
         None => match primary {
             Some(g) => g,
             None => {
-                cx.error("E0516", user.span, format!("uid {uid} has no account in the root, so its group isn't known"), "write `user N group M`");
+                cx.error(
+                    "E0516",
+                    user.span,
+                    format!("uid {uid} has no account in the root, so its group isn't known"),
+                    "write `user N group M`",
+                );
                 return None;
             }
         },
@@ -121,7 +126,12 @@ pub(super) fn maps(cx: &mut Cx<'_>, who: &Credentials) -> Result<Option<IdMaps>,
                 origin,
             })),
             Userns::Map(_) | Userns::Identity => {
-                cx.error("E0601", userns.span, "only root can set up this user namespace", "run it as root, or write `userns auto`");
+                cx.error(
+                    "E0601",
+                    userns.span,
+                    "only root can set up this user namespace",
+                    "run it as root, or write `userns auto`",
+                );
                 Err(())
             }
         };
@@ -130,7 +140,12 @@ pub(super) fn maps(cx: &mut Cx<'_>, who: &Credentials) -> Result<Option<IdMaps>,
         Userns::Identity => Ok(None),
         Userns::Auto => {
             let Some(base) = cx.host.free_ids else {
-                cx.error("E0602", userns.span, "no range of 65536 ids is free on this host", "stop a machine, or write `userns map ...`");
+                cx.error(
+                    "E0602",
+                    userns.span,
+                    "no range of 65536 ids is free on this host",
+                    "stop a machine, or write `userns map ...`",
+                );
                 return Err(());
             };
             let all = Range { inside: 0, outside: base, count: AUTO };

@@ -39,7 +39,16 @@ pub fn of_rule(arch: Arch, rule: &Rule, most: usize) -> Vec<Vector> {
             let index = usize::from(condition.argument);
             let values = edges(&condition.test).into_iter().flat_map(|v| {
                 let bits = bits_of(condition.kind);
-                [v & bits, v & bits | NOISE & !bits, v, v.wrapping_add(1), v.wrapping_sub(1), v ^ 1 << 32, v ^ 1 << 31, !v]
+                [
+                    v & bits,
+                    v & bits | NOISE & !bits,
+                    v,
+                    v.wrapping_add(1),
+                    v.wrapping_sub(1),
+                    v ^ 1 << 32,
+                    v ^ 1 << 31,
+                    !v,
+                ]
             });
             for value in values {
                 let mut args = inside;

@@ -85,7 +85,8 @@ pub(super) fn perform(work: &Work, r: &mut Registers) -> Result<(), Fault> {
         Work::Mount { target, is_root, made, set, recursive, is_tree } => {
             let tree = make(made, target, *set, r)?;
             if *is_tree {
-                mount::set_attributes(tree.as_fd(), *set, 0, MS_PRIVATE, None, *recursive).map_err(fault(Detail::Attributes))?;
+                mount::set_attributes(tree.as_fd(), *set, 0, MS_PRIVATE, None, *recursive)
+                    .map_err(fault(Detail::Attributes))?;
             }
             if *is_root {
                 let top = process::open(mount::CWD, c"/", libc::O_PATH)?;
@@ -246,7 +247,8 @@ fn bind(from: &Source, idmap: bool, recursive: bool, r: &Registers) -> Result<Ow
     let tree = mount::clone_tree(file.as_raw_fd(), c"", recursive)?;
     if idmap {
         let userns = held(&r.userns)?;
-        mount::set_attributes(tree.as_fd(), MOUNT_ATTR_IDMAP, 0, 0, Some(userns), recursive).map_err(fault(Detail::Idmap))?;
+        mount::set_attributes(tree.as_fd(), MOUNT_ATTR_IDMAP, 0, 0, Some(userns), recursive)
+            .map_err(fault(Detail::Idmap))?;
     }
     Ok(tree)
 }

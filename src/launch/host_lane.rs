@@ -164,7 +164,8 @@ impl Host<'_> {
             self.meet_program(step)?;
         }
         let socket = self.socket(lane);
-        let (value, fd) = if joins { (self.program.0, self.program_pidfd.as_ref().map(|f| f.as_fd())) } else { (0, None) };
+        let (value, fd) =
+            if joins { (self.program.0, self.program_pidfd.as_ref().map(|f| f.as_fd())) } else { (0, None) };
         // A process that died already is noticed by the answer that doesn't come.
         let sent = Baton::new(Kind::Pass, step, value).send(socket, fd);
         if sent.is_err() && sent != Err(Errno::EPIPE) {
@@ -296,7 +297,10 @@ impl Host<'_> {
         for r in ranges {
             let locks = self.home.lock_ids(r.outside, r.count).map_err(|e| {
                 if e.kind() == io::ErrorKind::WouldBlock {
-                    let mut f = self.text(step, format!("ids {} to {} belong to another running machine", r.outside, r.outside + (r.count - 1)));
+                    let mut f = self.text(
+                        step,
+                        format!("ids {} to {} belong to another running machine", r.outside, r.outside + (r.count - 1)),
+                    );
                     f.help = Some("two machines never share ids: map another range, or `userns auto`".into());
                     f.ids_taken = true;
                     return f;
@@ -354,7 +358,8 @@ impl Host<'_> {
         differences.extend(self.namespaces(step)?);
         if let Some(first) = differences.first() {
             let places: Vec<String> = differences.iter().map(|d| format!("step {}: {}", d.step, d.text)).collect();
-            let mut f = self.text(first.step - 1, format!("the kernel holds something else than the plan: {}", places.join("; ")));
+            let mut f = self
+                .text(first.step - 1, format!("the kernel holds something else than the plan: {}", places.join("; ")));
             f.help = Some("nothing was run; this is a fault of Stockade or of the host, please report it".into());
             return Err(f);
         }
@@ -368,7 +373,14 @@ impl Host<'_> {
         let mut wanted = vec![("mnt", 0x2_0000u64)];
         for s in self.plan.steps() {
             if let Action::CloneInit { namespaces } = &s.action {
-                let all = [("user", 0x1000_0000), ("pid", 0x2000_0000), ("ipc", 0x800_0000), ("uts", 0x400_0000), ("net", 0x4000_0000), ("cgroup", 0x200_0000)];
+                let all = [
+                    ("user", 0x1000_0000),
+                    ("pid", 0x2000_0000),
+                    ("ipc", 0x800_0000),
+                    ("uts", 0x400_0000),
+                    ("net", 0x4000_0000),
+                    ("cgroup", 0x200_0000),
+                ];
                 wanted.extend(all.into_iter().filter(|(_, bit)| namespaces & bit != 0));
             }
         }
@@ -402,8 +414,12 @@ impl Host<'_> {
         if matches!(self.plan.steps().get(step).map(|s| &s.action), Some(Action::Exec { .. })) {
             f.code = if errno == Errno::ENOENT { 127 } else { 126 };
             f.help = Some(match errno {
-                Errno::ENOENT => "the program, or the interpreter that it names, doesn't exist inside the machine".into(),
-                Errno::EACCES => "it isn't executable, lies on a noexec mount, or `files` grants no `exec` on it".into(),
+                Errno::ENOENT => {
+                    "the program, or the interpreter that it names, doesn't exist inside the machine".into()
+                }
+                Errno::EACCES => {
+                    "it isn't executable, lies on a noexec mount, or `files` grants no `exec` on it".into()
+                }
                 Errno::EPERM => "the policy's own filter refuses execve: `allow execve`".into(),
                 Errno::ENOEXEC => "its format is unknown: a script needs a `#!` line".into(),
                 _ => "exec(2) names the causes of this errno".into(),
@@ -476,13 +492,26 @@ fn explain(detail: Detail, errno: Errno) -> (String, Option<String>) {
     let cause = errno.desc();
     let (text, help) = match detail {
         Detail::Call => (cause.to_owned(), None),
-        Detail::SourceChanged => ("another file lies at the host's path than when the plan was made".to_owned(), Some("look who changed it, then run again")),
+        Detail::SourceChanged => (
+            "another file lies at the host's path than when the plan was made".to_owned(),
+            Some("look who changed it, then run again"),
+        ),
         Detail::Source => (format!("the host's path can't be opened: {cause}"), None),
-        Detail::Target if errno == Errno::ELOOP => ("the place inside leads through a symbolic link".to_owned(), Some("write the path without the link")),
-        Detail::Target if errno == Errno::ENOENT => ("the place inside doesn't exist".to_owned(), Some("make it in the root, or use a root that is `ephemeral`")),
+        Detail::Target if errno == Errno::ELOOP => {
+            ("the place inside leads through a symbolic link".to_owned(), Some("write the path without the link"))
+        }
+        Detail::Target if errno == Errno::ENOENT => (
+            "the place inside doesn't exist".to_owned(),
+            Some("make it in the root, or use a root that is `ephemeral`"),
+        ),
         Detail::Target => (format!("the place inside can't be opened: {cause}"), None),
-        Detail::TargetKind => ("the place inside is of another kind: a file where a folder is needed, or the reverse".to_owned(), None),
-        Detail::Idmap => (format!("the ids of this mount can't be translated: {cause}"), Some("the file system below doesn't support id-mapped mounts")),
+        Detail::TargetKind => {
+            ("the place inside is of another kind: a file where a folder is needed, or the reverse".to_owned(), None)
+        }
+        Detail::Idmap => (
+            format!("the ids of this mount can't be translated: {cause}"),
+            Some("the file system below doesn't support id-mapped mounts"),
+        ),
         Detail::Attributes => (format!("the mount's restrictions can't be set: {cause}"), None),
         Detail::Orphan => ("the supervisor is gone".to_owned(), None),
     };

@@ -21,13 +21,28 @@ pub(super) struct Source {
 
 /// What a mount needs.
 pub(super) enum Made {
-    Bind { from: Source, idmap: bool, recursive: bool },
-    Overlay { lower: Source, idmap: bool, slot: Slot },
+    Bind {
+        from: Source,
+        idmap: bool,
+        recursive: bool,
+    },
+    Overlay {
+        lower: Source,
+        idmap: bool,
+        slot: Slot,
+    },
     /// fsopen(2) with these options.
-    New { kind: CString, options: Vec<(CString, Option<CString>)> },
+    New {
+        kind: CString,
+        options: Vec<(CString, Option<CString>)>,
+    },
     Again,
-    Mask { hidden: bool },
-    Console { owner: u32 },
+    Mask {
+        hidden: bool,
+    },
+    Console {
+        owner: u32,
+    },
 }
 
 /// Names of one overlay's folders in the staging place.
@@ -45,35 +60,93 @@ pub(super) enum Work {
     ResetInherited,
     MakePropagationPrivate,
     CloneInit(u64),
-    WriteIdMaps { setgroups: bool, users: CString, groups: CString },
+    WriteIdMaps {
+        setgroups: bool,
+        users: CString,
+        groups: CString,
+    },
     BecomeRoot,
     DieWithSupervisor,
     UnshareCgroup,
-    ForkProgram { namespaces: u64 },
+    ForkProgram {
+        namespaces: u64,
+    },
     ConfineInit,
     JoinProgram(u64),
-    OpenStaging { options: Vec<(CString, Option<CString>)> },
-    Mount { target: CString, is_root: bool, made: Made, set: u64, recursive: bool, is_tree: bool },
-    Directory { path: CString, parent: CString, name: CString, mode: u32, owner: u32 },
-    Link { parent: CString, name: CString, text: CString },
-    File { path: CString, parent: CString, name: CString, content: Vec<u8>, owner: u32 },
-    Seal { target: CString, is_root: bool },
+    OpenStaging {
+        options: Vec<(CString, Option<CString>)>,
+    },
+    Mount {
+        target: CString,
+        is_root: bool,
+        made: Made,
+        set: u64,
+        recursive: bool,
+        is_tree: bool,
+    },
+    Directory {
+        path: CString,
+        parent: CString,
+        name: CString,
+        mode: u32,
+        owner: u32,
+    },
+    Link {
+        parent: CString,
+        name: CString,
+        text: CString,
+    },
+    File {
+        path: CString,
+        parent: CString,
+        name: CString,
+        content: Vec<u8>,
+        owner: u32,
+    },
+    Seal {
+        target: CString,
+        is_root: bool,
+    },
     PivotRoot,
     DetachOldRoot,
     UnshareMounts,
     SetHostname(Vec<u8>),
-    Terminal { streams: [bool; 3] },
+    Terminal {
+        streams: [bool; 3],
+    },
     SetUmask(u32),
-    SetRlimit { resource: u32, value: u64 },
+    SetRlimit {
+        resource: u32,
+        value: u64,
+    },
     ChangeDirectory(CString),
-    DropBounding { keep: u64, last: u8 },
-    SetCredentials { uid: u32, gid: u32, groups: Option<Vec<u32>> },
-    SetCapabilities { permitted: u64, inheritable: u64, ambient: u64, securebits: u32 },
+    DropBounding {
+        keep: u64,
+        last: u8,
+    },
+    SetCredentials {
+        uid: u32,
+        gid: u32,
+        groups: Option<Vec<u32>>,
+    },
+    SetCapabilities {
+        permitted: u64,
+        inheritable: u64,
+        ambient: u64,
+        securebits: u32,
+    },
     SetNoNewPrivs,
-    RestrictLandlock { ruleset: Landlock, paths: Vec<CString> },
+    RestrictLandlock {
+        ruleset: Landlock,
+        paths: Vec<CString>,
+    },
     CloseDescriptors,
     LoadSeccomp(Vec<Instruction>),
-    Exec { path: CString, argv: CStrArray, environment: CStrArray },
+    Exec {
+        path: CString,
+        argv: CStrArray,
+        environment: CStrArray,
+    },
 }
 
 /// A text of the plan holds a NUL byte: the kernel would read less than what was reviewed.
@@ -174,7 +247,8 @@ fn tree(t: &TreeStep, index: usize, owner: u32) -> Fallible<Work> {
     Ok(match t {
         TreeStep::Mount { target, shown, attributes } => {
             let recursive = matches!(shown, Shown::Bind { recursive: true, .. });
-            let is_tree = matches!(shown, Shown::Bind { .. } | Shown::Again | Shown::Mask { .. } | Shown::Console { .. });
+            let is_tree =
+                matches!(shown, Shown::Bind { .. } | Shown::Again | Shown::Mask { .. } | Shown::Console { .. });
             Work::Mount {
                 target: inside(target)?,
                 is_root: target == "/",

@@ -66,7 +66,8 @@ pub(super) fn perform(work: &Work) -> Result<(), Fault> {
             process::prctl(libc::PR_SET_NO_NEW_PRIVS, [1, 0, 0, 0])?;
         }
         Work::RestrictLandlock { ruleset, paths } => {
-            let set = confine::landlock_create(ruleset.handled_files, ruleset.handled_network, ruleset.scoped, ruleset.size)?;
+            let set =
+                confine::landlock_create(ruleset.handled_files, ruleset.handled_network, ruleset.scoped, ruleset.size)?;
             for (rule, path) in ruleset.paths.iter().zip(paths) {
                 let place = match process::open(mount::CWD, path, libc::O_PATH) {
                     Ok(place) => place,

@@ -59,7 +59,8 @@ pub struct ReadError {
 pub fn observe(process: &Path, ids: Option<(&[Range], &[Range])>) -> Result<Observed, ReadError> {
     let read = |name: &str| {
         let path = process.join(name);
-        fs::read_to_string(&path).map_err(|e: io::Error| ReadError { path: path.display().to_string(), cause: e.to_string() })
+        fs::read_to_string(&path)
+            .map_err(|e: io::Error| ReadError { path: path.display().to_string(), cause: e.to_string() })
     };
     let status = read("status")?;
     let field = |key: &str| {
@@ -224,7 +225,13 @@ pub fn compare(plan: &Plan, seen: &Observed) -> Vec<Difference> {
             Action::Tree(TreeStep::Seal { target }) => {
                 for e in expected.iter_mut().filter(|e| e.0 == *target) {
                     let rest = e.1.strip_prefix("rw").unwrap_or(&e.1).trim_start_matches(',').to_owned();
-                    e.1 = if rest.is_empty() { "ro".into() } else if e.1.starts_with("ro") { e.1.clone() } else { format!("ro,{rest}") };
+                    e.1 = if rest.is_empty() {
+                        "ro".into()
+                    } else if e.1.starts_with("ro") {
+                        e.1.clone()
+                    } else {
+                        format!("ro,{rest}")
+                    };
                 }
             }
             _ => {}
@@ -248,7 +255,10 @@ fn compare_mounts(expected: &[(String, String, bool, usize)], seen: &[MountLine]
                     m.restrictions == *restrictions
                 };
                 if !met {
-                    out.push(Difference { step: *step, text: format!("`{target}` is mounted {}, the plan says {restrictions}", m.restrictions) });
+                    out.push(Difference {
+                        step: *step,
+                        text: format!("`{target}` is mounted {}, the plan says {restrictions}", m.restrictions),
+                    });
                 }
             }
             None => out.push(Difference { step: *step, text: format!("`{target}` is not mounted") }),
@@ -256,12 +266,18 @@ fn compare_mounts(expected: &[(String, String, bool, usize)], seen: &[MountLine]
     }
     for m in left {
         // What the host had mounted below a recursive bind came along, with the bind's restrictions.
-        let parent = expected.iter().filter(|(t, _, loose, _)| *loose && m.target.starts_with(&format!("{t}/"))).max_by_key(|e| e.0.len());
+        let parent = expected
+            .iter()
+            .filter(|(t, _, loose, _)| *loose && m.target.starts_with(&format!("{t}/")))
+            .max_by_key(|e| e.0.len());
         let has = |w: &str| m.restrictions.split(',').any(|r| r == w);
         let fine = parent.is_some_and(|(_, restrictions, ..)| restrictions.split(',').all(|w| w == "rw" || has(w)));
         if !fine {
             let step = parent.map_or(expected.last().map_or(1, |e| e.3), |p| p.3);
-            out.push(Difference { step, text: format!("`{}` is mounted {}, and no step says so", m.target, m.restrictions) });
+            out.push(Difference {
+                step,
+                text: format!("`{}` is mounted {}, and no step says so", m.target, m.restrictions),
+            });
         }
     }
 }

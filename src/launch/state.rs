@@ -41,7 +41,8 @@ impl Home {
             PathBuf::from("/run/stockade")
         } else {
             let runtime = PathBuf::from(format!("/run/user/{uid}"));
-            let own = fs::symlink_metadata(&runtime).is_ok_and(|m| m.is_dir() && m.uid() == uid && m.mode() & 0o077 == 0);
+            let own =
+                fs::symlink_metadata(&runtime).is_ok_and(|m| m.is_dir() && m.uid() == uid && m.mode() & 0o077 == 0);
             if own { runtime.join("stockade") } else { PathBuf::from(format!("/tmp/stockade-{uid}")) }
         };
         let home = Home(base);
@@ -107,7 +108,11 @@ impl Home {
     pub fn ids_free(&self, first: u32, count: u32) -> bool {
         let last = first.saturating_add(count.saturating_sub(1));
         (first >> 16..=last >> 16).all(|block| {
-            match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(self.0.join("ids").join(block.to_string())) {
+            match OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(self.0.join("ids").join(block.to_string()))
+            {
                 Ok(f) => Flock::lock(f, FlockArg::LockExclusiveNonblock).is_ok(),
                 Err(e) => e.kind() == io::ErrorKind::NotFound,
             }
@@ -118,7 +123,13 @@ impl Home {
     pub fn write(&self, record: &Record) -> io::Result<()> {
         let dir = self.machine(&record.machine);
         let temporary = dir.join("state.tmp");
-        let mut f = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(&temporary)?;
+        let mut f = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&temporary)?;
         f.write_all(&serde_json::to_vec(record)?)?;
         f.sync_all()?;
         fs::rename(&temporary, dir.join("state.json"))?;
@@ -189,11 +200,20 @@ pub struct Lock {
 impl Lock {
     /// `None` when the file was removed while we waited for it: try again.
     fn take(path: &Path) -> io::Result<Option<Lock>> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)?;
-        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| io::Error::from_raw_os_error(e as i32))?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)?;
+        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, e)| io::Error::from_raw_os_error(e as i32))?;
         let held = fstat(file.as_fd())?;
         match lstat(path) {
-            Ok(now) if (now.st_dev, now.st_ino) == (held.st_dev, held.st_ino) => Ok(Some(Lock { path: path.to_owned(), file })),
+            Ok(now) if (now.st_dev, now.st_ino) == (held.st_dev, held.st_ino) => {
+                Ok(Some(Lock { path: path.to_owned(), file }))
+            }
             Ok(_) | Err(nix::errno::Errno::ENOENT) => Ok(None),
             Err(e) => Err(e.into()),
         }
@@ -283,7 +303,14 @@ mod tests {
         let lock = h.lock("web").unwrap();
         let victim = h.0.join("precious");
         fs::create_dir(&victim).unwrap();
-        let record = Record { machine: "web".into(), boot: String::new(), cgroups: vec![victim.to_str().unwrap().into()], supervisor: 1, program: 0, digest: String::new() };
+        let record = Record {
+            machine: "web".into(),
+            boot: String::new(),
+            cgroups: vec![victim.to_str().unwrap().into()],
+            supervisor: 1,
+            program: 0,
+            digest: String::new(),
+        };
         h.write(&record).unwrap();
         h.forget("web", lock).unwrap();
         assert!(victim.exists());

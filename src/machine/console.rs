@@ -62,8 +62,11 @@ pub fn attend(machine: &Machine, signals: &SignalFd, boots: bool) -> nix::Result
     loop {
         let master = machine.terminal.as_ref().map_or(-1, |m| m.as_raw_fd());
         let stdin = if reading { input.as_raw_fd() } else { -1 };
-        let mut fds = [machine.events(), signals.as_raw_fd(), master, stdin]
-            .map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+        let mut fds = [machine.events(), signals.as_raw_fd(), master, stdin].map(|fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        });
         match process::poll(&mut fds, None) {
             Err(Errno::EINTR) => continue,
             other => other?,
@@ -92,7 +95,11 @@ pub fn attend(machine: &Machine, signals: &SignalFd, boots: bool) -> nix::Result
                     resize(machine);
                 } else if boots {
                     // systemd(1): SIGRTMIN+4 starts poweroff.target. Asked twice, it is ended.
-                    if asked { machine.kill()? } else { machine.signal(libc::SIGRTMIN() + 4).unwrap_or(()) }
+                    if asked {
+                        machine.kill()?
+                    } else {
+                        machine.signal(libc::SIGRTMIN() + 4).unwrap_or(())
+                    }
                     asked = true;
                 } else {
                     // A machine whose init is gone is noticed by its events.

@@ -29,10 +29,13 @@ pub fn build(c: &Confinement) -> Result<Plan, check::Violation> {
     p.implied(Lane::Host, Action::CloneBuilder { outer: c.outer_userns }, tree_rule);
     p.implied(Lane::Builder, Action::ResetInherited, "a machine doesn't depend on who starts it");
     p.implied(Lane::Builder, Action::MakePropagationPrivate, "no mount passes in or out");
-    p.implied(Lane::Builder, Action::CloneInit { namespaces: c.namespaces }, "every namespace but the written ones is its own");
+    p.implied(
+        Lane::Builder,
+        Action::CloneInit { namespaces: c.namespaces },
+        "every namespace but the written ones is its own",
+    );
     if let Some(m) = &c.ids {
-        let action =
-            Action::WriteIdMaps { users: m.users.clone(), groups: m.groups.clone(), setgroups: m.setgroups };
+        let action = Action::WriteIdMaps { users: m.users.clone(), groups: m.groups.clone(), setgroups: m.setgroups };
         p.step(Lane::Builder, action, m.origin.clone());
         if c.outer_userns.is_none() {
             p.implied(Lane::Init, Action::BecomeRoot, "the host's root has no business inside");
@@ -55,7 +58,11 @@ pub fn build(c: &Confinement) -> Result<Plan, check::Violation> {
     let joined = c.namespaces & u64::from(CloneFlags::CLONE_NEWNET.bits().unsigned_abs());
     let always = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWCGROUP;
     let namespaces = joined | u64::from(always.bits().unsigned_abs());
-    p.implied(Lane::Builder, Action::JoinProgram { namespaces }, "/proc, /sys and queues belong to the machine's namespaces");
+    p.implied(
+        Lane::Builder,
+        Action::JoinProgram { namespaces },
+        "/proc, /sys and queues belong to the machine's namespaces",
+    );
     let layers: u64 = c.tree.iter().map(|(s, _)| layer(s)).sum();
     let size = layers + (1 << 20);
     p.implied(Lane::Builder, Action::OpenStaging { size }, "masks and layers are our own files");

@@ -18,22 +18,87 @@ type Is = fn(&Action) -> bool;
 /// (what, must come before, rule). Where a plan has no such step the rule doesn't speak.
 const BEFORE: &[(Is, Is, &str)] = &[
     (|a| matches!(a, Action::LockMachine { .. }), |a| !matches!(a, Action::LockMachine { .. }), "the lock comes first"),
-    (|a| matches!(a, Action::MakePropagationPrivate), |a| matches!(a, Action::Tree(_) | Action::OpenStaging { .. }), "propagation is private before any mount"),
-    (|a| matches!(a, Action::ResetInherited), |a| matches!(a, Action::CloneInit { .. }), "inherited attributes are reset before the machine exists"),
-    (|a| matches!(a, Action::WriteIdMaps { .. }), |a| matches!(a, Action::BecomeRoot | Action::ForkProgram { .. } | Action::UnshareMounts | Action::SetCredentials { .. }), "ids are mapped before the machine acts"),
-    (|a| matches!(a, Action::BecomeRoot), |a| matches!(a, Action::DieWithSupervisor), "a change of credentials clears the parent-death signal"),
-    (|a| matches!(a, Action::DieWithSupervisor), |a| matches!(a, Action::ForkProgram { .. }), "nothing runs that could outlive the supervisor"),
-    (|a| matches!(a, Action::Tree(_)), |a| matches!(a, Action::PivotRoot), "host paths are opened before the host's tree is gone"),
+    (
+        |a| matches!(a, Action::MakePropagationPrivate),
+        |a| matches!(a, Action::Tree(_) | Action::OpenStaging { .. }),
+        "propagation is private before any mount",
+    ),
+    (
+        |a| matches!(a, Action::ResetInherited),
+        |a| matches!(a, Action::CloneInit { .. }),
+        "inherited attributes are reset before the machine exists",
+    ),
+    (
+        |a| matches!(a, Action::WriteIdMaps { .. }),
+        |a| {
+            matches!(
+                a,
+                Action::BecomeRoot | Action::ForkProgram { .. } | Action::UnshareMounts | Action::SetCredentials { .. }
+            )
+        },
+        "ids are mapped before the machine acts",
+    ),
+    (
+        |a| matches!(a, Action::BecomeRoot),
+        |a| matches!(a, Action::DieWithSupervisor),
+        "a change of credentials clears the parent-death signal",
+    ),
+    (
+        |a| matches!(a, Action::DieWithSupervisor),
+        |a| matches!(a, Action::ForkProgram { .. }),
+        "nothing runs that could outlive the supervisor",
+    ),
+    (
+        |a| matches!(a, Action::Tree(_)),
+        |a| matches!(a, Action::PivotRoot),
+        "host paths are opened before the host's tree is gone",
+    ),
     (|a| matches!(a, Action::PivotRoot), |a| matches!(a, Action::DetachOldRoot), "pivot, then detach"),
-    (|a| matches!(a, Action::DetachOldRoot), |a| matches!(a, Action::UnshareMounts), "the machine's mount namespace holds nothing of the host"),
-    (|a| matches!(a, Action::UnshareMounts), |a| matches!(a, Action::DropBounding { .. } | Action::SetCredentials { .. } | Action::RestrictLandlock(_)), "mounts are locked before rights are dropped"),
-    (|a| matches!(a, Action::DropBounding { .. }), |a| matches!(a, Action::SetCredentials { .. }), "the bounding set is dropped while CAP_SETPCAP is there"),
-    (|a| matches!(a, Action::SetCredentials { .. }), |a| matches!(a, Action::SetCapabilities { .. }), "ids change before capabilities are final"),
-    (|a| matches!(a, Action::SetCapabilities { .. }), |a| matches!(a, Action::ReadBack), "the last change of credentials comes before the read-back"),
-    (|a| matches!(a, Action::SetNoNewPrivs), |a| matches!(a, Action::RestrictLandlock(_) | Action::LoadSeccomp(_)), "no_new_privs comes before Landlock and seccomp"),
-    (|a| matches!(a, Action::Tree(_) | Action::UnshareMounts), |a| matches!(a, Action::RestrictLandlock(_)), "Landlock comes after the last mount"),
-    (|a| matches!(a, Action::RestrictLandlock(_) | Action::CloseDescriptors), |a| matches!(a, Action::ReadBack), "everything is in place at the read-back"),
-    (|a| matches!(a, Action::ReadBack), |a| matches!(a, Action::CommitState | Action::LoadSeccomp(_)), "nothing goes on before the read-back"),
+    (
+        |a| matches!(a, Action::DetachOldRoot),
+        |a| matches!(a, Action::UnshareMounts),
+        "the machine's mount namespace holds nothing of the host",
+    ),
+    (
+        |a| matches!(a, Action::UnshareMounts),
+        |a| matches!(a, Action::DropBounding { .. } | Action::SetCredentials { .. } | Action::RestrictLandlock(_)),
+        "mounts are locked before rights are dropped",
+    ),
+    (
+        |a| matches!(a, Action::DropBounding { .. }),
+        |a| matches!(a, Action::SetCredentials { .. }),
+        "the bounding set is dropped while CAP_SETPCAP is there",
+    ),
+    (
+        |a| matches!(a, Action::SetCredentials { .. }),
+        |a| matches!(a, Action::SetCapabilities { .. }),
+        "ids change before capabilities are final",
+    ),
+    (
+        |a| matches!(a, Action::SetCapabilities { .. }),
+        |a| matches!(a, Action::ReadBack),
+        "the last change of credentials comes before the read-back",
+    ),
+    (
+        |a| matches!(a, Action::SetNoNewPrivs),
+        |a| matches!(a, Action::RestrictLandlock(_) | Action::LoadSeccomp(_)),
+        "no_new_privs comes before Landlock and seccomp",
+    ),
+    (
+        |a| matches!(a, Action::Tree(_) | Action::UnshareMounts),
+        |a| matches!(a, Action::RestrictLandlock(_)),
+        "Landlock comes after the last mount",
+    ),
+    (
+        |a| matches!(a, Action::RestrictLandlock(_) | Action::CloseDescriptors),
+        |a| matches!(a, Action::ReadBack),
+        "everything is in place at the read-back",
+    ),
+    (
+        |a| matches!(a, Action::ReadBack),
+        |a| matches!(a, Action::CommitState | Action::LoadSeccomp(_)),
+        "nothing goes on before the read-back",
+    ),
 ];
 
 /// Steps that every plan has exactly once.
@@ -74,7 +139,10 @@ pub fn check(plan: &Plan) -> Result<(), Violation> {
     let fail = |step: usize, rule| Err(Violation { step: step + 1, rule });
     // seccomp, then exec, and the plan ends.
     match steps {
-        [.., a, b] if matches!((&a.action, &b.action), (Action::LoadSeccomp(_), Action::Exec { .. })) && a.lane == Lane::Program && b.lane == Lane::Program => {}
+        [.., a, b]
+            if matches!((&a.action, &b.action), (Action::LoadSeccomp(_), Action::Exec { .. }))
+                && a.lane == Lane::Program
+                && b.lane == Lane::Program => {}
         _ => return fail(steps.len().saturating_sub(1), "the filter is loaded last, then exec, nothing between"),
     }
     let mut root = false;
@@ -86,7 +154,9 @@ pub fn check(plan: &Plan) -> Result<(), Violation> {
                 }
                 root = true;
             }
-            (Action::Tree(_) | Action::PivotRoot | Action::DetachOldRoot | Action::OpenStaging { .. }, lane) if lane != Lane::Builder => {
+            (Action::Tree(_) | Action::PivotRoot | Action::DetachOldRoot | Action::OpenStaging { .. }, lane)
+                if lane != Lane::Builder =>
+            {
                 return fail(i, "the tree is built by the builder");
             }
             (Action::Tree(_), _) if !root => return fail(i, "the root comes first"),
@@ -94,16 +164,22 @@ pub fn check(plan: &Plan) -> Result<(), Violation> {
                 return fail(i, "the supervisor locks and compares");
             }
             (Action::CreateCgroup { path, .. }, _) => {
-                let undone = steps.iter().any(|s| matches!(&s.action, Action::LockMachine { cgroups } if cgroups.contains(path)));
+                let undone = steps
+                    .iter()
+                    .any(|s| matches!(&s.action, Action::LockMachine { cgroups } if cgroups.contains(path)));
                 if !undone {
                     return fail(i, "what is left behind is written down with the lock, for its undo");
                 }
             }
-            (Action::WriteIdMaps { .. }, _) if !user_namespace(plan) => return fail(i, "id maps need a user namespace"),
+            (Action::WriteIdMaps { .. }, _) if !user_namespace(plan) => {
+                return fail(i, "id maps need a user namespace");
+            }
             _ => {}
         }
     }
-    let idmapped = |s: &TreeStep| matches!(s, TreeStep::Mount { shown: Shown::Bind { idmap: true, .. } | Shown::Overlay { idmap: true, .. }, .. });
+    let idmapped = |s: &TreeStep| {
+        matches!(s, TreeStep::Mount { shown: Shown::Bind { idmap: true, .. } | Shown::Overlay { idmap: true, .. }, .. })
+    };
     if let Some(i) = steps.iter().position(|s| matches!(&s.action, Action::Tree(t) if idmapped(t)))
         && !steps.iter().take(i).any(|s| matches!(s.action, Action::WriteIdMaps { .. }))
     {

@@ -40,7 +40,9 @@ impl fmt::Display for Action {
             Action::CloneBuilder { outer: Some((u, g)) } => {
                 write!(f, "clone the builder: new mount and user namespace, id 0 is uid {u} gid {g}")
             }
-            Action::ResetInherited => f.write_str("reset signals, nice, affinity, personality, umask, OOM score, working directory"),
+            Action::ResetInherited => {
+                f.write_str("reset signals, nice, affinity, personality, umask, OOM score, working directory")
+            }
             Action::MakePropagationPrivate => f.write_str("make propagation private"),
             Action::CloneInit { namespaces } => write!(f, "clone init: new {}", flags(*namespaces)),
             Action::WriteIdMaps { users, groups, setgroups } => {
@@ -125,9 +127,18 @@ impl fmt::Display for TreeStep {
                         )
                     }
                     Shown::Overlay { lower, idmap, size } => {
-                        format!("overlay {} ({}:{}){} size {} ->", lower.path, lower.device, lower.inode, if *idmap { " idmapped" } else { "" }, bytes(*size))
+                        format!(
+                            "overlay {} ({}:{}){} size {} ->",
+                            lower.path,
+                            lower.device,
+                            lower.inode,
+                            if *idmap { " idmapped" } else { "" },
+                            bytes(*size)
+                        )
                     }
-                    Shown::Tmpfs { size, mode, owner } => format!("tmpfs size {} mode {mode:o} owner {owner}", bytes(*size)),
+                    Shown::Tmpfs { size, mode, owner } => {
+                        format!("tmpfs size {} mode {mode:o} owner {owner}", bytes(*size))
+                    }
                     Shown::Proc => "proc".into(),
                     Shown::Sysfs => "sysfs".into(),
                     Shown::Devpts { .. } => "devpts".into(),

@@ -209,7 +209,12 @@ fn register(args: &mut Args<'_>, cx: &mut Context<'_>, call: &'static Call) -> O
         None => crate::kernel::constants::find(&word.value).map(|c| c.value),
     };
     if value.is_none() {
-        cx.error("E0407", word.span, format!("unknown constant `{}`", word.value), "a number of 64 bits or a constant's name");
+        cx.error(
+            "E0407",
+            word.span,
+            format!("unknown constant `{}`", word.value),
+            "a number of 64 bits or a constant's name",
+        );
     }
     Some((index, value?))
 }

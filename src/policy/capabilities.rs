@@ -56,7 +56,10 @@ pub fn name(number: u8) -> String {
 
 /// The number of a name.
 pub fn number(name: &str) -> Option<u8> {
-    caps::Capability::from_str(&format!("CAP_{}", name.to_uppercase())).ok().map(|c| c.index()).filter(|_| name == name.to_lowercase())
+    caps::Capability::from_str(&format!("CAP_{}", name.to_uppercase()))
+        .ok()
+        .map(|c| c.index())
+        .filter(|_| name == name.to_lowercase())
 }
 
 /// The names of a set given as bits, in the kernel's order.
@@ -80,7 +83,8 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {
     if verb.value == "remove" {
         for word in args.words(cx, "a capability") {
             if let Some(c) = number_or_error(cx, &word) {
-                out.removes.push(super::resolve::Remove { what: super::resolve::Removed::Capability(c), span: word.span });
+                out.removes
+                    .push(super::resolve::Remove { what: super::resolve::Removed::Capability(c), span: word.span });
             }
         }
         return args.finish(cx);

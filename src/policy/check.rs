@@ -81,16 +81,14 @@ pub(super) fn finish(
         Value::Number(n) => Some(Spanned { value: n, span: s.span }),
         _ => None,
     };
-    let limits = g
-        .scalars
-        .iter()
-        .filter_map(|(k, s)| Some((k.strip_prefix("limits.")?.to_owned(), number(s)?)))
-        .collect();
+    let limits =
+        g.scalars.iter().filter_map(|(k, s)| Some((k.strip_prefix("limits.")?.to_owned(), number(s)?))).collect();
     let (root, program) = (root?, program?);
     let user = match (user, boots) {
         (Some(u), _) => u,
         (None, true) => {
-            let value = process::User { user: process::Id::Number(0), group: Some(process::Id::Number(0)), groups: vec![] };
+            let value =
+                process::User { user: process::Id::Number(0), group: Some(process::Id::Number(0)), groups: vec![] };
             Spanned { value, span: program.span }
         }
         (None, false) => return None,
@@ -130,7 +128,12 @@ fn spanned<T>(g: &Grants, key: &str, get: impl Fn(&Value) -> Option<T>) -> Optio
 }
 
 /// What the facts of this kernel make impossible for a booted system.
-fn boot_rules(cx: &mut Context<'_>, g: &Grants, userns: &Spanned<process::Userns>, network: &Spanned<network::Network>) {
+fn boot_rules(
+    cx: &mut Context<'_>,
+    g: &Grants,
+    userns: &Spanned<process::Userns>,
+    network: &Spanned<network::Network>,
+) {
     if userns.value == process::Userns::Identity {
         cx.error(
             "E0511",
@@ -148,7 +151,12 @@ fn boot_rules(cx: &mut Context<'_>, g: &Grants, userns: &Spanned<process::Userns
         );
     }
     if network.value == network::Network::Host {
-        cx.error("E0513", network.span, "a booted system on the host's network could reconfigure it", "network { none }");
+        cx.error(
+            "E0513",
+            network.span,
+            "a booted system on the host's network could reconfigure it",
+            "network { none }",
+        );
     }
     for key in ["chdir", "umask"] {
         if let Some(s) = g.scalars.get(key) {
@@ -171,9 +179,13 @@ fn mount_rules(cx: &mut Context<'_>, g: &Grants) {
         let masks = matches!(m.source, mounts::Source::Mask | mounts::Source::Hide);
         if let Some(old) = seen.iter().find(below).filter(|_| !masks) {
             cx.diagnostics.push(
-                Diagnostic::error("E0310", m.span, format!("this mount hides `{}`, which was mounted before", old.target))
-                    .also(old.span, "hidden")
-                    .help("write the outer mount first: order is the order of stacking"),
+                Diagnostic::error(
+                    "E0310",
+                    m.span,
+                    format!("this mount hides `{}`, which was mounted before", old.target),
+                )
+                .also(old.span, "hidden")
+                .help("write the outer mount first: order is the order of stacking"),
             );
         }
         let reserved = ["/proc", "/sys", "/dev", "/.stockade"];
@@ -187,8 +199,14 @@ fn mount_rules(cx: &mut Context<'_>, g: &Grants) {
                 "only `mask` and `hide` may stand there; devices are named in `devices`",
             );
         }
-        if matches!(m.source, mounts::Source::Proc | mounts::Source::Sysfs | mounts::Source::Cgroup2 | mounts::Source::Devpts | mounts::Source::Mqueue)
-            && inside.is_none()
+        if matches!(
+            m.source,
+            mounts::Source::Proc
+                | mounts::Source::Sysfs
+                | mounts::Source::Cgroup2
+                | mounts::Source::Devpts
+                | mounts::Source::Mqueue
+        ) && inside.is_none()
         {
             cx.not_yet(m.span, "a second mount of a kernel file system");
         }
@@ -210,8 +228,24 @@ fn newer_than_baseline(cx: &mut Context<'_>, g: &Grants, kernel: (u16, u16)) {
 
 /// Capabilities that are as good as root on the host, or nearly so, without a user namespace.
 const GRAVE: &[&str] = &[
-    "sys_admin", "sys_module", "sys_rawio", "sys_ptrace", "sys_boot", "sys_time", "dac_read_search", "dac_override", "mknod",
-    "net_admin", "net_raw", "bpf", "perfmon", "mac_admin", "mac_override", "syslog", "setfcap", "audit_control",
+    "sys_admin",
+    "sys_module",
+    "sys_rawio",
+    "sys_ptrace",
+    "sys_boot",
+    "sys_time",
+    "dac_read_search",
+    "dac_override",
+    "mknod",
+    "net_admin",
+    "net_raw",
+    "bpf",
+    "perfmon",
+    "mac_admin",
+    "mac_override",
+    "syslog",
+    "setfcap",
+    "audit_control",
 ];
 
 fn reasons(cx: &mut Context<'_>, g: &Grants, today: &str) {
@@ -223,7 +257,12 @@ fn reasons(cx: &mut Context<'_>, g: &Grants, today: &str) {
         if let Some(until) = &meta.until
             && until.value.as_str() < today
         {
-            cx.error("E0702", until.span, format!("this grant ended on {}", until.value), "remove it, or review it and move the date");
+            cx.error(
+                "E0702",
+                until.span,
+                format!("this grant ended on {}", until.value),
+                "remove it, or review it and move the date",
+            );
         }
     };
     for c in &g.capabilities {

@@ -64,7 +64,13 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {
         if removing {
             out.removes.push(Remove { what: Removed::File(*right, path.value), span: path.span });
         } else {
-            out.files.push(Rule { right: *right, path: path.value, optional, meta: args.meta.clone(), span: path.span });
+            out.files.push(Rule {
+                right: *right,
+                path: path.value,
+                optional,
+                meta: args.meta.clone(),
+                span: path.span,
+            });
         }
     }
 }

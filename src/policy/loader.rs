@@ -114,7 +114,10 @@ pub(super) fn import(
     }
     if name.value.starts_with("std/") {
         let known: Vec<&str> = library().collect();
-        return fail(format!("no `{}` in the built-in library", name.value), &format!("there are: {}", known.join(" ")));
+        return fail(
+            format!("no `{}` in the built-in library", name.value),
+            &format!("there are: {}", known.join(" ")),
+        );
     }
     let Some(root) = sources.get(from).and_then(|f| f.root.clone()) else {
         return fail("the built-in library imports only from itself".into(), "use a `std/...` name");

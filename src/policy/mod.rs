@@ -4,6 +4,7 @@
 pub mod asserts;
 pub mod capabilities;
 mod check;
+mod declare;
 pub mod files;
 pub mod loader;
 pub mod meaning;
@@ -13,6 +14,7 @@ pub mod process;
 mod reader;
 pub mod resolve;
 pub mod resources;
+mod sections;
 pub mod syscalls;
 
 pub use reader::Meta;
@@ -90,10 +92,7 @@ pub(crate) const NAME_HELP: &str = "1 to 63 characters: small letters, digits an
 /// A machine's name becomes a host name, a folder and a unit: one rule for all of them (RFC 1123 label).
 pub fn valid_name(name: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    (1..=63).contains(&name.len())
-        && name.chars().all(inner)
-        && !name.starts_with('-')
-        && !name.ends_with('-')
+    (1..=63).contains(&name.len()) && name.chars().all(inner) && !name.starts_with('-') && !name.ends_with('-')
 }
 
 #[cfg(test)]

@@ -120,14 +120,24 @@ pub(super) fn read_root(cx: &mut Context<'_>, args: &mut Args<'_>, out: &mut Gra
         }
     }
     if origin == Origin::Host && access != Access::ReadOnly {
-        return cx.error("E0503", args.span, "`root host` is always read-only", "use `mounts` for what must be written, as in `tmpfs \"/run\"`");
+        return cx.error(
+            "E0503",
+            args.span,
+            "`root host` is always read-only",
+            "use `mounts` for what must be written, as in `tmpfs \"/run\"`",
+        );
     }
     args.finish(cx);
     out.scalar(cx, "root", Value::Root(Root { origin, access, size: limit }), args, overriding);
 }
 
 fn bad_size(cx: &mut Context<'_>, v: &Spanned<String>) {
-    cx.error("E0212", v.span, format!("`{}` is not a size", v.value), "a whole number with its unit: B, KiB, MiB, GiB, TiB");
+    cx.error(
+        "E0212",
+        v.span,
+        format!("`{}` is not a size", v.value),
+        "a whole number with its unit: B, KiB, MiB, GiB, TiB",
+    );
 }
 
 const VERBS: &[&str] =
@@ -144,7 +154,12 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {
             let Some(host) = args.path(cx, "the host's path") else { return };
             if !args.op("->") {
                 let at = args.peek().map_or(host.span, |i| i.span);
-                return cx.error("E0205", at, "expected `->` and the path inside", "bind \"/host/path\" -> \"/inside\" ro");
+                return cx.error(
+                    "E0205",
+                    at,
+                    "expected `->` and the path inside",
+                    "bind \"/host/path\" -> \"/inside\" ro",
+                );
             }
             Some(host.value)
         }
@@ -205,7 +220,12 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {
     if let Source::Bind(_) = source
         && !said
     {
-        return cx.error("E0504", args.span, "a bind says `ro` or `rw`", "add the word: what may be written must be visible in review");
+        return cx.error(
+            "E0504",
+            args.span,
+            "a bind says `ro` or `rw`",
+            "add the word: what may be written must be visible in review",
+        );
     }
     if (suid || dev) && args.meta.why.is_none() {
         cx.error("E0308", args.span, "giving away `suid` or `dev` needs a reason", "add why \"...\"");

@@ -37,8 +37,8 @@ pub struct Port {
 }
 
 const VERBS: &[&str] = &[
-    "none", "host", "listen", "connect", "private", "bridge", "zone", "macvlan", "ipvlan", "publish", "egress", "remove",
-    "override",
+    "none", "host", "listen", "connect", "private", "bridge", "zone", "macvlan", "ipvlan", "publish", "egress",
+    "remove", "override",
 ];
 
 pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {
@@ -82,7 +82,12 @@ fn ports(cx: &mut Context<'_>, args: &mut Args<'_>, verb: &str, removing: bool, 
         } else if let Some((first, last)) = range(&word.value) {
             list.extend((first..=last).map(Some));
         } else {
-            cx.error("E0214", word.span, format!("`{}` is not a port", word.value), "1 to 65535, a range `8000-8010`, or `any`");
+            cx.error(
+                "E0214",
+                word.span,
+                format!("`{}` is not a port", word.value),
+                "1 to 65535, a range `8000-8010`, or `any`",
+            );
         }
     }
     if args.one_of(&["to"]).is_some() {

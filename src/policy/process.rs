@@ -106,7 +106,12 @@ pub(super) fn id(cx: &mut Context<'_>, text: &str, span: Span) -> Option<Id> {
         return match n.filter(|_| plain) {
             Some(n) => Some(Id::Number(n)),
             None => {
-                cx.error("E0506", span, format!("`{text}` is not an id"), "a decimal number from 0 to 4294967294 other than 65535, or a name");
+                cx.error(
+                    "E0506",
+                    span,
+                    format!("`{text}` is not an id"),
+                    "a decimal number from 0 to 4294967294 other than 65535, or a name",
+                );
                 None
             }
         };
@@ -141,10 +146,20 @@ pub(super) fn read_userns(cx: &mut Context<'_>, args: &mut Args<'_>, out: &mut G
             let Some(count) = id_number(cx, args) else { return };
             let fits = |start: u32| start.checked_add(count).is_some();
             if count == 0 || !fits(inside) || !fits(outside) {
-                return cx.error("E0507", args.span, "the range of ids is empty or passes the last id", "count is at least 1");
+                return cx.error(
+                    "E0507",
+                    args.span,
+                    "the range of ids is empty or passes the last id",
+                    "count is at least 1",
+                );
             }
             if outside == 0 {
-                return cx.error("E0507", args.span, "the map gives the host's root away", "`userns identity why \"...\"` is the word for that");
+                return cx.error(
+                    "E0507",
+                    args.span,
+                    "the map gives the host's root away",
+                    "`userns identity why \"...\"` is the word for that",
+                );
             }
             Userns::Map(vec![(inside, outside, count)])
         }
@@ -170,7 +185,12 @@ pub(super) fn read_environment(cx: &mut Context<'_>, s: &Statement, out: &mut Gr
     let ok = name.value.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.value.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !ok {
-        return cx.error("E0508", name.span, format!("`{}` is not a variable's name", name.value), "letters, digits and `_`");
+        return cx.error(
+            "E0508",
+            name.span,
+            format!("`{}` is not a variable's name", name.value),
+            "letters, digits and `_`",
+        );
     }
     let value = match verb.value.as_str() {
         "set" => match args.text(cx, "the value") {

@@ -13,7 +13,13 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    pub(super) fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>, help: impl Into<String>) {
+    pub(super) fn error(
+        &mut self,
+        code: &'static str,
+        span: Span,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
         self.diagnostics.push(Diagnostic::error(code, span, message).help(help));
     }
 
@@ -105,7 +111,12 @@ impl<'s> Args<'s> {
                 "why" | "ref" => match &value.kind {
                     Kind::Text(t) if !t.trim().is_empty() => t.clone(),
                     _ => {
-                        cx.error("E0206", value.span, format!("`{word}` takes a text in quotes"), format!("{word} \"...\""));
+                        cx.error(
+                            "E0206",
+                            value.span,
+                            format!("`{word}` takes a text in quotes"),
+                            format!("{word} \"...\""),
+                        );
                         String::new()
                     }
                 },
@@ -155,9 +166,7 @@ impl<'s> Args<'s> {
     /// A bare word or number; `what` names it in the message.
     pub(super) fn word(&mut self, cx: &mut Context<'_>, what: &str) -> Option<Spanned<String>> {
         match self.next() {
-            Some(Item { kind: Kind::Word(w), span }) => {
-                Some(Spanned { value: cx.substitute(w, *span)?, span: *span })
-            }
+            Some(Item { kind: Kind::Word(w), span }) => Some(Spanned { value: cx.substitute(w, *span)?, span: *span }),
             Some(item) => {
                 cx.error("E0205", item.span, format!("expected {what}"), "a bare word or number, without quotes");
                 None
@@ -190,7 +199,12 @@ impl<'s> Args<'s> {
         match path_fault(&t.value) {
             None => Some(t),
             Some(fault) => {
-                cx.error("E0207", t.span, format!("`{}` {fault}", t.value), "write the absolute path, as in \"/srv/www\"");
+                cx.error(
+                    "E0207",
+                    t.span,
+                    format!("`{}` {fault}", t.value),
+                    "write the absolute path, as in \"/srv/www\"",
+                );
                 None
             }
         }
@@ -297,7 +311,8 @@ pub(super) fn path_fault(path: &str) -> Option<&'static str> {
         return Some("is longer than the kernel's PATH_MAX");
     }
     let odd = Path::new(path).components().any(|c| matches!(c, Component::ParentDir | Component::CurDir));
-    let clean = path == "/" || !(path.ends_with('/') || path.contains("//") || path.contains("/./") || path.ends_with("/."));
+    let clean =
+        path == "/" || !(path.ends_with('/') || path.contains("//") || path.contains("/./") || path.ends_with("/."));
     (odd || !clean).then_some("holds `.`, `..`, or an empty component")
 }
 

@@ -3,8 +3,10 @@
 //! Order never matters, neither in a file nor among parents; only mounts keep theirs.
 
 use super::asserts::{self, Assertion, Case};
-use super::reader::{Args, Context, Meta, number};
-use super::{Policy, capabilities, files, loader, mounts, network, process, resources, syscalls};
+use super::declare::{Declarations, Declared, declare, twice};
+use super::reader::{Args, Context, Meta};
+use super::sections::section_list;
+use super::{Policy, capabilities, files, loader, mounts, network, process, syscalls};
 use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
 use crate::source::{FileId, Sources, Span, Spanned};
 use crate::syntax::{ast, parse};
@@ -83,8 +85,8 @@ pub struct Grants {
     /// Assertions.
     pub assertions: Vec<Assertion>,
     pub(super) removes: Vec<Remove>,
-    lines: Vec<syscalls::Line>,
-    extends: Vec<Spanned<String>>,
+    pub(super) lines: Vec<syscalls::Line>,
+    pub(super) extends: Vec<Spanned<String>>,
 }
 
 impl Grants {
@@ -110,38 +112,6 @@ fn conflict(cx: &mut Context<'_>, key: &str, old: &Scalar, new: &Scalar) {
             .also(old.span, "and this one")
             .help("write `override ... why \"...\"` before the one that is meant to win"),
     );
-}
-
-/// A declared profile or machine.
-struct Declared<'a> {
-    name: Spanned<String>,
-    bootable: bool,
-    body: &'a ast::Block,
-}
-
-struct Test<'a> {
-    name: String,
-    machine: Spanned<String>,
-    body: &'a ast::Block,
-    span: Span,
-}
-
-/// A machine under another name with other parameters.
-struct Instance {
-    name: Spanned<String>,
-    of: Spanned<String>,
-    values: BTreeMap<String, String>,
-}
-
-/// Everything that a file and its imports declare.
-#[derive(Default)]
-struct Declarations<'a> {
-    items: BTreeMap<String, Declared<'a>>,
-    groups: syscalls::Groups,
-    params: BTreeMap<String, (ParamType, String)>,
-    instances: Vec<Instance>,
-    tests: Vec<Test<'a>>,
-    kernel: Option<Spanned<(u16, u16)>>,
 }
 
 /// The machines of a file, resolved.
@@ -220,281 +190,17 @@ fn load(id: FileId, sources: &mut Sources, diagnostics: &mut Diagnostics, out: &
     }
 }
 
-const TOP: &[&str] = &["policy", "kernel", "import", "param", "group", "profile", "machine", "instance", "test"];
-
-fn declare<'a>(id: FileId, main: bool, file: &'a ast::File, diagnostics: &mut Diagnostics, out: &mut Declarations<'a>) {
-    let no_params = BTreeMap::new();
-    let mut edition = None;
-    for (index, s) in file.statements().enumerate() {
-        let keyword = s.keyword().unwrap_or("");
-        if index == 0 && keyword != "policy" {
-            let d = Diagnostic::error("E0215", s.span, "a policy file begins with its edition").help("the first line is `policy 1`");
-            diagnostics.push(d);
-        }
-        if !TOP.contains(&keyword) {
-            let mut cx = Context { diagnostics, params: &no_params };
-            let word = Spanned { value: keyword.to_owned(), span: s.items.first().map_or(s.span, |i| i.span) };
-            cx.unknown("E0201", "statement", &word, TOP);
-            continue;
-        }
-        let mut cx = Context { diagnostics, params: &no_params };
-        let mut args = Args::new(&mut cx, s, 1);
-        let takes_block = matches!(keyword, "group" | "profile" | "machine" | "test");
-        let block = block_of(&mut cx, s, takes_block);
-        match keyword {
-            "policy" => {
-                let v = args.word(&mut cx, "the edition");
-                args.finish(&mut cx);
-                if let Some(v) = v
-                    && v.value != "1"
-                {
-                    cx.error("E0215", v.span, format!("unknown edition `{}`", v.value), "this version knows edition 1");
-                }
-                if edition.replace(s.span).is_some() || index > 0 {
-                    cx.error("E0215", s.span, "the edition is the first line, once", "remove this line");
-                }
-            }
-            "kernel" => kernel(&mut cx, &mut args, main, out),
-            "param" => param(&mut cx, &mut args, out),
-            "group" => {
-                let Some(name) = args.word(&mut cx, "the group's name, as in `@io`") else { continue };
-                args.finish(&mut cx);
-                if !name.value.starts_with('@') {
-                    cx.error("E0211", name.span, "a group's name begins with `@`", format!("group @{}", name.value));
-                }
-                let mut group = syscalls::Group { span: Some(name.span), entries: Vec::new() };
-                for s in block.map(|b| b.statements().collect::<Vec<_>>()).unwrap_or_default() {
-                    no_block(&mut cx, s);
-                    match syscalls::read(&mut cx, s) {
-                        Some(l) if l.verb == syscalls::Verb::Set(syscalls::Action::Allow) => group.entries.extend(l.targets),
-                        Some(l) => cx.error("E0216", l.span, "a group only names calls with `allow`", "deny the group where it is used"),
-                        None => {}
-                    }
-                }
-                if let Some(old) = out.groups.get(&name.value).and_then(|g| g.span) {
-                    twice(&mut cx, &name, old);
-                }
-                out.groups.insert(name.value, group);
-            }
-            "profile" | "machine" => {
-                let Some(name) = args.word(&mut cx, "a name") else { continue };
-                args.finish(&mut cx);
-                let bootable = keyword == "machine";
-                name_check(&mut cx, &name, bootable);
-                let Some(body) = block else { continue };
-                if let Some(old) = out.items.get(&name.value) {
-                    twice(&mut cx, &name, old.name.span);
-                }
-                out.items.insert(name.value.clone(), Declared { name, bootable, body });
-            }
-            "instance" => instance(&mut cx, &mut args, out),
-            "test" => {
-                let Some(title) = args.text(&mut cx, "what is tested, in quotes") else { continue };
-                if args.one_of(&["on"]).is_none() {
-                    cx.error("E0205", s.span, "expected `on MACHINE`", "test \"...\" on MACHINE { ... }");
-                    continue;
-                }
-                let Some(machine) = args.word(&mut cx, "the machine") else { continue };
-                args.finish(&mut cx);
-                if let Some(body) = block {
-                    out.tests.push(Test { name: title.value, machine, body, span: s.span });
-                }
-            }
-            _ => {}
-        }
-    }
-    if file.statements().next().is_none() {
-        let span = Span { file: id, start: 0, end: 0 };
-        diagnostics.push(Diagnostic::error("E0215", span, "the file says nothing").help("the first line is `policy 1`"));
-    }
-}
-
-fn block_of<'a>(cx: &mut Context<'_>, s: &'a ast::Statement, takes: bool) -> Option<&'a ast::Block> {
-    match (&s.block, takes) {
-        (Some(b), true) => Some(b),
-        (None, true) => {
-            cx.error("E0217", s.span, "a block is missing after this", "add `{ ... }`");
-            None
-        }
-        (Some(b), false) => {
-            cx.error("E0218", b.span, "this statement takes no block", "remove the braces");
-            None
-        }
-        (None, false) => None,
-    }
-}
-
-fn no_block(cx: &mut Context<'_>, s: &ast::Statement) {
-    block_of(cx, s, false);
-}
-
-fn twice(cx: &mut Context<'_>, name: &Spanned<String>, old: Span) {
-    cx.diagnostics.push(
-        Diagnostic::error("E0302", name.span, format!("`{}` is declared twice", name.value))
-            .also(old, "first declared here")
-            .help("give one of them another name"),
-    );
-}
-
-fn name_check(cx: &mut Context<'_>, name: &Spanned<String>, bootable: bool) {
-    let ok = if bootable { super::valid_name(&name.value) } else { name.value.split('/').all(super::valid_name) };
-    if !ok {
-        cx.error("E0211", name.span, format!("`{}` can't be a name", name.value), super::NAME_HELP);
-    }
-}
-
-fn kernel(cx: &mut Context<'_>, args: &mut Args<'_>, main: bool, out: &mut Declarations<'_>) {
-    let Some(w) = args.word(cx, "a kernel version, as in `6.12`") else { return };
-    args.finish(cx);
-    let parsed = w.value.split_once('.').and_then(|(a, b)| {
-        let n = |t: &str| number(t).and_then(|n| u16::try_from(n).ok());
-        Some((n(a)?, n(b)?))
-    });
-    match parsed {
-        Some(v) if v > super::TABLE => {
-            let (a, b) = super::TABLE;
-            cx.error("E0219", w.span, format!("the table of system calls ends at Linux {a}.{b}"), format!("write `kernel {a}.{b}` or older"));
-        }
-        Some(v) if v < (4, 19) => {
-            cx.error("E0219", w.span, "a baseline older than 4.19 is not supported", "write the version whose calls you reviewed");
-        }
-        Some(v) if main => {
-            if out.kernel.replace(Spanned { value: v, span: w.span }).is_some() {
-                cx.error("E0219", w.span, "the kernel baseline is written twice", "keep one");
-            }
-        }
-        Some(_) => {}
-        None => cx.error("E0219", w.span, format!("`{}` is not a kernel version", w.value), "as in `kernel 6.12`"),
-    }
-}
-
-fn param(cx: &mut Context<'_>, args: &mut Args<'_>, out: &mut Declarations<'_>) {
-    let Some(name) = args.word(cx, "the parameter's name") else { return };
-    let Some(kind) = args.word(cx, "its type") else { return };
-    if !PARAM_TYPES.contains(&kind.value.as_str()) {
-        return cx.unknown("E0220", "parameter type", &kind, PARAM_TYPES);
-    }
-    let mut choices = Vec::new();
-    if kind.value == "enum" {
-        choices = args.words(cx, "a choice").into_iter().map(|w| w.value).collect();
-    }
-    let default = match args.peek().map(|i| &i.kind) {
-        Some(ast::Kind::Text(_)) => args.text(cx, "the default"),
-        Some(ast::Kind::Word(w)) if w != "in" => args.word(cx, "the default"),
-        _ => None,
-    };
-    let mut bounds = None;
-    if args.one_of(&["in"]).is_some() {
-        let low = args.word(cx, "the smallest value").and_then(|w| number(&w.value));
-        let between = args.op("..=");
-        let high = args.word(cx, "the largest value").and_then(|w| number(&w.value));
-        match (low, between, high) {
-            (Some(l), true, Some(h)) if matches!(kind.value.as_str(), "int" | "port") => bounds = Some((l, h)),
-            _ => return cx.error("E0220", args.span, "a range is two numbers of an int or port", "param port port 443 in 1..=1023"),
-        }
-    }
-    args.finish(cx);
-    let Some(default) = default else {
-        return cx.error("E0220", name.span, format!("parameter `{}` has no default", name.value), "give it one; instances may set another");
-    };
-    let type_ = ParamType { kind: kind.value, choices, bounds };
-    if let Some(fault) = type_.fault(&default.value) {
-        return cx.error("E0220", default.span, fault, "the default must be of the parameter's type");
-    }
-    if out.params.insert(name.value.clone(), (type_, default.value)).is_some() {
-        cx.error("E0302", name.span, format!("parameter `{}` is declared twice", name.value), "keep one");
-    }
-}
-
-const PARAM_TYPES: &[&str] = &["path", "port", "cidr", "int", "size", "duration", "bool", "string", "enum"];
-
-#[derive(Clone)]
-struct ParamType {
-    kind: String,
-    choices: Vec<String>,
-    bounds: Option<(i128, i128)>,
-}
-
-impl ParamType {
-    /// What is wrong with a value of this type, if anything is.
-    fn fault(&self, v: &str) -> Option<String> {
-        use super::reader::{duration, path_fault, size};
-        let ok = match self.kind.as_str() {
-            "path" => path_fault(v).is_none(),
-            "port" => number(v).is_some_and(|n| (1..=65535).contains(&n)),
-            "int" => number(v).is_some(),
-            "size" => size(v).is_some(),
-            "duration" => duration(v).is_some(),
-            "bool" => matches!(v, "true" | "false"),
-            "enum" => self.choices.iter().any(|c| c == v),
-            "cidr" => is_cidr(v),
-            _ => !v.contains('\n'),
-        };
-        if !ok {
-            return Some(format!("`{v}` is not a {}", self.kind));
-        }
-        match self.bounds {
-            Some((low, high)) if !number(v).is_some_and(|n| (low..=high).contains(&n)) => {
-                Some(format!("`{v}` is not in {low}..={high}"))
-            }
-            _ => None,
-        }
-    }
-}
-
-fn is_cidr(v: &str) -> bool {
-    let Some((address, bits)) = v.split_once('/') else { return false };
-    let bits = number(bits);
-    match address.parse::<std::net::IpAddr>() {
-        Ok(std::net::IpAddr::V4(_)) => bits.is_some_and(|b| (0..=32).contains(&b)),
-        Ok(std::net::IpAddr::V6(_)) => bits.is_some_and(|b| (0..=128).contains(&b)),
-        Err(_) => false,
-    }
-}
-
-fn instance(cx: &mut Context<'_>, args: &mut Args<'_>, out: &mut Declarations<'_>) {
-    let Some(name) = args.word(cx, "a name") else { return };
-    name_check(cx, &name, true);
-    if args.one_of(&["of"]).is_none() {
-        return cx.error("E0205", args.span, "expected `of MACHINE`", "instance NAME of MACHINE [port=8443]");
-    }
-    let Some(of) = args.word(cx, "a machine") else { return };
-    let mut values = BTreeMap::new();
-    if let Some(mut list) = args.list() {
-        let pairs = list.separated(cx, |a, cx| {
-            let key = a.word(cx, "a parameter")?;
-            if !a.op("=") {
-                cx.error("E0205", key.span, "expected `=` and a value", "port=8443");
-                return None;
-            }
-            let value = match a.peek().map(|i| &i.kind) {
-                Some(ast::Kind::Text(_)) => a.text(cx, "a value")?,
-                _ => a.word(cx, "a value")?,
-            };
-            Some((key, value))
-        });
-        for (key, value) in pairs {
-            let Some((type_, _)) = out.params.get(&key.value) else {
-                let known: Vec<&str> = out.params.keys().map(String::as_str).collect();
-                cx.unknown("E0208", "parameter", &key, &known);
-                continue;
-            };
-            if let Some(fault) = type_.fault(&value.value) {
-                cx.error("E0220", value.span, fault, "the value must be of the parameter's type");
-            }
-            values.insert(key.value, value.value);
-        }
-    }
-    args.finish(cx);
-    out.instances.push(Instance { name, of, values });
-}
-
 fn build_all(main: FileId, decl: &Declarations<'_>, diagnostics: &mut Diagnostics, today: &str) -> Vec<Policy> {
     let defaults: BTreeMap<String, String> = decl.params.iter().map(|(k, (_, v))| (k.clone(), v.clone())).collect();
     let mut cx = Context { diagnostics, params: &defaults };
     let Some(kernel) = &decl.kernel else {
         let span = Span { file: main, start: 0, end: 0 };
-        cx.error("E0219", span, "the file doesn't say which kernel's calls were reviewed", "add `kernel 6.12` as the second line");
+        cx.error(
+            "E0219",
+            span,
+            "the file doesn't say which kernel's calls were reviewed",
+            "add `kernel 6.12` as the second line",
+        );
         return Vec::new();
     };
     let mut machines = Vec::new();
@@ -544,7 +250,12 @@ fn machine(
 }
 
 /// Parents merged, then what this item itself says.
-fn effective(cx: &mut Context<'_>, decl: &Declarations<'_>, d: &Declared<'_>, path: &mut Vec<String>) -> Option<Grants> {
+fn effective(
+    cx: &mut Context<'_>,
+    decl: &Declarations<'_>,
+    d: &Declared<'_>,
+    path: &mut Vec<String>,
+) -> Option<Grants> {
     let own = section_list(cx, d.body);
     let mut merged = Grants::default();
     path.push(d.name.value.clone());
@@ -561,7 +272,12 @@ fn effective(cx: &mut Context<'_>, decl: &Declarations<'_>, d: &Declared<'_>, pa
             continue;
         };
         if p.bootable {
-            cx.error("E0303", parent.span, format!("`{}` is a machine, not a profile", parent.value), "put what they share into a profile");
+            cx.error(
+                "E0303",
+                parent.span,
+                format!("`{}` is a machine, not a profile", parent.value),
+                "put what they share into a profile",
+            );
             continue;
         }
         if let Some(g) = effective(cx, decl, p, path) {
@@ -637,7 +353,11 @@ fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Grants, own: G
                     });
                 }
                 if base.syscalls.len() == before {
-                    let what = if lifting { "this overrides a denial that isn't there" } else { "this removes what nobody granted" };
+                    let what = if lifting {
+                        "this overrides a denial that isn't there"
+                    } else {
+                        "this removes what nobody granted"
+                    };
                     cx.error("E0306", line.span, what, "delete the line, or correct the name");
                 }
             }
@@ -686,119 +406,5 @@ fn take_out(base: &mut Grants, what: &Removed) -> bool {
         Removed::Port(how, port) => drop(&mut base.ports, |p| p.how == *how && p.port == *port),
         Removed::Variable(n) => drop(&mut base.environment, |v| v.name == *n),
         Removed::Device(p) => drop(&mut base.devices, |d| d.path == *p),
-    }
-}
-
-const SECTIONS: &[&str] = &[
-    "about", "owner", "root", "exec", "boot", "user", "userns", "hostname", "chdir", "umask", "no-new-privs", "require",
-    "capabilities", "mounts", "files", "network", "syscalls", "devices", "environment", "credentials", "limits",
-    "service", "assert", "extends", "within", "override",
-];
-
-/// Reads the body of a profile or machine.
-fn section_list(cx: &mut Context<'_>, body: &ast::Block) -> Grants {
-    let mut out = Grants::default();
-    for s in body.statements() {
-        section(cx, s, &mut out);
-    }
-    out
-}
-
-fn section(cx: &mut Context<'_>, s: &ast::Statement, out: &mut Grants) {
-    let overriding = s.keyword() == Some("override");
-    let mut args = Args::new(cx, s, usize::from(overriding));
-    let Some(keyword) = args.word(cx, "a statement") else { return };
-    let blocks = [
-        "capabilities", "mounts", "files", "network", "syscalls", "devices", "environment", "limits", "assert",
-    ];
-    if overriding && blocks.contains(&keyword.value.as_str()) {
-        return cx.error("E0307", keyword.span, "a block can't be overridden as a whole", "write `override` before the line inside it");
-    }
-    if blocks.contains(&keyword.value.as_str()) {
-        args.finish(cx);
-        let Some(block) = block_of(cx, s, true) else { return };
-        for s in block.statements() {
-            no_block(cx, s);
-            match keyword.value.as_str() {
-                "capabilities" => capabilities::read(cx, s, out),
-                "mounts" => mounts::read(cx, s, out),
-                "files" => files::read(cx, s, out),
-                "network" => network::read(cx, s, out),
-                "syscalls" => out.lines.extend(syscalls::read(cx, s)),
-                "devices" => process::read_device(cx, s, out),
-                "environment" => process::read_environment(cx, s, out),
-                "limits" => resources::read(cx, s, out),
-                _ => out.assertions.extend(asserts::read(cx, s)),
-            }
-        }
-        return;
-    }
-    if !matches!(keyword.value.as_str(), "credentials" | "service") {
-        no_block(cx, s);
-    }
-    match keyword.value.as_str() {
-        "about" | "owner" => {
-            if let Some(t) = args.text(cx, "a text") {
-                args.finish(cx);
-                out.scalar(cx, &keyword.value, Value::Text(t.value), &args, overriding);
-            }
-        }
-        "root" => mounts::read_root(cx, &mut args, out, overriding),
-        "exec" => process::read_exec(cx, &mut args, out, overriding),
-        "boot" => {
-            args.finish(cx);
-            out.scalar(cx, "program", Value::Program(process::Program::Boot), &args, overriding);
-        }
-        "user" => process::read_user(cx, &mut args, out, overriding),
-        "userns" => process::read_userns(cx, &mut args, out, overriding),
-        "hostname" => {
-            let Some(w) = args.word(cx, "a host name") else { return };
-            args.finish(cx);
-            if !super::valid_name(&w.value) {
-                return cx.error("E0211", w.span, format!("`{}` can't be a host name", w.value), super::NAME_HELP);
-            }
-            out.scalar(cx, "hostname", Value::Text(w.value), &args, overriding);
-        }
-        "chdir" => {
-            if let Some(p) = args.path(cx, "a path") {
-                args.finish(cx);
-                out.scalar(cx, "chdir", Value::Text(p.value), &args, overriding);
-            }
-        }
-        "umask" => {
-            let Some(w) = args.word(cx, "an octal mode") else { return };
-            args.finish(cx);
-            match u64::from_str_radix(&w.value, 8).ok().filter(|m| *m <= 0o777) {
-                Some(m) => out.scalar(cx, "umask", Value::Number(m), &args, overriding),
-                None => cx.error("E0213", w.span, "a umask is an octal number up to 777", "umask 022"),
-            }
-        }
-        "no-new-privs" => {
-            if args.one_of(&["off"]).is_none() {
-                return cx.error("E0205", args.span, "expected `off`", "it is on unless `no-new-privs off why \"...\"` is written");
-            }
-            args.finish(cx);
-            if args.meta.why.is_none() {
-                cx.error("E0308", args.span, "giving no_new_privs up needs a reason", "add why \"...\"");
-            }
-            out.scalar(cx, "no-new-privs", Value::Number(0), &args, overriding);
-        }
-        "require" => {
-            let Some(what) = args.word(cx, "`landlock`") else { return };
-            let Some(w) = args.word(cx, "a version") else { return };
-            args.finish(cx);
-            match (what.value.as_str(), number(&w.value).and_then(|n| u64::try_from(n).ok())) {
-                ("landlock", Some(n)) if (1..=100).contains(&n) => out.scalar(cx, "landlock", Value::Number(n), &args, overriding),
-                ("landlock", _) => cx.error("E0212", w.span, "an ABI version of Landlock is a small number", "require landlock 4"),
-                _ => cx.unknown("E0202", "requirement", &what, &["landlock"]),
-            }
-        }
-        "extends" => {
-            let names = args.separated(cx, |a, cx| a.word(cx, "a profile"));
-            out.extends.extend(names);
-        }
-        "within" => cx.not_yet(s.span, "`within`"),
-        "credentials" | "service" => cx.not_yet(s.span, &format!("`{}`", keyword.value)),
-        _ => cx.unknown("E0201", "statement", &keyword, SECTIONS),
     }
 }

@@ -117,7 +117,7 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement) -> Option<Line> {
     let verb = args.word(cx, "`allow`, `deny`, `kill`, `log` or `remove`")?;
     let mut targets = Vec::new();
     if let Some(mut inner) = args.list() {
-        targets.extend(inner.separated(cx, read_target).into_iter());
+        targets.extend(inner.separated(cx, read_target));
     } else {
         targets.extend(read_target(&mut args, cx));
     }
@@ -161,7 +161,8 @@ fn errno(cx: &mut Context<'_>, args: &mut Args<'_>) -> Option<u16> {
     match errno_value(&name.value) {
         Some(v) => Some(v),
         None => {
-            let known: Vec<&str> = constants::CONSTANTS.iter().filter(|c| c.family == "errno").map(|c| c.name).collect();
+            let known: Vec<&str> =
+                constants::CONSTANTS.iter().filter(|c| c.family == "errno").map(|c| c.name).collect();
             let help = did_you_mean(&name.value, known).unwrap_or_else(|| "as in `errno ENOSYS`".into());
             cx.error("E0404", name.span, format!("unknown errno `{}`", name.value), help);
             None
@@ -238,11 +239,21 @@ fn test(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type, name: Span) -> Op
         } else if args.one_of(&["in"]).is_some() {
             args.list()?.separated(cx, |a, cx| bits(a, cx, kind))
         } else {
-            cx.error("E0403", name, "`& MASK` needs `== VALUE` or `in [...]`", "as in `type & SOCK_TYPE_MASK == SOCK_STREAM`");
+            cx.error(
+                "E0403",
+                name,
+                "`& MASK` needs `== VALUE` or `in [...]`",
+                "as in `type & SOCK_TYPE_MASK == SOCK_STREAM`",
+            );
             return None;
         };
         if values.iter().any(|v| v & !mask != 0) {
-            cx.error("E0405", name, "the condition can never hold: the value has bits outside the mask", "widen the mask or correct the value");
+            cx.error(
+                "E0405",
+                name,
+                "the condition can never hold: the value has bits outside the mask",
+                "widen the mask or correct the value",
+            );
             return None;
         }
         return Some(Test::Masked(mask, values));
@@ -266,7 +277,12 @@ fn test(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type, name: Span) -> Op
                 values.sort_unstable();
                 values.dedup();
                 if values.is_empty() {
-                    cx.error("E0405", name, "the condition can never hold: the list is empty", "name at least one value");
+                    cx.error(
+                        "E0405",
+                        name,
+                        "the condition can never hold: the list is empty",
+                        "name at least one value",
+                    );
                     return None;
                 }
                 return Some(Test::In(values));
@@ -278,7 +294,12 @@ fn test(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type, name: Span) -> Op
             }
             let high = value(args, cx, kind)?;
             if low > high {
-                cx.error("E0405", name, "the condition can never hold: the range is empty", "write the smaller value first");
+                cx.error(
+                    "E0405",
+                    name,
+                    "the condition can never hold: the range is empty",
+                    "write the smaller value first",
+                );
                 return None;
             }
             Some(Test::Between(low, high))
@@ -305,7 +326,12 @@ fn test(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type, name: Span) -> Op
         }
         Some(_) => Some(Test::Only(flags(args, cx, kind)?)),
         None => {
-            cx.error("E0403", name, "a comparison is missing after the argument's name", "one of `== != < <= > >= in not in & has only`");
+            cx.error(
+                "E0403",
+                name,
+                "a comparison is missing after the argument's name",
+                "one of `== != < <= > >= in not in & has only`",
+            );
             skip_to_comma(args);
             None
         }
@@ -419,7 +445,11 @@ fn constant(cx: &mut Context<'_>, word: &Spanned<String>) -> Option<u64> {
 }
 
 /// Expands groups; unknown names and cycles are errors.
-pub(super) fn expand(cx: &mut Context<'_>, groups: &Groups, targets: &[Target]) -> Vec<(&'static Call, Vec<Condition>, Option<Span>)> {
+pub(super) fn expand(
+    cx: &mut Context<'_>,
+    groups: &Groups,
+    targets: &[Target],
+) -> Vec<(&'static Call, Vec<Condition>, Option<Span>)> {
     let mut out = Vec::new();
     for t in targets {
         walk(cx, groups, t, None, &mut Vec::new(), &mut out);
@@ -439,8 +469,9 @@ fn walk(
         Target::Call(call, conditions, span) => out.push((call, conditions.clone(), inside.map(|_| *span))),
         Target::Group(name) => {
             let Some(group) = groups.get(&name.value) else {
-                let help = did_you_mean(&name.value, groups.keys().map(String::as_str))
-                    .unwrap_or_else(|| "`stockade groups` lists the built-in ones; import \"std/groups\" to use them".into());
+                let help = did_you_mean(&name.value, groups.keys().map(String::as_str)).unwrap_or_else(|| {
+                    "`stockade groups` lists the built-in ones; import \"std/groups\" to use them".into()
+                });
                 cx.error("E0408", name.span, format!("unknown group `{}`", name.value), help);
                 return;
             };

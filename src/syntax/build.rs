@@ -98,7 +98,12 @@ impl Builder<'_> {
         }
         let (Some(first), Some(last)) = (items.first(), items.last()) else {
             if block.is_some() {
-                self.error("E0102", whole, "a block without a keyword", "write what the block is, as in `limits { ... }`");
+                self.error(
+                    "E0102",
+                    whole,
+                    "a block without a keyword",
+                    "write what the block is, as in `limits { ... }`",
+                );
             }
             return None;
         };
@@ -155,7 +160,12 @@ impl Builder<'_> {
         let inner: Vec<_> = pair.into_inner().collect();
         if inner.iter().any(|p| p.as_rule() == Rule::unclosed) {
             let at = self.span(start, start + 1);
-            self.error("E0103", at, &format!("`{open}` is never closed"), &format!("add the `{close}` that belongs to it"));
+            self.error(
+                "E0103",
+                at,
+                &format!("`{open}` is never closed"),
+                &format!("add the `{close}` that belongs to it"),
+            );
         }
         inner.into_iter().filter_map(|p| self.item(p)).collect()
     }
@@ -176,7 +186,12 @@ impl Builder<'_> {
                         Some(e @ ('"' | '\\')) => out.push(e),
                         Some('n') => out.push('\n'),
                         Some('t') => out.push('\t'),
-                        _ => self.error("E0106", span, "unknown escape in the string", "known are `\\\"`, `\\\\`, `\\n` and `\\t`"),
+                        _ => self.error(
+                            "E0106",
+                            span,
+                            "unknown escape in the string",
+                            "known are `\\\"`, `\\\\`, `\\n` and `\\t`",
+                        ),
                     },
                 }
             }

@@ -13,9 +13,7 @@ struct Control([u8; 128]);
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
     let mut fds = [0i32; 2];
     // SAFETY: the kernel writes two descriptors into the array.
-    let r = unsafe {
-        libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr())
-    };
+    let r = unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr()) };
     Errno::result(r)?;
     let [a, b] = fds;
     // SAFETY: socketpair succeeded; nobody else owns the first descriptor.

@@ -30,7 +30,8 @@ pub fn fsconfig_set(context: BorrowedFd<'_>, key: &CStr, value: Option<&CStr>) -
         None => (FSCONFIG_SET_FLAG, 0),
     };
     // SAFETY: NUL-ended strings that outlive the call.
-    unsafe { call(libc::SYS_fsconfig, [fd(context.as_raw_fd()), command, key.as_ptr() as usize, value, 0, 0]) }.map(drop)
+    unsafe { call(libc::SYS_fsconfig, [fd(context.as_raw_fd()), command, key.as_ptr() as usize, value, 0, 0]) }
+        .map(drop)
 }
 
 /// fsconfig(2): makes the file system.
@@ -65,7 +66,8 @@ pub fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
     const EMPTY: usize = 0x4 | 0x40;
     let empty = c"".as_ptr() as usize;
     // SAFETY: two descriptors, empty NUL-ended paths, flags.
-    unsafe { call(libc::SYS_move_mount, [fd(tree.as_raw_fd()), empty, fd(target.as_raw_fd()), empty, EMPTY, 0]) }.map(drop)
+    unsafe { call(libc::SYS_move_mount, [fd(tree.as_raw_fd()), empty, fd(target.as_raw_fd()), empty, EMPTY, 0]) }
+        .map(drop)
 }
 
 /// mount_setattr(2) on the mount behind `tree` (and those below it).
@@ -87,7 +89,8 @@ pub fn set_attributes(
     let size = size_of::<libc::mount_attr>();
     let pointer = (&raw const attributes) as usize;
     // SAFETY: the struct outlives the call and has the size given; the path is empty and NUL-ended.
-    unsafe { call(libc::SYS_mount_setattr, [fd(tree.as_raw_fd()), c"".as_ptr() as usize, flags, pointer, size, 0]) }.map(drop)
+    unsafe { call(libc::SYS_mount_setattr, [fd(tree.as_raw_fd()), c"".as_ptr() as usize, flags, pointer, size, 0]) }
+        .map(drop)
 }
 
 /// pivot_root(".", "."): the working directory becomes the root, the old root lies on top of it.
@@ -105,7 +108,12 @@ pub fn detach_here() -> Result<()> {
 
 /// openat2(2) below `at`, O_PATH, passing through no symbolic link and never leaving `at`.
 pub fn open_beneath(at: BorrowedFd<'_>, path: &CStr, flags: i32) -> Result<OwnedFd> {
-    resolve(at.as_raw_fd(), path, flags, libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS)
+    resolve(
+        at.as_raw_fd(),
+        path,
+        flags,
+        libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS,
+    )
 }
 
 /// openat2(2) of an absolute path that passes through no symbolic link.

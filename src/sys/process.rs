@@ -231,10 +231,8 @@ pub fn reset_signals() -> Result<()> {
 /// Blocks exactly the signals whose bits are set (bit n-1 for signal n).
 pub fn set_blocked(mask: u64) -> Result<()> {
     // SAFETY: `mask` is 8 bytes, as the last argument says, and outlives the call.
-    unsafe {
-        call(libc::SYS_rt_sigprocmask, [libc::SIG_SETMASK as usize, (&raw const mask) as usize, 0, 8, 0, 0])
-    }
-    .map(drop)
+    unsafe { call(libc::SYS_rt_sigprocmask, [libc::SIG_SETMASK as usize, (&raw const mask) as usize, 0, 8, 0, 0]) }
+        .map(drop)
 }
 
 /// prlimit64(2) on the caller: soft and hard limit at once.
@@ -266,7 +264,8 @@ pub fn set_nice(value: i32) -> Result<()> {
 /// Waits until one of the descriptors is readable or hung up, or a signal that is not in `blocked`
 /// arrives (EINTR). `timeout` in milliseconds; `None` waits for ever.
 pub fn poll(fds: &mut [libc::pollfd], timeout: Option<i64>) -> Result<usize> {
-    let time = libc::timespec { tv_sec: timeout.unwrap_or(0) / 1000, tv_nsec: (timeout.unwrap_or(0) % 1000) * 1_000_000 };
+    let time =
+        libc::timespec { tv_sec: timeout.unwrap_or(0) / 1000, tv_nsec: (timeout.unwrap_or(0) % 1000) * 1_000_000 };
     let time_pointer = if timeout.is_some() { (&raw const time) as usize } else { 0 };
     // SAFETY: the slice is valid for its length, the timespec outlives the call, no mask is given.
     unsafe { call(libc::SYS_ppoll, [fds.as_mut_ptr() as usize, fds.len(), time_pointer, 0, 8, 0]) }
@@ -287,9 +286,8 @@ pub fn write(to: i32, buffer: &[u8]) -> Result<usize> {
 /// openat(2) without O_CREAT's mode; `at` may be AT_FDCWD.
 pub fn open(at: i32, path: &CStr, flags: i32) -> Result<OwnedFd> {
     // SAFETY: a NUL-ended path that outlives the call.
-    let r = unsafe {
-        call(libc::SYS_openat, [fd(at), path.as_ptr() as usize, fd(flags | libc::O_CLOEXEC), 0o600, 0, 0])
-    }?;
+    let r =
+        unsafe { call(libc::SYS_openat, [fd(at), path.as_ptr() as usize, fd(flags | libc::O_CLOEXEC), 0o600, 0, 0]) }?;
     owned(r)
 }
 

@@ -1,0 +1,68 @@
+# `make demo` and `make test` are all that a newcomer needs on a fresh Debian 12: root, and the network
+# to the distribution's packages. Each installs what it needs, builds, and runs.
+
+SHELL := /bin/bash
+CACHE := /var/cache/stockade
+# A toolchain of the user's own comes first; the packaged one is taken only when there is none.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: help demo test check lint bench faults fuzz install build packages root clean
+
+help:
+	@printf '%s\n' \
+	  'make demo     boot a Debian and an nginx under their policies (first time under 3 minutes)' \
+	  'make test     everything that CI runs' \
+	  'make check    only what needs neither root nor a Debian' \
+	  'make bench    start-up time and memory beside the peers, as ratios' \
+	  'make faults   the whole fault sweep (about an hour)' \
+	  'make install  to $$(PREFIX)/bin, default /usr/local'
+
+packages:
+	@tests/packages build
+
+build: packages
+	@cargo build --release --quiet
+
+root: packages
+	@tests/packages root
+	@tests/make-root $(CACHE) >/dev/null
+
+demo: build root
+	@tests/demo $(CACHE)
+
+# What needs no root: units, meaning, language, architecture.
+check: packages lint
+	cargo test --lib --bins --test architecture --test text --test meaning
+
+test: build root lint
+	@tests/packages test
+	cargo test --lib --bins
+	cargo test --test architecture --test text --test meaning --test kernel
+	cargo test --test rows_launch --test rows_calls --test rows_tree --test fail_open
+	cargo test --test machines --test user
+	cargo test --test faults -- --test-threads=1
+	@tests/demo $(CACHE)
+
+bench: build root
+	@tests/packages bench
+	@tests/bench
+
+faults: build root
+	@tests/packages test
+	STOCKADE_FAULTS=all cargo test --test faults -- --test-threads=1 --nocapture
+
+# A packaged toolchain may come without the two linters: then they are skipped, in words, and never in CI.
+lint:
+	@for tool in fmt clippy; do \
+	  if ! cargo $$tool --version >/dev/null 2>&1; then \
+	    echo "SKIP: cargo $$tool is not installed"; [ "$${STOCKADE_REQUIRE:-}" != all ] || exit 1; \
+	  elif [ $$tool = fmt ]; then cargo fmt --all --check || exit 1; \
+	  else cargo clippy --all-targets --quiet -- -D warnings || exit 1; fi; \
+	done
+
+PREFIX ?= /usr/local
+install: build
+	install -D -m 755 target/release/stockade $(DESTDIR)$(PREFIX)/bin/stockade
+
+clean:
+	cargo clean

@@ -1,0 +1,88 @@
+//! Who may know whom: reads the imports of every source file and holds the table.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// (house, houses that it may import from)
+const TABLE: &[(&str, &[&str])] = &[
+    ("kernel", &[]),
+    ("sys", &[]),
+    ("source", &[]),
+    ("codes", &[]),
+    ("diagnostic", &["source"]),
+    ("syntax", &["source", "diagnostic"]),
+    ("policy", &["syntax", "source", "diagnostic", "kernel"]),
+    ("host", &["sys", "kernel"]),
+    // `sys` for the layout of an instruction and for the child in which the filter generator runs.
+    ("compile", &["policy", "host", "diagnostic", "source", "kernel", "sys"]),
+    // `policy` for the names of capabilities, `syntax` for quoting: both only to print.
+    ("plan", &["compile", "source", "policy", "syntax", "sys"]),
+    ("launch", &["plan", "sys"]),
+    ("machine", &["plan", "launch", "sys"]),
+    ("cli", &["*"]),
+];
+
+fn files(dir: &Path, out: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, out);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            out.push(path);
+        }
+    }
+}
+
+fn sources() -> Vec<(String, String, String)> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut list = Vec::new();
+    files(&src, &mut list);
+    list.into_iter()
+        .map(|p| {
+            let relative = p.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
+            let house = relative.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
+            (house, relative, std::fs::read_to_string(&p).unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn no_import_goes_upward() {
+    let mut seen = BTreeSet::new();
+    for (house, file, text) in sources() {
+        if matches!(house.as_str(), "main" | "lib") {
+            continue;
+        }
+        let (_, allowed) =
+            TABLE.iter().find(|(h, _)| *h == house).unwrap_or_else(|| panic!("{file}: house not in the table"));
+        seen.insert(house.clone());
+        for part in text.split("crate::").skip(1) {
+            let used: String = part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let fine = used == house || allowed.contains(&"*") || allowed.contains(&used.as_str());
+            assert!(fine, "{file} uses crate::{used}, which `{house}` may not know");
+        }
+    }
+    assert_eq!(seen.len(), TABLE.len(), "a house of the table is gone");
+}
+
+#[test]
+fn unsafe_code_is_in_sys_alone() {
+    for (house, file, text) in sources() {
+        let found = text.lines().any(|l| {
+            let code = l.split("//").next().unwrap_or("");
+            code.contains("unsafe ") && !code.contains("unsafe_code") && !code.contains('"')
+        });
+        assert!(house == "sys" || !found, "{file} has unsafe code");
+    }
+}
+
+#[test]
+fn a_file_is_read_in_ten_minutes() {
+    // Data tables are looked up, not read; their bound is their own.
+    let bounds = [("kernel/constants.rs", 3000), ("kernel/calls.rs", 750), ("codes.rs", 900)];
+    for (_, file, text) in sources() {
+        let most = bounds.iter().find(|(f, _)| *f == file).map_or(640, |(_, n)| *n);
+        let lines = text.lines().count();
+        assert!(lines <= most, "{file} has {lines} lines");
+    }
+}
