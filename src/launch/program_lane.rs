@@ -116,7 +116,9 @@ fn terminal(streams: [bool; 3]) -> Result<(), Fault> {
 
 /// What the machine's init gives up before it waits.
 pub(super) fn confine_init() -> Result<(), Fault> {
-    confine::set_capabilities(0, 0, 0)?;
+    // What it still does: pass signals on, to a program that may be another user's.
+    const CAP_KILL: u64 = 1 << 5;
+    confine::set_capabilities(CAP_KILL, CAP_KILL, 0)?;
     process::prctl(libc::PR_SET_NO_NEW_PRIVS, [1, 0, 0, 0])?;
     // Nobody inside can look into or trace a process that isn't dumpable: not its memory, and not
     // /proc/1/exe, which is the launcher's own binary (CVE-2019-5736 class).

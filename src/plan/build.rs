@@ -49,7 +49,7 @@ pub fn build(c: &Confinement) -> Result<Plan, check::Violation> {
     }
     let pids = if c.boots { "a booted system is PID 1" } else { "the program runs under an init that reaps" };
     p.implied(Lane::Init, Action::ForkProgram { own_pids: c.boots }, pids);
-    p.implied(Lane::Init, Action::ConfineInit, "the init of a machine needs nothing");
+    p.implied(Lane::Init, Action::ConfineInit, "the init of a machine only passes signals on");
     if let Some(path) = &c.cgroup {
         p.implied(Lane::Host, Action::LeaveCgroup { path: format!("{path}/init") }, boots);
     }

@@ -55,7 +55,7 @@ impl fmt::Display for Action {
             Action::UnshareCgroup => f.write_str("unshare the cgroup namespace"),
             Action::ForkProgram { own_pids: false } => f.write_str("fork the program"),
             Action::ForkProgram { own_pids: true } => f.write_str("fork the program: new pid namespace"),
-            Action::ConfineInit => f.write_str("drop every capability of init"),
+            Action::ConfineInit => f.write_str("drop every capability of init but kill"),
             Action::LeaveCgroup { path } => write!(f, "move init to cgroup {path}"),
             Action::JoinProgram { namespaces } => write!(f, "join the machine's {}", flags(*namespaces)),
             Action::OpenStaging { size } => write!(f, "open a staging place of {}", bytes(*size)),

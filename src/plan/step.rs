@@ -110,7 +110,7 @@ pub enum Action {
         /// A booted system is PID 1.
         own_pids: bool,
     },
-    /// Gives up every capability, closes what isn't needed, and waits for the machine's end.
+    /// Gives up every capability but CAP_KILL, closes what isn't needed, and waits for the machine's end.
     ConfineInit,
     /// Moves the machine's first process beside the program's cgroup.
     LeaveCgroup {

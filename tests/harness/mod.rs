@@ -120,7 +120,8 @@ pub fn probe(source: &str) -> PathBuf {
     let c = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/probe").join(format!("{source}.c"));
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("probe-{source}-{}", std::process::id()));
     if !out.exists() {
-        let done = Command::new("cc").args(["-static", "-O1", "-Wall", "-Werror", "-o"]).arg(&out).arg(&c).output().unwrap();
+        let done =
+            Command::new("cc").args(["-static", "-O1", "-Wall", "-Werror", "-o"]).arg(&out).arg(&c).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
     out
