@@ -17,8 +17,8 @@ pub const CODES: &[Page] = &[
         title: "the text is refused before it is read",
         text: concat!(
             "A policy must look the same to a reviewer and to the compiler. Control characters (NUL, carriage return, escape),\n",
-            "invisible and direction-changing characters, text that isn't UTF-8, files over 1 MiB, lines over 16 KiB and\n",
-            "brackets nested deeper than 24 are refused everywhere, comments and strings included.",
+            "invisible and direction-changing characters, text that isn't UTF-8, files over 256 KiB or 10000 lines, lines over 4 KiB\n",
+            "and brackets nested deeper than 24 are refused everywhere, comments and strings included.",
         ),
     },
     Page {
@@ -295,6 +295,14 @@ pub const CODES: &[Page] = &[
         code: "E0414",
         title: "too many comparisons",
         text: "A condition needs more than 4096 masked comparisons. Narrow a range or use a mask.",
+    },
+    Page {
+        code: "E0415",
+        title: "the program can't start",
+        text: concat!(
+            "The filter is loaded before the program is executed, so it must allow execve and exit_group. Everything else that\n",
+            "the launcher does is done before.",
+        ),
     },
     Page {
         code: "E0501",

@@ -93,6 +93,11 @@ pub struct Diagnostics {
 impl Diagnostics {
     /// Keeps a finding; the same code at the same place is kept once.
     pub fn push(&mut self, d: Diagnostic) {
+        if self.list.len() >= MOST {
+            self.errors += usize::from(d.severity == Severity::Error);
+            self.dropped += 1;
+            return;
+        }
         if self.list.iter().any(|o| o.code == d.code && o.labels == d.labels && o.message == d.message) {
             return;
         }
@@ -167,11 +172,19 @@ fn render_one(d: &Diagnostic, sources: &Sources, color: bool) -> String {
     files.dedup();
     for id in files {
         let Some(file) = sources.get(id) else { continue };
-        let mut snippet = Snippet::source(file.text.as_str()).path(file.name.as_str()).line_start(1);
+        // Only the lines that are shown: the renderer looks at all that it is given.
+        let here = || d.labels.iter().filter(|l| l.span.file == id);
+        let first = here().map(|l| l.span.start as usize).min().unwrap_or(0);
+        let last = here().map(|l| l.span.end as usize).max().unwrap_or(0);
+        let start = file.text.get(..first).and_then(|t| t.rfind('\n')).map_or(0, |n| n + 1);
+        let end = file.text.get(last..).and_then(|t| t.find('\n')).map_or(file.text.len(), |n| last + n);
+        let line = file.text.get(..start).map_or(0, |t| t.bytes().filter(|b| *b == b'\n').count()) + 1;
+        let shown = file.text.get(start..end).unwrap_or("");
+        let mut snippet = Snippet::source(shown).path(file.name.as_str()).line_start(line);
         for (i, label) in d.labels.iter().enumerate().filter(|(_, l)| l.span.file == id) {
             let primary = i == 0 && Some(id) == main_file;
             let kind = if primary { AnnotationKind::Primary } else { AnnotationKind::Context };
-            let mut a = kind.span(label.span.start as usize..label.span.end as usize);
+            let mut a = kind.span(label.span.start as usize - start..label.span.end as usize - start);
             if !label.text.is_empty() {
                 a = a.label(label.text.as_str());
             }

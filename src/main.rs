@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // What the caller left open is nobody's business here, least of all a machine's.
-    if stockade::sys::process::close_from(3, false).is_err() {
+    if let Err(e) = stockade::sys::process::close_from(3, false) {
+        eprintln!("stockade: can't close inherited descriptors (close_range needs Linux 5.9): {}", e.desc());
         return ExitCode::from(125);
     }
     stockade::cli::run()

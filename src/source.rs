@@ -4,9 +4,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Largest policy file that is read, in bytes. A policy that a person reviews is far below it.
-pub const MAX_FILE: usize = 1 << 20;
+pub const MAX_FILE: usize = 256 << 10;
 /// Longest line that is accepted, in bytes.
-pub const MAX_LINE: usize = 16 << 10;
+pub const MAX_LINE: usize = 4 << 10;
+/// Most lines of a file.
+pub const MAX_LINES: usize = 10_000;
 /// Deepest nesting of `{}`, `[]` and `()` that is accepted.
 pub const MAX_DEPTH: usize = 24;
 
@@ -153,6 +155,8 @@ pub enum TextFaultKind {
     FileTooLong,
     /// A line over [`MAX_LINE`] bytes.
     LineTooLong,
+    /// More than [`MAX_LINES`] lines.
+    TooManyLines,
     /// Not UTF-8.
     NotUtf8,
     /// A control character other than newline and tab (NUL, CR, ESC, ...).
@@ -168,6 +172,7 @@ impl fmt::Display for TextFaultKind {
         match self {
             Self::FileTooLong => write!(f, "the file is longer than {MAX_FILE} bytes"),
             Self::LineTooLong => write!(f, "a line is longer than {MAX_LINE} bytes"),
+            Self::TooManyLines => write!(f, "the file has more than {MAX_LINES} lines"),
             Self::NotUtf8 => write!(f, "the text is not UTF-8"),
             Self::Control('\r') => write!(f, "carriage return: lines end in a newline alone"),
             Self::Control(c) => write!(f, "control character U+{:04X}", u32::from(*c)),
@@ -190,12 +195,17 @@ pub fn check_text(bytes: &[u8]) -> Result<&str, TextFault> {
         Ok(text) => text,
         Err(e) => return fault(e.valid_up_to(), TextFaultKind::NotUtf8),
     };
+    let mut lines = 0;
     let (mut line_start, mut depth, mut quoted, mut comment, mut escaped) = (0, 0usize, false, false, false);
     for (offset, c) in text.char_indices() {
         match c {
             '\n' => {
                 line_start = offset + 1;
                 (quoted, comment) = (false, false);
+                lines += 1;
+                if lines > MAX_LINES {
+                    return fault(offset, TextFaultKind::TooManyLines);
+                }
             }
             '\t' => {}
             c if c.is_control() => return fault(offset, TextFaultKind::Control(c)),

@@ -218,7 +218,9 @@ fn a_wrong_filter_is_found_out() {
     let filter = compile::portable(&policy, ARCH, &mut d).unwrap();
     let mut fired = shots(&policy);
     if !has_int80() {
-        return harness::skip("the kernel has no 32-bit entry (int 0x80): the filter's test of the architecture can't be seen");
+        return harness::skip(
+            "the kernel has no 32-bit entry (int 0x80): the filter's test of the architecture can't be seen",
+        );
     }
     fired.extend(shots_of_i386());
     let program = neutral(&filter.program);

@@ -222,9 +222,9 @@ fn a03_supervisor_death_leaves_no_process() {
     let name = harness::name("t");
     let begin = Instant::now();
     drop(Held::start(&policy(&name, "\"/probe\" \"hold\"", "", NOBODY)));
-    let whole = begin.elapsed();
+    let range = u64::try_from(begin.elapsed().as_micros()).unwrap();
     // A small generator (xorshift); the seed is in every message.
-    let seed = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1;
+    let seed = u64::from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos()) << 16 | 1;
     let mut state = seed;
     let mut random = move || {
         state ^= state << 13;
@@ -244,7 +244,7 @@ fn a03_supervisor_death_leaves_no_process() {
             // While the program runs.
             held.wait_until_ready();
         } else {
-            std::thread::sleep(Duration::from_nanos(random() % (whole.as_nanos() as u64 * 5 / 4)));
+            std::thread::sleep(Duration::from_micros(random() % (range * 5 / 4)));
         }
         let before = with_cookie(&cookie);
         // SIGKILL.

@@ -218,6 +218,8 @@ fn b17_nothing_in_the_image_redirects_a_mount() {
                 let what = format!("{access}: {place} is {kind}\n{}{}", r.out, r.err);
                 assert_eq!(r.code, 125, "{what}");
                 assert!(r.err.contains("at step ") && r.err.contains("because of "), "{what}");
+                // At the very place, not by what the kernel held in the end.
+                assert!(r.err.contains("the place inside"), "{what}");
                 if let Some(n) = line {
                     // A folder that is made on the way is the rule's; the mount is the line's.
                     let named = r.err.contains(&format!("test.stockade:{n}")) || r.err.contains("a place to mount on");
@@ -254,7 +256,8 @@ fn b17_masks_and_file_binds_follow_no_link() {
             let link = fs::symlink_metadata(top.join(place)).unwrap().file_type().is_symlink();
             let what = format!("{place} is {kind}: exit {}\n{}{}", r.code, r.out, r.err);
             if link {
-                assert!(r.code == 125 && r.err.contains("at step ") && r.err.contains("test.stockade:"), "{what}");
+                assert!(r.code == 125 && r.err.contains("the place inside leads through a symbolic link"), "{what}");
+                assert!(r.err.contains("at step ") && r.err.contains("test.stockade:"), "{what}");
             } else {
                 assert!(r.code == 0 && !r.out.contains("BAD"), "{what}");
             }
@@ -841,6 +844,10 @@ fn b29_the_file_that_was_reviewed_or_none() {
         renameat2(AT_FDCWD, &source, AT_FDCWD, &other, RenameFlags::RENAME_EXCHANGE).unwrap();
         kill(pid, Signal::SIGCONT).unwrap();
         let r = Ran::from(child.wait_with_output().unwrap());
+        if r.err.contains("is running already") {
+            // Another launcher that cleans up looked at the new name's lock: no matter of this row.
+            continue;
+        }
         match r.code {
             0 => assert!(r.out.contains("reviewed") && !r.out.contains("swapped"), "{}", r.out),
             125 => {

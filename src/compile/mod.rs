@@ -119,6 +119,9 @@ pub fn portable(policy: &Policy, arch: crate::kernel::numbers::Arch, d: &mut Dia
 pub fn compile(policy: &Policy, host: &Host, sources: &Sources, d: &mut Diagnostics) -> Option<Confinement> {
     let before = d.errors();
     let filter = portable(policy, host.arch, d);
+    if let Some(f) = &filter {
+        can_start(policy, f, d);
+    }
     let mut cx = Cx { policy, host, sources, diagnostics: d };
     let who = users::credentials(&mut cx)?;
     let ids = users::maps(&mut cx, &who).ok()?;
@@ -179,6 +182,22 @@ pub fn compile(policy: &Policy, host: &Host, sources: &Sources, d: &mut Diagnost
         cgroup,
         last_capability: host.last_capability,
     })
+}
+
+/// The filter is there before the program: without these two calls it could neither start nor end.
+fn can_start(policy: &Policy, f: &seccomp::Filter, d: &mut Diagnostics) {
+    for name in ["execve", "exit_group"] {
+        let Some(nr) = f.arch.number(name) else { continue };
+        // Addresses for execve, a code for exit_group: any value at all.
+        let refused = [[0x1000u64; 6], [0x7fff_ffff_f000; 6], [127; 6]].iter().any(|args| {
+            let v = crate::policy::meaning::Vector { arch: f.arch.audit(), nr, args: *args };
+            bpf::decode(bpf::run(&f.program, &v, None)) > crate::policy::syscalls::Action::Log
+        });
+        if refused {
+            let message = format!("the policy's own filter refuses `{name}`, so the program can't run");
+            d.push(Diagnostic::error("E0415", policy.program.span, message).help(format!("allow {name}")));
+        }
+    }
 }
 
 fn boot_needs(cx: &mut Cx<'_>) {

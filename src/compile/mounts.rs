@@ -160,6 +160,7 @@ const PROC_MASKS: &[&str] = &[
     "/proc/kpagecount",
     "/proc/kpageflags",
     "/proc/vmallocinfo",
+    "/proc/pressure",
 ];
 const SYS_MASKS: &[&str] =
     &["/sys/firmware", "/sys/devices/virtual/powercap", "/sys/kernel/debug", "/sys/kernel/tracing"];
@@ -299,6 +300,17 @@ impl Tree<'_, '_> {
         }
         let usr = Attributes { read_only: true, nosuid: true, nodev: true, noexec: false };
         let (from, _) = self.pinned(&below("/usr"), span, "the folder")?;
+        // A link that an image ships at /usr must not decide which folder of the host is shown.
+        let inside = self.cx.host.paths.get(folder).map(|f| format!("{}/usr", f.canonical));
+        if !host && inside.as_ref() != Some(&from.path) {
+            self.cx.error(
+                "E0605",
+                span,
+                format!("`{folder}/usr` is a symbolic link"),
+                "use a root whose /usr is a folder",
+            );
+            return None;
+        }
         let idmap = self.idmap;
         self.mount("/usr", Shown::Bind { from, idmap, recursive: true }, usr, origin.clone());
         for name in TOP {

@@ -50,7 +50,17 @@ pub(super) fn compile(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Optio
     for name in names {
         let Some(number) = arch.number(name) else { continue };
         let rules: Vec<&Rule> = policy.syscalls.iter().filter(|r| r.call.name == name).collect();
-        regions.extend(partition(number, &rules, d));
+        let mut parts = partition(number, &rules, d);
+        // What a call newer than the baseline does where no rule matches: it doesn't exist.
+        if let (Some(r), Some(rule)) = (&mut parts, rules.first().filter(|r| r.call.since > policy.kernel)) {
+            let named: Vec<Cube> = r.sets.iter().flat_map(|(_, c)| c.clone()).collect();
+            match cube::minus(&[cube::ALL], &named) {
+                Ok(rest) if rest.is_empty() => {}
+                Ok(rest) => r.sets.push((Action::Errno(ENOSYS), rest)),
+                Err(cube::TooComplex) => drop(too_complex(rule, d)),
+            }
+        }
+        regions.extend(parts);
     }
     super::bypass::check(policy, arch, &regions, d);
     if d.errors() > before {

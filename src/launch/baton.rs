@@ -94,6 +94,13 @@ impl Baton {
     }
 }
 
+impl Baton {
+    /// Sends by write(2), without protection from SIGPIPE.
+    pub(super) fn write(self, socket: i32) -> Result<(), Errno> {
+        crate::sys::process::write(socket, &self.bytes()).map(drop)
+    }
+}
+
 /// The next message; `None` at the other side's end.
 pub(super) fn receive(socket: i32) -> Result<Option<(Baton, Received)>, Errno> {
     let mut bytes = [0u8; 16];

@@ -46,12 +46,14 @@ const MS_PRIVATE: u64 = 1 << 18;
 pub(super) fn reset_inherited(privileged_tree: bool) -> Result<(), Fault> {
     process::reset_signals()?;
     process::set_personality(0)?;
+    process::ordinary_scheduling()?;
     // Only a raised priority widens; a lowered one an ordinary user can't and needn't take back.
     if process::nice()? < 0 || (privileged_tree && process::nice()? != 0) {
         process::set_nice(0)?;
     }
     process::reset_affinity()?;
-    process::prctl(libc::PR_SET_TIMERSLACK, [0, 0, 0, 0])?;
+    // 50 microseconds, as at boot; 0 would give the caller's own value back (prctl(2)).
+    process::prctl(libc::PR_SET_TIMERSLACK, [50_000, 0, 0, 0])?;
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
     nix::unistd::chdir(c"/")?;
     let score = process::open(mount::CWD, c"/proc/self/oom_score_adj", libc::O_RDWR)?;

@@ -219,6 +219,10 @@ fn program_process(ops: &[Op], ends: Ends) -> ! {
 /// After the filter is loaded even a report may be refused; the exit code says the same.
 fn exec_failed(me: i32, step: usize, fault: Fault) -> ! {
     let code = if fault.errno == Errno::ENOENT { 127 } else { 126 };
-    Baton::failed(step, fault.detail, fault.errno).send(me, None).unwrap_or(());
+    let report = Baton::failed(step, fault.detail, fault.errno);
+    if report.send(me, None).is_err() {
+        // A filter without sendmsg may well have write.
+        report.write(me).unwrap_or(());
+    }
     process::exit(code)
 }

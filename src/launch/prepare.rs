@@ -66,6 +66,7 @@ pub(super) enum Work {
         groups: CString,
     },
     BecomeRoot,
+    NewKeyring,
     DieWithSupervisor,
     UnshareCgroup,
     ForkProgram {
@@ -203,6 +204,7 @@ fn work(action: &Action, index: usize, owner: u32) -> Fallible<Work> {
             Work::WriteIdMaps { setgroups: *setgroups, users: map_text(users)?, groups: map_text(groups)? }
         }
         Action::BecomeRoot => Work::BecomeRoot,
+        Action::NewKeyring => Work::NewKeyring,
         Action::DieWithSupervisor => Work::DieWithSupervisor,
         Action::UnshareCgroup => Work::UnshareCgroup,
         Action::ForkProgram { own_pids } => Work::ForkProgram { namespaces: if *own_pids { 0x2000_0000 } else { 0 } },

@@ -20,6 +20,7 @@ pub(super) fn perform(work: &Work) -> Result<(), Fault> {
             confine::set_gid(0)?;
             confine::set_uid(0)?;
         }
+        Work::NewKeyring => process::new_keyring()?,
         Work::DieWithSupervisor => {
             process::prctl(libc::PR_SET_PDEATHSIG, [libc::SIGKILL as usize, 0, 0, 0])?;
         }

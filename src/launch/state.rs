@@ -73,6 +73,10 @@ impl Home {
 
     /// Takes the lock of a name, or says that another holds it.
     pub fn lock(&self, name: &str) -> io::Result<Lock> {
+        self.lock_until(name, Instant::now() + Duration::from_millis(100))
+    }
+
+    fn lock_until(&self, name: &str, deadline: Instant) -> io::Result<Lock> {
         let dir = self.machine(name);
         loop {
             match DirBuilder::new().mode(0o700).create(&dir) {
@@ -84,6 +88,10 @@ impl Home {
                 // Somebody removed the folder between our two calls.
                 Ok(None) => {}
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                // A command that cleans up holds every lock for a moment.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
                 Err(e) => return Err(e),
             }
         }
@@ -165,7 +173,7 @@ impl Home {
         for entry in fs::read_dir(self.0.join("machines"))? {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else { continue };
-            match self.lock(&name) {
+            match self.lock_until(&name, Instant::now()) {
                 Ok(lock) => {
                     self.forget(&name, lock)?;
                     removed += 1;

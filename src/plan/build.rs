@@ -41,6 +41,7 @@ pub fn build(c: &Confinement) -> Result<Plan, check::Violation> {
             p.implied(Lane::Init, Action::BecomeRoot, "the host's root has no business inside");
         }
     }
+    p.implied(Lane::Init, Action::NewKeyring, "no key of the host inside");
     // After the last change of credentials: the kernel forgets it otherwise (prctl(2)).
     p.implied(Lane::Init, Action::DieWithSupervisor, "the supervisor's end is the machine's end");
     if let Some(path) = &c.cgroup {

@@ -17,6 +17,11 @@ type Is = fn(&Action) -> bool;
 
 /// (what, must come before, rule). Where a plan has no such step the rule doesn't speak.
 const BEFORE: &[(Is, Is, &str)] = &[
+    (
+        |a| matches!(a, Action::NewKeyring),
+        |a| matches!(a, Action::ForkProgram { .. }),
+        "the program starts without the host's keys",
+    ),
     (|a| matches!(a, Action::LockMachine { .. }), |a| !matches!(a, Action::LockMachine { .. }), "the lock comes first"),
     (
         |a| matches!(a, Action::MakePropagationPrivate),
@@ -108,6 +113,7 @@ const ONCE: &[(Is, &str)] = &[
     (|a| matches!(a, Action::DieWithSupervisor), "the machine dies with its supervisor"),
     (|a| matches!(a, Action::PivotRoot), "one root"),
     (|a| matches!(a, Action::DetachOldRoot), "the old root is detached"),
+    (|a| matches!(a, Action::NewKeyring), "the host's keys stay outside"),
     (|a| matches!(a, Action::DropBounding { .. }), "the bounding set is dropped"),
     (|a| matches!(a, Action::SetCredentials { .. }), "credentials are set"),
     (|a| matches!(a, Action::SetCapabilities { .. }), "capabilities are set"),

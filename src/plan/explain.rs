@@ -50,6 +50,7 @@ impl fmt::Display for Action {
                 write!(f, "map uids {}, gids {}, setgroups {allow}", ranges(users), ranges(groups))
             }
             Action::BecomeRoot => f.write_str("become id 0 inside"),
+            Action::NewKeyring => f.write_str("new session keyring"),
             Action::DieWithSupervisor => f.write_str("die with the supervisor"),
             Action::EnterCgroup { path } => write!(f, "enter cgroup {path}"),
             Action::UnshareCgroup => f.write_str("unshare the cgroup namespace"),

@@ -96,6 +96,8 @@ pub enum Action {
     },
     /// Becomes id 0 of the user namespace.
     BecomeRoot,
+    /// An empty session keyring (keyrings(7)).
+    NewKeyring,
     /// The supervisor's end is this process's end, and with it the machine's (PR_SET_PDEATHSIG).
     DieWithSupervisor,
     /// Puts the machine's first process into the machine's cgroup.

@@ -12,11 +12,13 @@ pub(super) fn finish(
     cx: &mut Context<'_>,
     name: &Spanned<String>,
     kernel: (u16, u16),
-    g: Grants,
+    mut g: Grants,
     today: &str,
 ) -> Option<Policy> {
     reasons(cx, &g, today);
     newer_than_baseline(cx, &g, kernel);
+    // What a group names beyond the baseline nobody reviewed: it stays absent.
+    g.syscalls.retain(|r| r.group.is_none() || r.action > Action::Log || r.call.since <= kernel);
     let missing = |cx: &mut Context<'_>, what: &str, help: &str| {
         cx.error("E0221", name.span, format!("machine `{}` says no {what}", name.value), help);
     };

@@ -79,21 +79,16 @@ fn add(
 ) -> Option<FileId> {
     let (text, fault) = match check_text(bytes) {
         Ok(text) => (text.to_owned(), None),
-        // Only the good part before the fault is kept, to show where it is.
-        Err(f) => {
-            let good = bytes.get(..f.offset).unwrap_or(bytes);
-            (String::from_utf8_lossy(good).into_owned(), Some(f))
-        }
+        // Nothing of a refused file is interpreted: the place is said in words.
+        Err(f) => (String::new(), Some(f)),
     };
-    let end = u32::try_from(text.len()).unwrap_or(u32::MAX);
     let id = sources.add(SourceFile { name: name.to_owned(), text, root })?;
     if let Some(f) = fault {
-        let span = Span { file: id, start: end, end };
-        let d = Diagnostic::error("E0001", span, f.kind.to_string())
+        let span = Span { file: id, start: 0, end: 0 };
+        let line = bytes.iter().take(f.offset).filter(|b| **b == b'\n').count() + 1;
+        let d = Diagnostic::error("E0001", span, format!("{}, at line {line} (byte {})", f.kind, f.offset))
             .help("policy text is UTF-8 without control, invisible or direction-changing characters");
         diagnostics.push(d);
-        // Nothing of a refused file is interpreted.
-        return Some(id);
     }
     Some(id)
 }

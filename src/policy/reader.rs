@@ -132,6 +132,7 @@ impl<'s> Args<'s> {
             match word.as_str() {
                 "why" => self.meta.why = Some(slot),
                 "ref" => self.meta.reference = Some(slot),
+                _ if slot.is_empty() => {}
                 _ => self.meta.until = Some(Spanned { value: slot, span: value.span }),
             }
             let end = self.items.len() - 2;

@@ -115,6 +115,10 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement) -> Option<Line> {
     let lifting = s.keyword() == Some("override");
     let mut args = Args::new(cx, s, usize::from(lifting));
     let verb = args.word(cx, "`allow`, `deny`, `kill`, `log` or `remove`")?;
+    if matches!(verb.value.as_str(), "notify" | "abi") {
+        cx.not_yet(args.span, &format!("`{}`", verb.value));
+        return None;
+    }
     let mut targets = Vec::new();
     if let Some(mut inner) = args.list() {
         targets.extend(inner.separated(cx, read_target));
@@ -128,14 +132,6 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement) -> Option<Line> {
         ("deny", false) => Verb::Set(Action::Errno(errno(cx, &mut args)?)),
         ("remove", false) => Verb::Remove,
         ("deny" | "kill" | "log", true) => Verb::Lift,
-        ("notify", false) => {
-            cx.not_yet(args.span, "`notify`");
-            return None;
-        }
-        ("abi", _) => {
-            cx.not_yet(args.span, "`abi`");
-            return None;
-        }
         (_, true) => {
             cx.error("E0201", verb.span, "only a denial is overridden here", "override deny NAME why \"...\"");
             return None;
@@ -451,8 +447,9 @@ pub(super) fn expand(
     targets: &[Target],
 ) -> Vec<(&'static Call, Vec<Condition>, Option<Span>)> {
     let mut out = Vec::new();
+    let mut done = Vec::new();
     for t in targets {
-        walk(cx, groups, t, None, &mut Vec::new(), &mut out);
+        walk(cx, groups, t, None, (&mut Vec::new(), &mut done), &mut out);
     }
     out
 }
@@ -462,7 +459,7 @@ fn walk(
     groups: &Groups,
     target: &Target,
     inside: Option<Span>,
-    path: &mut Vec<String>,
+    (path, done): (&mut Vec<String>, &mut Vec<String>),
     out: &mut Vec<(&'static Call, Vec<Condition>, Option<Span>)>,
 ) {
     match target {
@@ -479,11 +476,17 @@ fn walk(
                 cx.error("E0409", name.span, format!("group `{}` contains itself", name.value), path.join(" -> "));
                 return;
             }
+            // A group that is reached a second time adds nothing; without this, groups that name others
+            // twice would double at each level.
+            if done.contains(&name.value) {
+                return;
+            }
             path.push(name.value.clone());
             for t in &group.entries {
-                walk(cx, groups, t, Some(name.span), path, out);
+                walk(cx, groups, t, Some(name.span), (path, done), out);
             }
             path.pop();
+            done.push(name.value.clone());
         }
     }
 }

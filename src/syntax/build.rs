@@ -52,7 +52,7 @@ impl Builder<'_> {
         let mut newlines = 1;
         for p in pairs {
             match p.as_rule() {
-                Rule::newline => newlines += 1,
+                Rule::newline => newlines += p.as_str().bytes().filter(|b| *b == b'\n').count(),
                 Rule::comment => {
                     let comment = self.comment(&p);
                     match out.last_mut() {

@@ -160,6 +160,8 @@ fn flat_kind(kind: &Kind) -> String {
 fn tight(this: &Kind, before: Option<&Kind>) -> bool {
     let glue = |k: &Kind| matches!(k, Kind::Op(o) if o == "=" || o == "..=");
     match (this, before) {
+        // Two operators side by side would become another one.
+        (Kind::Op(o), Some(Kind::Op(_))) => o == ",",
         (_, Some(b)) if glue(b) => true,
         (k, _) if glue(k) => true,
         (Kind::Op(o), _) => o == ",",

@@ -315,3 +315,33 @@ pub fn copy_window_size(from: i32, to: i32) -> Result<()> {
     // SAFETY: the kernel reads the same struct.
     unsafe { call(libc::SYS_ioctl, [fd(to), libc::TIOCSWINSZ as usize, size.as_ptr() as usize, 0, 0, 0]) }.map(drop)
 }
+
+/// SCHED_OTHER and no I/O class of its own (sched(7), ioprio_set(2)). What an ordinary user can't take
+/// back only holds the process back (SCHED_IDLE), and stays.
+pub fn ordinary_scheduling() -> Result<()> {
+    const SCHED_IDLE: usize = 5;
+    // SAFETY: an integer.
+    let policy = unsafe { call(libc::SYS_sched_getscheduler, [0; 6]) }?;
+    if policy != 0 {
+        let priority: i32 = 0;
+        let args = [0, 0, (&raw const priority) as usize, 0, 0, 0];
+        // SAFETY: the kernel reads one int, struct sched_param, which outlives the call.
+        match unsafe { call(libc::SYS_sched_setscheduler, args) } {
+            Err(Errno::EPERM) if policy == SCHED_IDLE => {}
+            other => drop(other?),
+        }
+    }
+    // 1: IOPRIO_WHO_PROCESS; 0: the caller; 0: no class, as the nice value says.
+    // SAFETY: integers.
+    unsafe { call(libc::SYS_ioprio_set, [1, 0, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL): an empty session keyring in place of the caller's. A kernel
+/// without keyrings has nothing to leave behind.
+pub fn new_keyring() -> Result<()> {
+    // SAFETY: the command and no name.
+    match unsafe { call(libc::SYS_keyctl, [1, 0, 0, 0, 0, 0]) } {
+        Err(Errno::ENOSYS) => Ok(()),
+        other => other.map(drop),
+    }
+}
