@@ -102,7 +102,7 @@ impl Diagnostics {
             return;
         }
         self.errors += usize::from(d.severity == Severity::Error);
-        if self.list.len() < MOST { self.list.push(d) } else { self.dropped += 1 }
+        self.list.push(d);
     }
 
     /// True when something stops the policy from being used.

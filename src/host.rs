@@ -2,13 +2,14 @@
 
 use crate::kernel::numbers::Arch;
 use crate::sys::{confine, mount};
+use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs;
-use std::io::Read as _;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 /// What kind of file a path is.
@@ -98,14 +99,16 @@ pub struct Wanted<'a> {
 #[derive(Debug, thiserror::Error)]
 #[error("can't read {what} of this host: {cause}")]
 pub struct ProbeError {
-    what: &'static str,
+    what: String,
     cause: String,
 }
 
 impl Host {
     /// Reads the facts. Nothing is changed.
     pub fn probe(wanted: &Wanted<'_>) -> Result<Host, ProbeError> {
-        let fail = |what: &'static str| move |e: &dyn std::fmt::Display| ProbeError { what, cause: e.to_string() };
+        let fail = |what: &'static str| {
+            move |e: &dyn std::fmt::Display| ProbeError { what: what.to_owned(), cause: e.to_string() }
+        };
         let release = nix::sys::utsname::uname().map_err(|e| fail("the kernel release")(&e))?;
         let capabilities = caps::read(None, caps::CapSet::Permitted).map_err(|e| fail("the capabilities")(&e))?;
         let bits = capabilities.iter().fold(0u64, |b, c| b | 1 << c.index());
@@ -117,7 +120,7 @@ impl Host {
             let (_, hard) = getrlimit(*word).map_err(|e| fail("the resource limits")(&e))?;
             hard_limits.insert(resource_number(*word), hard);
         }
-        let root = root_facts(wanted.root);
+        let root = root_facts(wanted.root).map_err(|e| fail("the root's accounts")(&e))?;
         Ok(Host {
             arch: Arch::NATIVE,
             kernel: parse_release(&release.release().to_string_lossy()),
@@ -127,10 +130,10 @@ impl Host {
             capabilities: bits,
             last_capability: last.trim().parse().map_err(|e: std::num::ParseIntError| fail("cap_last_cap")(&e))?,
             landlock: confine::landlock_abi(),
-            cgroup2: cgroup2_mount(),
+            cgroup2: cgroup2_mount().map_err(|e| fail("/proc/self/mountinfo")(&e))?,
             hard_limits,
             free_ids: None,
-            paths: wanted.paths.iter().filter_map(|p| Some((p.clone(), path_facts(p)?))).collect(),
+            paths: facts_of(&wanted.paths)?,
             accounts: root.0,
             init: root.1,
             environment: std::env::vars_os()
@@ -160,68 +163,99 @@ fn parse_release(release: &str) -> (u16, u16) {
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
-fn path_facts(path: &str) -> Option<PathFacts> {
-    let canonical = fs::canonicalize(path).ok()?.to_str()?.to_owned();
-    let c = CString::new(canonical.clone()).ok()?;
-    let opened = mount::open_plain(&c, libc::O_PATH).ok()?;
-    let id = mount::identity(opened.as_fd()).ok()?;
+/// Facts of the paths that exist. Only a path that surely isn't there is left out: any other error must not
+/// make a mask or a mount disappear from the plan.
+fn facts_of(paths: &[String]) -> Result<BTreeMap<String, PathFacts>, ProbeError> {
+    let mut out = BTreeMap::new();
+    for path in paths {
+        match path_facts(path) {
+            Ok(facts) => drop(out.insert(path.clone(), facts)),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {}
+            Err(e) => return Err(ProbeError { what: path.clone(), cause: e.to_string() }),
+        }
+    }
+    Ok(out)
+}
+
+fn path_facts(path: &str) -> io::Result<PathFacts> {
+    let odd = || io::Error::new(io::ErrorKind::InvalidData, "the path is not UTF-8");
+    let canonical = fs::canonicalize(path)?.to_str().ok_or_else(odd)?.to_owned();
+    let c = CString::new(canonical.clone())?;
+    let opened = mount::open_plain(&c, libc::O_PATH)?;
+    let id = mount::identity(opened.as_fd())?;
     let kind = match id.kind {
         libc::S_IFDIR => Kind::Directory,
         libc::S_IFREG => Kind::File,
         libc::S_IFCHR | libc::S_IFBLK => Kind::Device,
         _ => Kind::Other,
     };
-    let link = fs::read_link(path).ok().and_then(|l| l.to_str().map(str::to_owned));
-    Some(PathFacts { canonical, device: id.device, inode: id.inode, kind, link })
+    let link = match fs::read_link(path) {
+        Ok(text) => Some(text.to_str().ok_or_else(odd)?.to_owned()),
+        // EINVAL: not a link.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => None,
+        Err(e) => return Err(e),
+    };
+    Ok(PathFacts { canonical, device: id.device, inode: id.inode, kind, link })
 }
 
 /// Accounts and init of a root. Its files are hostile: they are opened inside it, must be regular and
 /// small, and no other program looks at them.
-fn root_facts(root: &str) -> (Accounts, Option<String>) {
-    let Some(dir) = CString::new(root)
-        .ok()
-        .and_then(|c| crate::sys::process::open(mount::CWD, &c, libc::O_PATH | libc::O_DIRECTORY).ok())
-    else {
-        return (Accounts::default(), None);
+fn root_facts(root: &str) -> io::Result<(Accounts, Option<String>)> {
+    let c = CString::new(root)?;
+    let dir = match crate::sys::process::open(mount::CWD, &c, libc::O_PATH | libc::O_DIRECTORY) {
+        Ok(dir) => dir,
+        // The compiler says, with its line, that the root isn't there.
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok((Accounts::default(), None)),
+        Err(e) => return Err(e.into()),
     };
-    let passwd = small_file(dir.as_fd(), "etc/passwd").unwrap_or_default();
-    let group = small_file(dir.as_fd(), "etc/group").unwrap_or_default();
+    let passwd = small_file(dir.as_fd(), c"etc/passwd")?.unwrap_or_default();
+    let group = small_file(dir.as_fd(), c"etc/group")?.unwrap_or_default();
     let field = |line: &str, n: usize| line.split(':').nth(n).map(str::to_owned);
     let number = |line: &str, n: usize| field(line, n).and_then(|f| f.parse::<u32>().ok());
     let users = passwd.lines().filter_map(|l| Some((field(l, 0)?, number(l, 2)?, number(l, 3)?))).collect();
     let groups = group.lines().filter_map(|l| Some((field(l, 0)?, number(l, 2)?))).collect();
     let inits = ["usr/lib/systemd/systemd", "lib/systemd/systemd", "sbin/init", "usr/sbin/init"];
-    let init = inits.iter().find(|i| {
-        let c = CString::new(**i).unwrap_or_default();
-        mount::open_in_root(dir.as_fd(), &c, libc::O_PATH)
-            .and_then(|f: OwnedFd| mount::identity(f.as_fd()))
-            .is_ok_and(|id| id.kind == libc::S_IFREG)
-    });
-    (Accounts { users, groups }, init.map(|i| format!("/{i}")))
+    let mut init = None;
+    for path in inits {
+        match mount::open_in_root(dir.as_fd(), &CString::new(path)?, libc::O_PATH) {
+            Ok(file) if mount::identity(file.as_fd())?.kind == libc::S_IFREG => {
+                init = Some(format!("/{path}"));
+                break;
+            }
+            Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok((Accounts { users, groups }, init))
 }
 
-/// A regular file of at most 1 MiB below a root, following links only inside it.
-fn small_file(root: BorrowedFd<'_>, path: &str) -> Option<String> {
-    let c = CString::new(path).ok()?;
-    let opened = mount::open_in_root(root, &c, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY).ok()?;
-    if mount::identity(opened.as_fd()).ok()?.kind != libc::S_IFREG {
-        return None;
+/// A regular file of at most 1 MiB below a root, following links only inside it; `None` when there is none.
+fn small_file(root: BorrowedFd<'_>, path: &CStr) -> io::Result<Option<String>> {
+    let opened = match mount::open_in_root(root, path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY) {
+        Ok(f) => f,
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENXIO) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    let shown = path.to_string_lossy();
+    let odd = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("the root's /{shown} is {what}"));
+    if mount::identity(opened.as_fd())?.kind != libc::S_IFREG {
+        return Err(odd("not a regular file"));
     }
     let mut bytes = Vec::new();
-    fs::File::from(opened).take((1 << 20) + 1).read_to_end(&mut bytes).ok()?;
+    fs::File::from(opened).take((1 << 20) + 1).read_to_end(&mut bytes)?;
     if bytes.len() > 1 << 20 {
-        return None;
+        return Err(odd("longer than 1 MiB"));
     }
-    String::from_utf8(bytes).ok()
+    String::from_utf8(bytes).map(Some).map_err(|_| odd("not UTF-8"))
 }
 
 /// Where a cgroup v2 hierarchy is mounted (proc_pid_mountinfo(5): fields after ` - ` begin with the type).
-fn cgroup2_mount() -> Option<String> {
-    let info = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    info.lines().find_map(|l| {
+fn cgroup2_mount() -> io::Result<Option<String>> {
+    let info = fs::read_to_string("/proc/self/mountinfo")?;
+    Ok(info.lines().find_map(|l| {
         let (before, after) = l.split_once(" - ")?;
         after.starts_with("cgroup2 ").then(|| before.split(' ').nth(4).map(str::to_owned))?
-    })
+    }))
 }
 
 /// Ids that an account, a subordinate range or another machine uses, as (first, count).

@@ -17,10 +17,9 @@ pub(super) struct Fault {
     pub(super) errno: Errno,
 }
 
-/// Both ends of the three sockets, as plain numbers: the children own nothing.
+/// The children's ends of the three sockets, as plain numbers: the children own nothing.
 #[derive(Clone, Copy)]
 pub(super) struct Ends {
-    pub(super) supervisor: [i32; 3],
     pub(super) builder: i32,
     pub(super) init: i32,
     pub(super) program: i32,
@@ -32,6 +31,19 @@ const GONE: i32 = 125;
 fn close(fd: i32) {
     // A number that isn't open any more is no fault: each process closes what it doesn't use.
     nix::unistd::close(fd).unwrap_or(());
+}
+
+/// Closes every descriptor from 3 on but these.
+fn close_all_but(mut keep: [i32; 3]) -> Result<(), Errno> {
+    keep.sort_unstable();
+    let mut from = 3;
+    for fd in keep {
+        if fd > from {
+            process::close_range(from.unsigned_abs(), (fd - 1).unsigned_abs(), false)?;
+        }
+        from = fd + 1;
+    }
+    process::close_range(from.unsigned_abs(), u32::MAX, false)
 }
 
 /// Waits for the baton; without a supervisor there is nothing left to do.
@@ -56,8 +68,10 @@ fn pass(socket: i32, step: usize, value: i32, fd: Option<std::os::fd::BorrowedFd
 
 /// The builder, from clone to its end.
 pub(super) fn builder(ops: &[Op], ends: Ends) -> ! {
-    for fd in ends.supervisor {
-        close(fd);
+    // The supervisor's ends, so that its death is their end; and its locks, so that none of us holds one
+    // for a moment longer than it.
+    if close_all_but([ends.builder, ends.init, ends.program]).is_err() {
+        process::exit(GONE);
     }
     let me = ends.builder;
     let mut r = builder_lane::Registers::default();
@@ -169,10 +183,16 @@ fn reap(me: i32, program: i32) -> ! {
         if signals.revents != 0 {
             let mut info = [0u8; 128];
             process::read(children, &mut info).unwrap_or(0);
-            while let Ok(Some((pid, status))) = process::wait(-1, true) {
-                if pid == program {
-                    Baton::new(Kind::Ended, 0, status.0).send(me, None).unwrap_or(());
-                    process::exit(0);
+            loop {
+                match process::wait(-1, true) {
+                    Ok(Some((pid, status))) if pid == program => {
+                        Baton::new(Kind::Ended, 0, status.0).send(me, None).unwrap_or(());
+                        process::exit(0);
+                    }
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    // The signal is consumed: who can't wait now would wait for ever.
+                    Err(_) => process::exit(GONE),
                 }
             }
         }

@@ -314,12 +314,7 @@ impl Host<'_> {
 
     fn clone_builder(&mut self, step: usize, outer: Option<(u32, u32)>, ops: &[Op]) -> Result<(), Failure> {
         let Some([b, i, p]) = self.ends.take() else { return Err(self.fault(step, Detail::Call, Errno::EBADF)) };
-        let ends = Ends {
-            supervisor: [self.builder.1.as_raw_fd(), self.init.1.as_raw_fd(), self.program.1.as_raw_fd()],
-            builder: b.as_raw_fd(),
-            init: i.as_raw_fd(),
-            program: p.as_raw_fd(),
-        };
+        let ends = Ends { builder: b.as_raw_fd(), init: i.as_raw_fd(), program: p.as_raw_fd() };
         // CLONE_NEWNS, and CLONE_NEWUSER for an ordinary user.
         let namespaces = 0x2_0000 | if outer.is_some() { 0x1000_0000 } else { 0 };
         match process::clone(namespaces, false) {

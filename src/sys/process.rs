@@ -176,10 +176,15 @@ pub fn prctl(option: c_int, arguments: [usize; 4]) -> Result<usize> {
 
 /// close_range(2) with `CLOSE_RANGE_CLOEXEC` when `on_exec`, else at once.
 pub fn close_from(first: u32, on_exec: bool) -> Result<()> {
+    close_range(first, u32::MAX, on_exec)
+}
+
+/// close_range(2) from the first to the last, both included.
+pub fn close_range(first: u32, last: u32, on_exec: bool) -> Result<()> {
     let flags = if on_exec { libc::CLOSE_RANGE_CLOEXEC as usize } else { 0 };
     // SAFETY: integers. Descriptors that are closed here are owned by no Rust value: the callers close
     // before any is opened, or mark them for exec.
-    unsafe { call(libc::SYS_close_range, [first as usize, u32::MAX as usize, flags, 0, 0, 0]) }.map(drop)
+    unsafe { call(libc::SYS_close_range, [first as usize, last as usize, flags, 0, 0, 0]) }.map(drop)
 }
 
 /// dup3(2) onto a standard descriptor, without close-on-exec.

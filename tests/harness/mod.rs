@@ -1,4 +1,5 @@
 //! What the tests with real machines share. No mocks: real namespaces, real kernels, real Debian.
+#![allow(unreachable_pub, reason = "a module of test binaries")]
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::path::{Path, PathBuf};
