@@ -17,7 +17,7 @@ pub const CODES: &[Page] = &[
         title: "the text is refused before it is read",
         text: concat!(
             "A policy must look the same to a reviewer and to the compiler. Control characters (NUL, carriage return, escape),\n",
-            "invisible and direction-changing characters, text that isn't UTF-8, files over 256 KiB or 10000 lines, lines over 4 KiB\n",
+            "invisible and direction-changing characters, text that isn't UTF-8, files over 256 KiB or 10000 lines, lines over 8 KiB\n",
             "and brackets nested deeper than 24 are refused everywhere, comments and strings included.",
         ),
     },

@@ -215,7 +215,7 @@ fn c42_the_order_of_rules_and_conditions_is_irrelevant() {
     let twice: Vec<&str> = rules.iter().chain(&rules).copied().collect();
     assert_eq!(filter_of(&text(&twice)), first);
     // And another rule is another filter.
-    assert_ne!(filter_of(&text(&rules[1..])), first);
+    assert_ne!(filter_of(&text(&[&rules[..1], &rules[2..]].concat())), first);
 }
 
 #[test]

@@ -126,6 +126,10 @@ pub struct Resolved {
 /// a machine with an error in it is still returned, so that later passes can report more.
 pub fn resolve(id: FileId, sources: &mut Sources, diagnostics: &mut Diagnostics, today: &str) -> Resolved {
     let mut files = Vec::new();
+    if diagnostics.has_errors() {
+        // The text itself was refused: there is nothing to resolve.
+        return Resolved { machines: Vec::new(), groups: Vec::new() };
+    }
     load(id, sources, diagnostics, &mut files);
     let main_is_bad = diagnostics.has_errors();
     let mut decl = Declarations::default();
