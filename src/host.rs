@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 /// What kind of file a path is.
@@ -179,9 +179,10 @@ fn facts_of(paths: &[String]) -> Result<BTreeMap<String, PathFacts>, ProbeError>
 
 fn path_facts(path: &str) -> io::Result<PathFacts> {
     let odd = || io::Error::new(io::ErrorKind::InvalidData, "the path is not UTF-8");
-    let canonical = fs::canonicalize(path)?.to_str().ok_or_else(odd)?.to_owned();
-    let c = CString::new(canonical.clone())?;
-    let opened = mount::open_plain(&c, libc::O_PATH)?;
+    // Following links; the kernel then says what the place is called without them.
+    let opened = crate::sys::process::open(mount::CWD, &CString::new(path)?, libc::O_PATH)?;
+    let canonical =
+        fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd()))?.to_str().ok_or_else(odd)?.to_owned();
     let id = mount::identity(opened.as_fd())?;
     let kind = match id.kind {
         libc::S_IFDIR => Kind::Directory,

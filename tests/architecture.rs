@@ -1,4 +1,13 @@
 //! Who may know whom: reads the imports of every source file and holds the table.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a test ends at the first surprise"
+)]
 
 use std::collections::BTreeSet;
 use std::path::Path;

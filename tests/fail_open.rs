@@ -1,5 +1,14 @@
 //! Where other launchers warn, log or say nothing and start anyway: here nothing is started, and the
 //! message names the policy's line.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a test ends at the first surprise"
+)]
 mod harness;
 
 use harness::{Dir, Ran, host_machine, probe, root, run, skip, stockade, verb};

@@ -3,8 +3,15 @@
 //! After each fault either nothing of the machine ran, or it ran under exactly its plan; nothing of it is
 //! alive without its supervisor; and the next command finds nothing left of it. STOCKADE_FAULTS=all visits
 //! every point (`make faults`), otherwise an evenly spread sample is taken.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what broke by ending there")]
-#![allow(clippy::indexing_slicing, reason = "indices are those of the same list")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a test ends at the first surprise"
+)]
 
 mod harness;
 

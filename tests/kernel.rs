@@ -8,8 +8,16 @@
 //! Two numbers of x86-64 are left out: 335 (`uretprobe`) and 336 (`uprobe`). The kernel's seccomp lets
 //! them past every filter by design (its own trampolines make them, and a process that is traced by
 //! uprobes would die otherwise); outside a trampoline they are refused or raise SIGILL.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a test ends at the first surprise"
+)]
 #![cfg(target_arch = "x86_64")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod harness;
 

@@ -1,4 +1,13 @@
 //! The shipped machines do their real jobs under their policies, and what runs is what was planned.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a test ends at the first surprise"
+)]
 
 mod harness;
 

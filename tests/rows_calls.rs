@@ -2,7 +2,15 @@
 //!
 //! Each test is a row of the catalogue of properties; the payload is tests/probe/calls.c. The filters
 //! themselves are compared with the policies' meaning, call by call, in tests/meaning.rs.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a test ends at the first surprise"
+)]
 
 mod harness;
 

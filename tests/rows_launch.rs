@@ -3,7 +3,15 @@
 //! Each test is a row of the catalogue of properties; the payload that looks from inside is
 //! tests/probe/launch.c. Rows A6 and A7 are about entering a running machine, which this version
 //! can't do: there is nothing to test yet.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a test ends at the first surprise"
+)]
 
 mod harness;
 

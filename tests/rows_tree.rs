@@ -1,4 +1,13 @@
 //! The file tree of a machine: rows B17 to B38 of the catalogue of properties, one test for each.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a test ends at the first surprise"
+)]
 mod harness;
 
 use harness::{Dir, Ran, host_machine, name, probe, root, run, skip, verb};

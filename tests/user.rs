@@ -1,4 +1,13 @@
 //! An ordinary user runs `exec` machines, under the same confinement but for the single id.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a test ends at the first surprise"
+)]
 
 mod harness;
 

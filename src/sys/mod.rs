@@ -32,6 +32,11 @@ fn fd(n: i32) -> usize {
     (n as isize).cast_unsigned()
 }
 
+/// The number of an ioctl(2) as a register.
+fn request(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
 /// Every resource of getrlimit(2).
 pub const RESOURCES: &[nix::sys::resource::Resource] = {
     use nix::sys::resource::Resource as R;

@@ -1,7 +1,7 @@
 //! The mount calls of Linux 5.2 and later (fsopen(2), open_tree(2), move_mount(2), mount_setattr(2)).
 
 use super::process::owned;
-use super::{Result, call, fd};
+use super::{Result, call, fd, request};
 use nix::errno::Errno;
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -199,14 +199,14 @@ pub fn identity(of: BorrowedFd<'_>) -> Result<Identity> {
 pub fn pty_peer(master: BorrowedFd<'_>) -> Result<OwnedFd> {
     let flags = fd(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
     // SAFETY: a descriptor and an integer argument.
-    let r = unsafe { call(libc::SYS_ioctl, [fd(master.as_raw_fd()), libc::TIOCGPTPEER as usize, flags, 0, 0, 0]) }?;
+    let r = unsafe { call(libc::SYS_ioctl, [fd(master.as_raw_fd()), request(libc::TIOCGPTPEER), flags, 0, 0, 0]) }?;
     owned(r)
 }
 
 /// Unlocks a new pseudo-terminal (TIOCSPTLCK, ioctl_tty(2)).
 pub fn pty_unlock(master: BorrowedFd<'_>) -> Result<()> {
     let zero: i32 = 0;
-    let args = [fd(master.as_raw_fd()), libc::TIOCSPTLCK as usize, (&raw const zero) as usize, 0, 0, 0];
+    let args = [fd(master.as_raw_fd()), request(libc::TIOCSPTLCK), (&raw const zero) as usize, 0, 0, 0];
     // SAFETY: the kernel reads one int, which outlives the call.
     unsafe { call(libc::SYS_ioctl, args) }.map(drop)
 }

@@ -1,6 +1,6 @@
 //! Processes: clone3, exec, wait, and what is set on a process before exec.
 
-use super::{Result, call, fd};
+use super::{Result, call, fd, request};
 use nix::errno::Errno;
 use std::ffi::{CStr, c_char, c_int};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -202,7 +202,7 @@ pub fn controlling_terminal(tty: i32) -> Result<()> {
     // SAFETY: no arguments.
     unsafe { call(libc::SYS_setsid, [0; 6]) }?;
     // SAFETY: an integer argument, for a descriptor that the caller holds.
-    unsafe { call(libc::SYS_ioctl, [fd(tty), libc::TIOCSCTTY as usize, 0, 0, 0, 0]) }.map(drop)
+    unsafe { call(libc::SYS_ioctl, [fd(tty), request(libc::TIOCSCTTY), 0, 0, 0, 0]) }.map(drop)
 }
 
 /// setsid(2).
@@ -316,9 +316,9 @@ pub fn child_signals() -> Result<i32> {
 pub fn copy_window_size(from: i32, to: i32) -> Result<()> {
     let mut size = [0u16; 4];
     // SAFETY: the kernel writes a struct winsize: four 16-bit words.
-    unsafe { call(libc::SYS_ioctl, [fd(from), libc::TIOCGWINSZ as usize, size.as_mut_ptr() as usize, 0, 0, 0]) }?;
+    unsafe { call(libc::SYS_ioctl, [fd(from), request(libc::TIOCGWINSZ), size.as_mut_ptr() as usize, 0, 0, 0]) }?;
     // SAFETY: the kernel reads the same struct.
-    unsafe { call(libc::SYS_ioctl, [fd(to), libc::TIOCSWINSZ as usize, size.as_ptr() as usize, 0, 0, 0]) }.map(drop)
+    unsafe { call(libc::SYS_ioctl, [fd(to), request(libc::TIOCSWINSZ), size.as_ptr() as usize, 0, 0, 0]) }.map(drop)
 }
 
 /// SCHED_OTHER and no I/O class of its own (sched(7), ioprio_set(2)). What an ordinary user can't take
