@@ -430,6 +430,14 @@ pub const CODES: &[Page] = &[
         text: "The launcher's own hard limit is lower, and it lacks CAP_SYS_RESOURCE.",
     },
     Page {
+        code: "E0609",
+        title: "the caller's groups stay",
+        text: concat!(
+            "An ordinary user can't drop its supplementary groups, so the machine would be in them although the policy doesn't\n",
+            "say so. `user nobody groups caller` says so.",
+        ),
+    },
+    Page {
         code: "W0701",
         title: "a grave grant without a reason",
         text: "The grant is powerful; write down why it is needed. `check --strict` makes this an error.",

@@ -63,6 +63,8 @@ pub struct Host {
     pub uid: u32,
     /// The caller's group.
     pub gid: u32,
+    /// The caller's supplementary groups besides its own.
+    pub groups: Vec<u32>,
     /// The caller's permitted capabilities.
     pub capabilities: u64,
     /// Number of the kernel's last capability.
@@ -127,6 +129,7 @@ impl Host {
             privileged: uid == 0 && capabilities.contains(&caps::Capability::CAP_SYS_ADMIN),
             uid,
             gid: nix::unistd::getegid().as_raw(),
+            groups: other_groups().map_err(|e| fail("the caller's groups")(&e))?,
             capabilities: bits,
             last_capability: last.trim().parse().map_err(|e: std::num::ParseIntError| fail("cap_last_cap")(&e))?,
             landlock: confine::landlock_abi(),
@@ -142,6 +145,11 @@ impl Host {
             terminals: [0, 1, 2].map(is_terminal),
         })
     }
+}
+
+fn other_groups() -> nix::Result<Vec<u32>> {
+    let own = nix::unistd::getegid();
+    Ok(nix::unistd::getgroups()?.into_iter().filter(|g| *g != own).map(nix::unistd::Gid::as_raw).collect())
 }
 
 fn is_terminal(n: i32) -> bool {

@@ -19,6 +19,10 @@ const UID: u32 = 54321;
 
 /// Runs the command as a user who has nothing.
 fn as_user(policy: &str, verb: &str) -> Ran {
+    as_user_in(policy, verb, "--clear-groups")
+}
+
+fn as_user_in(policy: &str, verb: &str, groups: &str) -> Ran {
     let dir = Dir::new("user");
     let program = dir.0.join("stockade");
     std::fs::copy(env!("CARGO_BIN_EXE_stockade"), &program).unwrap();
@@ -27,7 +31,7 @@ fn as_user(policy: &str, verb: &str) -> Ran {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
     Command::new("setpriv")
-        .args(["--reuid", &UID.to_string(), "--regid", &UID.to_string(), "--clear-groups"])
+        .args(["--reuid", &UID.to_string(), "--regid", &UID.to_string(), groups])
         .arg(&program)
         .arg(verb)
         .arg(&file)
@@ -74,6 +78,23 @@ fn what_only_root_can_do_is_refused_with_its_line() {
         "policy 1\nkernel 6.18\nimport \"std/os\"\nmachine b {\n  extends std/os\n  root dir \"/\" ephemeral\n}\n";
     let ran = as_user(boot, "run");
     assert!(ran.code == 125 && ran.err.contains("E0601"), "{}", ran.err);
+}
+
+/// An ordinary user can't give groups up: the policy says that they stay, or nothing runs.
+#[test]
+fn groups_of_the_caller_stay_only_where_it_is_written() {
+    if !root() {
+        return;
+    }
+    let ran = as_user_in(&machine("\"/usr/bin/id\" \"-G\"", ""), "run", "--groups=4242");
+    assert!(ran.code == 125 && ran.err.contains("E0609") && ran.err.contains("4242"), "{}", ran.err);
+    let line = "\"/bin/grep\" \"^Groups:\" \"/proc/self/status\"";
+    let text = machine(line, "").replace("user nobody", "user nobody groups caller");
+    // A group that isn't mapped shows as the overflow group.
+    for (groups, shown) in [("--groups=4242", "65534"), ("--clear-groups", "")] {
+        let ran = as_user_in(&text, "run", groups);
+        assert_eq!((ran.code, ran.out.trim_start_matches("Groups:").trim()), (0, shown), "{}", ran.err);
+    }
 }
 
 #[test]

@@ -107,6 +107,11 @@ impl Cx<'_> {
     }
 }
 
+/// The architecture of this program, whose calls it can filter.
+pub fn native() -> crate::kernel::numbers::Arch {
+    crate::kernel::numbers::Arch::NATIVE
+}
+
 /// Compiles only what needs no host: calls, assertions and tests. What `check` runs on any machine.
 pub fn portable(policy: &Policy, arch: crate::kernel::numbers::Arch, d: &mut Diagnostics) -> Option<seccomp::Filter> {
     let filter = seccomp::compile(policy, arch, d)?;
@@ -240,6 +245,14 @@ fn mapped(cx: &mut Cx<'_>, m: &users::IdMaps, who: &users::Credentials) {
                 "map it, or use another group",
             );
         }
+    }
+    if !m.setgroups && !cx.host.groups.is_empty() && !cx.policy.user.value.caller_groups {
+        cx.error(
+            "E0609",
+            span,
+            format!("you are in the groups {:?}, and an ordinary user can't give them up", cx.host.groups),
+            "write `groups caller` after the user to let the machine keep them, or start it as root",
+        );
     }
     if !m.setgroups && !who.groups.is_empty() {
         cx.error(

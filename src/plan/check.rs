@@ -197,3 +197,160 @@ pub fn check(plan: &Plan) -> Result<(), Violation> {
 fn user_namespace(plan: &Plan) -> bool {
     plan.steps().iter().any(|s| matches!(s.action, Action::CloneInit { namespaces } if namespaces & 0x1000_0000 != 0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::capabilities::Sets;
+    use crate::compile::mounts::{Attributes, HostPath};
+    use crate::compile::seccomp::Filter;
+    use crate::compile::users::{Credentials, IdMaps, Range};
+    use crate::compile::{Confinement, landlock::Landlock};
+    use crate::plan::Step;
+    use crate::source::Origin;
+    use crate::sys::confine::Instruction;
+
+    fn origin() -> Origin {
+        Origin::implied("a test")
+    }
+
+    /// A booted machine with everything that a plan can have.
+    fn good() -> Plan {
+        let attributes = Attributes { read_only: true, nosuid: true, nodev: true, noexec: false };
+        let from = HostPath { path: "/r".into(), device: 1, inode: 2 };
+        let root = Shown::Bind { from, idmap: true, recursive: false };
+        let mount = |target: &str, shown| (TreeStep::Mount { target: target.into(), shown, attributes }, origin());
+        let range = vec![Range { inside: 0, outside: 100_000, count: 65_536 }];
+        let sets = Sets { bounding: 1, permitted: 1, effective: 1, inheritable: 0, ambient: 0 };
+        let landlock = Landlock {
+            abi: 7,
+            size: 24,
+            handled_files: 0,
+            handled_network: 3,
+            scoped: 3,
+            paths: Vec::new(),
+            ports: Vec::new(),
+        };
+        let program = vec![Instruction { code: 6, jt: 0, jf: 0, k: 0 }];
+        crate::plan::build(&Confinement {
+            machine: "m".into(),
+            namespaces: 0x1000_0000 | 0x2000_0000,
+            boots: true,
+            outer_userns: None,
+            ids: Some(IdMaps { users: range.clone(), groups: range, setgroups: true, origin: origin() }),
+            credentials: (Credentials { uid: 0, gid: 0, groups: Vec::new() }, origin()),
+            capabilities: (sets, origin()),
+            securebits: 0,
+            no_new_privs: (true, origin()),
+            filter: Filter { arch: crate::compile::native(), program },
+            filter_origin: origin(),
+            landlock: Some((landlock, origin())),
+            tree: vec![mount("/", root), mount("/proc", Shown::Proc)],
+            rlimits: Vec::new(),
+            environment: Vec::new(),
+            argv: (vec!["/sbin/init".into()], origin()),
+            chdir: ("/".into(), origin()),
+            umask: 0o022,
+            hostname: ("m".into(), origin()),
+            terminal: [true; 3],
+            cgroup: Some("/sys/fs/cgroup/stockade/m".into()),
+            last_capability: 40,
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn each_rule_of_order_refuses_a_plan_that_breaks_it() {
+        let good = good();
+        let mut tried = 0;
+        for (earlier, later, rule) in BEFORE {
+            let find = |is: &Is, p: &Plan| p.steps.iter().rposition(|s| is(&s.action));
+            let first = |is: &Is, p: &Plan| p.steps.iter().position(|s| is(&s.action));
+            let (Some(e), Some(l)) = (find(earlier, &good), first(later, &good)) else {
+                panic!("the good plan doesn't speak of: {rule}");
+            };
+            assert!(e < l, "{rule}");
+            let mut bad = good.clone();
+            let step = bad.steps.remove(e);
+            bad.steps.insert(l, step);
+            assert!(check(&bad).is_err(), "accepted although: {rule}");
+            tried += 1;
+        }
+        assert_eq!(tried, BEFORE.len());
+    }
+
+    #[test]
+    fn each_needed_step_is_there_exactly_once() {
+        let good = good();
+        for (is, rule) in ONCE {
+            let at = good.steps.iter().position(|s| is(&s.action)).unwrap();
+            let mut without = good.clone();
+            without.steps.remove(at);
+            assert!(check(&without).is_err(), "accepted without: {rule}");
+            let mut twice = good.clone();
+            let copy: Step = twice.steps[at].clone();
+            twice.steps.insert(at, copy);
+            assert!(check(&twice).is_err(), "accepted twice: {rule}");
+        }
+    }
+
+    #[test]
+    fn the_other_rules_refuse_too() {
+        let change = |f: &dyn Fn(&mut Vec<Step>)| {
+            let mut p = good();
+            f(&mut p.steps);
+            check(&p).unwrap_err().rule
+        };
+        let at = |steps: &[Step], is: Is| steps.iter().position(|s| is(&s.action)).unwrap();
+        // Something between the filter and exec.
+        assert!(
+            change(&|s| {
+                let exec = s.pop().unwrap();
+                s.push(Step { lane: Lane::Program, action: Action::SetUmask(0), origin: origin() });
+                s.push(exec);
+            })
+            .contains("nothing between")
+        );
+        // A second root; the root after something in it.
+        assert!(
+            change(&|s| {
+                let root = at(s, |a| matches!(a, Action::Tree(_)));
+                let copy = s[root].clone();
+                s.insert(root + 1, copy);
+            })
+            .contains("the root is mounted once")
+        );
+        assert!(
+            change(&|s| {
+                let root = at(s, |a| matches!(a, Action::Tree(_)));
+                s.swap(root, root + 1);
+            })
+            .contains("root")
+        );
+        // The tree by another than the builder; the comparison by another than the supervisor.
+        assert!(
+            change(&|s| {
+                let i = at(s, |a| matches!(a, Action::PivotRoot));
+                s[i].lane = Lane::Program;
+            })
+            .contains("builder")
+        );
+        assert!(
+            change(&|s| {
+                let i = at(s, |a| matches!(a, Action::ReadBack));
+                s[i].lane = Lane::Program;
+            })
+            .contains("supervisor")
+        );
+        // A cgroup that no record names; an id map without a user namespace; an id-mapped mount without maps.
+        assert!(change(&|s| s[0].action = Action::LockMachine { cgroups: Vec::new() }).contains("left behind"));
+        assert!(
+            change(&|s| {
+                let i = at(s, |a| matches!(a, Action::CloneInit { .. }));
+                s[i].action = Action::CloneInit { namespaces: 0x2000_0000 };
+            })
+            .contains("user namespace")
+        );
+        assert!(change(&|s| s.retain(|x| !matches!(x.action, Action::WriteIdMaps { .. }))).contains("needs the maps"));
+    }
+}

@@ -89,8 +89,12 @@ pub(super) fn finish(
     let user = match (user, boots) {
         (Some(u), _) => u,
         (None, true) => {
-            let value =
-                process::User { user: process::Id::Number(0), group: Some(process::Id::Number(0)), groups: vec![] };
+            let value = process::User {
+                user: process::Id::Number(0),
+                group: Some(process::Id::Number(0)),
+                groups: vec![],
+                caller_groups: false,
+            };
             Spanned { value, span: program.span }
         }
         (None, false) => return None,

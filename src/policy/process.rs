@@ -32,6 +32,8 @@ pub struct User {
     pub group: Option<Id>,
     /// Supplementary groups; none when not written.
     pub groups: Vec<Id>,
+    /// `groups caller`: an ordinary user's own groups, which it can't drop, may stay.
+    pub caller_groups: bool,
 }
 
 /// The `userns` statement.
@@ -84,13 +86,15 @@ pub(super) fn read_user(cx: &mut Context<'_>, args: &mut Args<'_>, out: &mut Gra
     if args.one_of(&["group"]).is_some() {
         group = read_id(cx, args, "a group");
     }
+    let mut caller_groups = false;
     if args.one_of(&["groups"]).is_some() {
-        for w in args.words(cx, "a group") {
-            groups.extend(id(cx, &w.value, w.span));
+        caller_groups = args.one_of(&["caller"]).is_some();
+        if !caller_groups {
+            groups = args.words(cx, "a group").iter().filter_map(|w| id(cx, &w.value, w.span)).collect();
         }
     }
     args.finish(cx);
-    out.scalar(cx, "user", Value::User(User { user, group, groups }), args, overriding);
+    out.scalar(cx, "user", Value::User(User { user, group, groups, caller_groups }), args, overriding);
 }
 
 fn read_id(cx: &mut Context<'_>, args: &mut Args<'_>, what: &str) -> Option<Id> {
