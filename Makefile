@@ -41,6 +41,7 @@ test: build root lint
 	cargo test --test rows_launch --test rows_calls --test rows_tree --test fail_open
 	cargo test --test machines --test user
 	cargo test --test faults -- --test-threads=1
+	docs/check-examples target/debug/stockade
 	@tests/demo $(CACHE)
 
 bench: build root

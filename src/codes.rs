@@ -17,7 +17,7 @@ pub const CODES: &[Page] = &[
         title: "the text is refused before it is read",
         text: concat!(
             "A policy must look the same to a reviewer and to the compiler. Control characters (NUL, carriage return, escape),\n",
-            "invisible and direction-changing characters, text that isn't UTF-8, files over 256 KiB or 10000 lines, lines over 8 KiB\n",
+            "invisible and direction-changing characters, text that isn't UTF-8, files over 256 KiB or 10000 lines, lines over 16 KiB\n",
             "and brackets nested deeper than 24 are refused everywhere, comments and strings included.",
         ),
     },
@@ -382,6 +382,14 @@ pub const CODES: &[Page] = &[
         code: "E0517",
         title: "an id isn't mapped",
         text: "The user namespace doesn't have this id. Widen the map or use another id.",
+    },
+    Page {
+        code: "E0518",
+        title: "no_new_privs is needed here",
+        text: concat!(
+            "A filter is taken from a process that gave up gaining privileges, or that has CAP_SYS_ADMIN in its user namespace\n",
+            "(seccomp(2)). `no-new-privs off` is for booted systems, which have it.",
+        ),
     },
     Page {
         code: "E0601",

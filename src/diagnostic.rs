@@ -115,6 +115,11 @@ impl Diagnostics {
         self.errors
     }
 
+    /// True when every error's code begins so.
+    pub fn only(&self, prefix: &str) -> bool {
+        self.list.iter().filter(|d| d.severity == Severity::Error).all(|d| d.code.starts_with(prefix))
+    }
+
     /// The findings.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.list.iter()

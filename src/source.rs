@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Largest policy file that is read, in bytes. A policy that a person reviews is far below it.
 pub const MAX_FILE: usize = 256 << 10;
 /// Longest line that is accepted, in bytes.
-pub const MAX_LINE: usize = 8 << 10;
+pub const MAX_LINE: usize = 16 << 10;
 /// Most lines of a file.
 pub const MAX_LINES: usize = 10_000;
 /// Deepest nesting of `{}`, `[]` and `()` that is accepted.

@@ -35,7 +35,11 @@ fn refused(policy: &str, code: &str, text: &str) -> Ran {
         if v == "check" && code.starts_with("E06") {
             continue;
         }
-        let want = if v == "run" { 125 } else { 2 };
+        let want = match v {
+            "run" => 125,
+            _ if code.starts_with("E06") => 3,
+            _ => 2,
+        };
         let said = r.err.contains(&format!("error[{code}]")) && r.err.contains(&place);
         assert!(
             r.code == want && said && (v == "check" || r.out.is_empty()),

@@ -38,7 +38,10 @@ pub(super) fn check(files: &[PathBuf], strict: bool, json: bool) -> Outcome {
             l.report();
             let machines: Vec<String> = filters.iter().map(|(n, i)| format!("{n} (filter {i} instructions)")).collect();
             let verdict = if failed {
-                format!("{} errors", l.diagnostics.errors())
+                match l.diagnostics.errors() {
+                    1 => "1 error".to_owned(),
+                    n => format!("{n} errors"),
+                }
             } else {
                 format!("ok: {}", if machines.is_empty() { "no machine".into() } else { machines.join(", ") })
             };

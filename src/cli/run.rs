@@ -21,7 +21,8 @@ pub(super) fn plan(file: &Path, machine: Option<&str>, json: bool) -> Outcome {
     let home = home()?;
     let (plan, _) = match make(&mut loaded, machine, &home, &[])? {
         Some(p) => p,
-        None => return Ok(2),
+        // E06xx: the policy is fine, this host can't.
+        None => return Ok(if loaded.diagnostics.only("E06") { 3 } else { 2 }),
     };
     if json {
         let text = serde_json::to_string_pretty(&plan).map_err(|e| Stop::host(e.to_string()))?;

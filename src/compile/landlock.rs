@@ -60,7 +60,7 @@ const DEVICES: &[&str] =
     &["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/pts"];
 
 /// From which ABI on a right can be denied.
-const TRUNCATE: u32 = 3;
+const FILES: u32 = 5;
 const NETWORK: u32 = 4;
 const SCOPES: u32 = 6;
 
@@ -81,12 +81,12 @@ pub(super) fn compile(cx: &mut Cx<'_>) -> Option<(Landlock, Origin)> {
     }
     let lowered = floor.as_ref().and_then(|f| u32::try_from(f.value).ok());
     if let Some(rule) = policy.files.first()
-        && abi < lowered.map_or(TRUNCATE, |l| l.min(TRUNCATE)).max(1)
+        && abi < lowered.map_or(FILES, |l| l.min(FILES)).max(1)
     {
         cx.error(
             "E0604",
             rule.span,
-            format!("file rules need Landlock ABI {TRUNCATE}, this kernel has {abi}: below it a file could be truncated without `write`"),
+            format!("file rules need Landlock ABI {FILES}, this kernel has {abi}: below it files can be truncated without `write`, or devices used without `ioctl`"),
             "use a newer kernel, or accept that with `require landlock 1`",
         );
         return None;
@@ -99,6 +99,17 @@ pub(super) fn compile(cx: &mut Cx<'_>) -> Option<(Landlock, Origin)> {
             port.span,
             format!("TCP rules need Landlock ABI {NETWORK}, this kernel has {abi}"),
             "use a newer kernel, or remove the line",
+        );
+        return None;
+    }
+    // On the host's network nothing else closes its ports and its abstract sockets.
+    if policy.network.value == crate::policy::network::Network::Host && abi < lowered.map_or(SCOPES, |l| l.min(SCOPES))
+    {
+        cx.error(
+            "E0604",
+            policy.network.span,
+            format!("on the host's network TCP ports need Landlock ABI {NETWORK} and abstract sockets {SCOPES}, this kernel has {abi}"),
+            "use a newer kernel, or accept what stays open with `require landlock N`",
         );
         return None;
     }

@@ -141,6 +141,16 @@ pub fn compile(policy: &Policy, host: &Host, sources: &Sources, d: &mut Diagnost
     let rlimits = rlimits(&mut cx);
     let terminal = if policy.boots() { [true; 3] } else { host.terminals };
     let tree = mounts::compile(&mut cx, ids.as_ref(), terminal.contains(&true));
+    if let Some(span) = policy.no_new_privs_span
+        && capabilities.as_ref().is_some_and(|(s, _)| s.effective >> 21 & 1 == 0)
+    {
+        cx.error(
+            "E0518",
+            span,
+            "without no_new_privs the kernel takes a filter only from a process with CAP_SYS_ADMIN",
+            "keep sys_admin (in a user namespace), or delete this line",
+        );
+    }
     let argv = argv(&mut cx);
     let environment = environment(&mut cx, terminal.contains(&true));
     let origin = |span| sources.origin(span);
@@ -218,7 +228,11 @@ fn boot_needs(cx: &mut Cx<'_>) {
             "mount it: mount -t cgroup2 none /sys/fs/cgroup/unified",
         );
     }
-    if cx.host.init.is_none() {
+    let root_exists = match &cx.policy.root.value.origin {
+        crate::policy::mounts::Origin::Directory(d) => cx.host.paths.contains_key(d),
+        crate::policy::mounts::Origin::Host => true,
+    };
+    if cx.host.init.is_none() && root_exists {
         let span = cx.policy.root.span;
         cx.error("E0607", span, "the root has no init program", "install systemd in it, or use `exec`");
     }

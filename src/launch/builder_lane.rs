@@ -43,13 +43,14 @@ const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
 const MS_PRIVATE: u64 = 1 << 18;
 
 /// Attributes of boot, whatever the caller had.
-pub(super) fn reset_inherited(privileged_tree: bool) -> Result<(), Fault> {
+pub(super) fn reset_inherited() -> Result<(), Fault> {
     process::reset_signals()?;
     process::set_personality(0)?;
     process::ordinary_scheduling()?;
     // Only a raised priority widens; a lowered one an ordinary user can't and needn't take back.
-    if process::nice()? < 0 || (privileged_tree && process::nice()? != 0) {
-        process::set_nice(0)?;
+    match (process::nice()?, process::set_nice(0)) {
+        (before, Err(e)) if before < 0 => return Err(e.into()),
+        _ => {}
     }
     process::reset_affinity()?;
     // 50 microseconds, as at boot; 0 would give the caller's own value back (prctl(2)).

@@ -87,7 +87,7 @@ pub(super) fn builder(ops: &[Op], ends: Ends) -> ! {
         let mut report = 0;
         while let Some(op) = ops.get(step).filter(|o| o.lane == Lane::Builder) {
             let done = match &op.work {
-                Work::ResetInherited => builder_lane::reset_inherited(nix::unistd::geteuid().is_root() && needs_userns),
+                Work::ResetInherited => builder_lane::reset_inherited(),
                 Work::CloneInit(namespaces) => match process::clone(*namespaces, true) {
                     Ok(Side::Child) => init(ops, ends),
                     Ok(Side::Parent(pid)) => {

@@ -91,6 +91,7 @@ const SUBJECTS: &[&str] =
 
 pub(super) fn read(cx: &mut Context<'_>, s: &Statement) -> Vec<Assertion> {
     let mut args = Args::new(cx, s, 0);
+    args.no_until(cx);
     let claims = read_claims(cx, &mut args);
     let Some((never, claims)) = claims else { return Vec::new() };
     args.finish(cx);
@@ -150,6 +151,7 @@ fn read_claims(cx: &mut Context<'_>, args: &mut Args<'_>) -> Option<(bool, Vec<C
 
 pub(super) fn read_case(cx: &mut Context<'_>, s: &Statement) -> Option<Check> {
     let mut args = Args::new(cx, s, 0);
+    args.no_until(cx);
     let verb = args.word(cx, "`allow`, `deny` or `kill`")?;
     let mut expect = match verb.value.as_str() {
         "allow" => Expect::Allow,

@@ -271,6 +271,9 @@ fn reasons(cx: &mut Context<'_>, g: &Grants, today: &str) {
             );
         }
     };
+    for s in g.scalars.values().filter(|s| s.meta.until.is_some()) {
+        need(cx, &Meta { why: Some(String::new()), ..s.meta.clone() }, s.span, String::new());
+    }
     for c in &g.capabilities {
         let name = super::capabilities::name(c.capability);
         if GRAVE.contains(&name.as_str()) {

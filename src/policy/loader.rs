@@ -33,8 +33,8 @@ pub struct ReadError {
 
 /// Reads the file that a command names.
 ///
-/// Its folder becomes the root that imports are confined to. A file or folder that others than its
-/// owner and root can write is refused: what is reviewed would not be what is read.
+/// Its folder becomes the root that imports are confined to. A file that belongs to somebody else than
+/// root and the caller, or that anybody can write, is refused: what is reviewed would not be what is read.
 pub fn read(path: &Path, sources: &mut Sources, diagnostics: &mut Diagnostics) -> Result<FileId, ReadError> {
     let name = display_name(path);
     let fail = |cause: String| ReadError { name: name.clone(), cause };

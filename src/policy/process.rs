@@ -184,6 +184,7 @@ fn id_number(cx: &mut Context<'_>, args: &mut Args<'_>) -> Option<u32> {
 
 pub(super) fn read_environment(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {
     let mut args = Args::new(cx, s, 0);
+    args.no_until(cx);
     let Some(verb) = args.word(cx, "`set`, `pass` or `remove`") else { return };
     let Some(name) = args.word(cx, "a variable's name") else { return };
     let ok = name.value.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')

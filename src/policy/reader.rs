@@ -285,6 +285,13 @@ impl<'s> Args<'s> {
         out
     }
 
+    /// For statements that grant nothing: an end date on them would be accepted and then ignored.
+    pub(super) fn no_until(&self, cx: &mut Context<'_>) {
+        if let Some(until) = &self.meta.until {
+            cx.error("E0206", until.span, "`until` has no meaning here", "only a grant can end");
+        }
+    }
+
     /// Whatever is left over is an error.
     pub(super) fn finish(&mut self, cx: &mut Context<'_>) {
         if let Some(item) = self.peek() {

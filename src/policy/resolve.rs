@@ -343,27 +343,28 @@ fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Grants, own: G
         }
     }
     for line in &own.lines {
-        let found = syscalls::expand(cx, &decl.groups, &line.targets);
-        match line.verb {
-            syscalls::Verb::Set(_) => {}
-            syscalls::Verb::Remove | syscalls::Verb::Lift => {
-                let lifting = line.verb == syscalls::Verb::Lift;
-                let before = base.syscalls.len();
-                for (call, conditions, _) in &found {
-                    base.syscalls.retain(|r| {
-                        let hit = r.call.name == call.name && (conditions.is_empty() || r.conditions == *conditions);
-                        let denial = r.action > syscalls::Action::Log;
-                        !(hit && denial == lifting)
-                    });
-                }
-                if base.syscalls.len() == before {
-                    let what = if lifting {
-                        "this overrides a denial that isn't there"
-                    } else {
-                        "this removes what nobody granted"
-                    };
-                    cx.error("E0306", line.span, what, "delete the line, or correct the name");
-                }
+        if let syscalls::Verb::Set(_) = line.verb {
+            continue;
+        }
+        let lifting = line.verb == syscalls::Verb::Lift;
+        // Each item of a list has to hit something: one that doesn't is stale or mistyped.
+        for target in &line.targets {
+            let found = syscalls::expand(cx, &decl.groups, std::slice::from_ref(target));
+            let before = base.syscalls.len();
+            for (call, conditions, _) in &found {
+                base.syscalls.retain(|r| {
+                    let hit = r.call.name == call.name && (conditions.is_empty() || r.conditions == *conditions);
+                    let denial = r.action > syscalls::Action::Allow;
+                    !(hit && denial == lifting)
+                });
+            }
+            if base.syscalls.len() == before {
+                let what = if lifting {
+                    "this overrides a denial that isn't there"
+                } else {
+                    "this removes what nobody granted"
+                };
+                cx.error("E0306", line.span, what, "delete the line, or correct the name");
             }
         }
     }
