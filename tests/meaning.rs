@@ -699,3 +699,20 @@ fn less_is_never_more() {
     println!("{removed} allow lines removed, {denied} denials added, {filters} pairs of filters compared");
     assert!(removed > 60 && denied > 100 && filters > 60);
 }
+
+/// A new kernel's calls have to be put somewhere by a person before the table can grow.
+#[test]
+fn every_call_of_the_table_is_in_a_group() {
+    let mut sources = Sources::default();
+    let mut d = Diagnostics::default();
+    let text = b"policy 1\nkernel 6.18\nimport \"std/groups\"\n";
+    let id = loader::from_text("groups", text, &mut sources, &mut d).unwrap();
+    let resolved = resolve::resolve(id, &mut sources, &mut d, "2026-01-01");
+    assert!(!d.has_errors(), "{}", d.render(&sources, false));
+    let grouped: std::collections::BTreeSet<&str> =
+        resolved.groups.iter().flat_map(|(_, rules)| rules.iter().map(|r| r.call.name)).collect();
+    let missing: Vec<&str> =
+        stockade::kernel::calls::CALLS.iter().map(|c| c.name).filter(|n| !grouped.contains(n)).collect();
+    assert!(missing.is_empty(), "in no group: {missing:?}");
+    assert!(grouped.len() > 350, "{}", grouped.len());
+}

@@ -128,6 +128,9 @@ impl Home {
     }
 
     /// Writes a machine's record so that it is there whole or not at all.
+    ///
+    /// Without fsync: the record speaks of processes and cgroups of this boot only. After a crash of the
+    /// program the page cache is intact; after a crash of the host nothing that it names exists any more.
     pub fn write(&self, record: &Record) -> io::Result<()> {
         let dir = self.machine(&record.machine);
         let temporary = dir.join("state.tmp");
@@ -139,9 +142,7 @@ impl Home {
             .custom_flags(libc::O_NOFOLLOW)
             .open(&temporary)?;
         f.write_all(&serde_json::to_vec(record)?)?;
-        f.sync_all()?;
-        fs::rename(&temporary, dir.join("state.json"))?;
-        File::open(&dir)?.sync_all()
+        fs::rename(&temporary, dir.join("state.json"))
     }
 
     /// Removes what a machine leaves; its lock must be held.
