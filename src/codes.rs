@@ -305,6 +305,15 @@ pub const CODES: &[Page] = &[
         ),
     },
     Page {
+        code: "E0416",
+        title: "a way round the TCP ports",
+        text: concat!(
+            "On the host's network Landlock holds the ports: it looks at bind and connect of TCP sockets. Multipath TCP, Fast\n",
+            "Open (MSG_FASTOPEN) and listen without bind reach ports past it, so the filter must close them. The library's @inet\n",
+            "and @socket-io do, but for `listen`.",
+        ),
+    },
+    Page {
         code: "E0501",
         title: "unknown capability",
         text: "Names are the kernel's without CAP_ and in small letters: net_bind_service (capabilities(7)).",

@@ -51,6 +51,8 @@ fn run_checked(file: &Path, machine: Option<&str>) -> Outcome {
             Some(p) => p,
             None => return Ok(NOTHING),
         };
+        launch::binary::seal_if_needed(&plan)
+            .map_err(|e| Stop::host(format!("can't run from a sealed copy of this program: {e}")))?;
         let signals = console::block_signals().map_err(|e| Stop::host(format!("can't block signals: {}", e.desc())))?;
         tracing::info!(machine = %plan.machine, steps = plan.steps().len(), "launching");
         let running = match launch::launch(&plan, home.clone()) {
@@ -131,7 +133,8 @@ fn make(loaded: &mut Loaded, machine: Option<&str>, home: &Home, taken: &[u32]) 
     Ok(Some((plan, host)))
 }
 
-/// A closed standard descriptor would give its number to something of ours.
+/// A closed standard descriptor would give its number to something of ours. One that is a folder, a disk or
+/// only a path would be a way out: openat(2) goes on from it into the host's tree.
 fn standard_descriptors() -> Result<(), Stop> {
     loop {
         let null = std::fs::OpenOptions::new()
@@ -141,7 +144,17 @@ fn standard_descriptors() -> Result<(), Stop> {
             .map_err(|e| Stop::host(format!("can't open /dev/null: {e}")))?;
         let number = std::os::fd::IntoRawFd::into_raw_fd(null);
         if number > 2 {
-            return nix::unistd::close(number).map_err(|e| Stop::host(e.desc()));
+            nix::unistd::close(number).map_err(|e| Stop::host(e.desc()))?;
+            break;
         }
     }
+    for number in 0..=2 {
+        let kind = crate::sys::process::descriptor_kind(number).map_err(|e| Stop::host(e.desc()))?;
+        if let Some(what) = kind {
+            return Err(Stop::usage(format!(
+                "standard descriptor {number} is {what}, and the machine would get it: redirect it to a file, a pipe or /dev/null"
+            )));
+        }
+    }
+    Ok(())
 }

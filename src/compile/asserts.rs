@@ -110,6 +110,21 @@ fn write_and_exec(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<(S
             return Some(found);
         }
     }
+    // SHM_EXEC makes shared memory executable, READ_IMPLIES_EXEC everything that is readable.
+    for (name, argument, bits) in [("shmat", "shmflg", 0o100_000), ("personality", "personality", 0x40_0000)] {
+        let Some(call) = crate::kernel::calls::find(name) else { continue };
+        let Some(index) = call.args.iter().position(|a| a.name == argument) else { continue };
+        let Some(kind) = call.args.get(index).map(|a| a.ty) else { continue };
+        // 0xffffffff only asks for the personality.
+        let mut tests = vec![Condition { argument: u8::try_from(index).unwrap_or(0), kind, test: Test::HasAll(bits) }];
+        if name == "personality" {
+            let argument = u8::try_from(index).unwrap_or(0);
+            tests.push(Condition { argument, kind, test: Test::NotIn(vec![0xffff_ffff]) });
+        }
+        if let Some(found) = call_evidence(policy, arch, call, &tests, d) {
+            return Some(found);
+        }
+    }
     let m = policy.mounts.iter().find(|m| m.writable && m.exec)?;
     Some((m.span, format!("`{}` can be written and executed", m.target)))
 }

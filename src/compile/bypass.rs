@@ -3,9 +3,11 @@
 use super::cube::{self, ALL, Cube};
 use super::seccomp::Regions;
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::kernel::calls;
 use crate::kernel::numbers::Arch;
 use crate::policy::Policy;
-use crate::policy::syscalls::{Action, Rule};
+use crate::policy::network::{Network, Use};
+use crate::policy::syscalls::{Action, Condition, Rule, Test};
 
 /// Reports each conditioned call whose open twin is allowed. Judged on what all rules together allow: a
 /// call whose conditions make up everything isn't limited.
@@ -21,20 +23,26 @@ pub(super) fn check(policy: &Policy, arch: Arch, regions: &[Regions], d: &mut Di
             .find(|r| r.call.name == name && r.action <= Action::Log && r.conditions.is_empty() != conditions)
     };
     for (conditioned, open, arguments, fix) in BYPASSES {
-        let (Some(limited), Some(other)) = (rule(conditioned, true), rule(open, false)) else { continue };
         let about = |r: &Rule| {
             r.conditions.iter().any(|c| {
                 arguments.is_empty()
                     || r.call.args.get(usize::from(c.argument)).is_some_and(|a| arguments.contains(&a.name))
             })
         };
-        if !about(limited) || allowed(open).is_empty() {
-            continue;
-        }
-        // Too many cubes to tell is not "everything".
-        if cube::minus(&[ALL], &allowed(conditioned)).is_ok_and(|rest| rest.is_empty()) {
-            continue;
-        }
+        let Some(other) = rule(open, false).filter(|_| !allowed(open).is_empty()) else { continue };
+        // Limited by what is granted, unless the grants together make up everything (too many cubes to tell
+        // isn't everything) ...
+        let grants = policy.syscalls.iter().filter(|r| r.call.name == *conditioned && r.action <= Action::Log);
+        let granted: Vec<Cube> = grants.flat_map(|r| cube::of(&r.conditions).unwrap_or_default()).collect();
+        let by_grant = rule(conditioned, true)
+            .filter(|r| about(r))
+            .filter(|_| !cube::minus(&[ALL], &granted).is_ok_and(|rest| rest.is_empty()));
+        // ... or by a denial, when the twin has none.
+        let denial = |name: &str| {
+            policy.syscalls.iter().find(|r| r.call.name == name && r.action > Action::Log && !r.conditions.is_empty())
+        };
+        let by_denial = denial(conditioned).filter(|r| about(r) && denial(open).is_none() && !granted.is_empty());
+        let Some(limited) = by_grant.or(by_denial) else { continue };
         d.push(
             Diagnostic::error(
                 "E0410",
@@ -43,6 +51,82 @@ pub(super) fn check(policy: &Policy, arch: Arch, regions: &[Regions], d: &mut Di
             )
             .also(other.span, format!("`{open}` is allowed here without a condition"))
             .help(*fix),
+        );
+    }
+}
+
+/// Landlock's rules for TCP ports look at bind(2) and connect(2) of TCP sockets. On the host's network, calls
+/// that reach a port another way would make them worthless.
+pub(super) fn ports(policy: &Policy, arch: Arch, regions: &[Regions], d: &mut Diagnostics) {
+    let any = |how: Use| policy.ports.iter().any(|p| p.how == how && p.port.is_none());
+    if policy.network.value != Network::Host || any(Use::Listen) && any(Use::Connect) {
+        return;
+    }
+    let stream = [
+        ("family", Test::In(vec![2, 10])),
+        ("type", Test::Masked(0xf, vec![1])),
+        ("protocol", Test::NotIn(vec![0, 6])),
+    ];
+    let fast_open = [("flags", Test::HasAll(0x2000_0000))];
+    let listens = policy.ports.iter().any(|p| p.how == Use::Listen);
+    // (call, the arguments that reach past the rules, does it matter here, what to do)
+    type Way<'a> = (&'a str, &'a [(&'a str, Test)], bool, &'a str);
+    let ways: [Way<'_>; 5] = [
+        ("socket", &stream, true, "name the protocol: `protocol in [0, IPPROTO_TCP]`; Multipath TCP isn't covered"),
+        (
+            "sendto",
+            &fast_open,
+            !any(Use::Connect),
+            "`flags has none [MSG_FASTOPEN]`: Fast Open connects without connect",
+        ),
+        (
+            "sendmsg",
+            &fast_open,
+            !any(Use::Connect),
+            "`flags has none [MSG_FASTOPEN]`: Fast Open connects without connect",
+        ),
+        (
+            "sendmmsg",
+            &fast_open,
+            !any(Use::Connect),
+            "`flags has none [MSG_FASTOPEN]`: Fast Open connects without connect",
+        ),
+        (
+            "listen",
+            &[],
+            !listens,
+            "`remove listen`: without bind it takes a free port; or grant a port with `listen tcp`",
+        ),
+    ];
+    for (name, tests, applies, fix) in ways {
+        let Some(call) = calls::find(name).filter(|_| applies) else { continue };
+        let conditions: Vec<Condition> = tests
+            .iter()
+            .filter_map(|(argument, test)| {
+                let index = call.args.iter().position(|a| a.name == *argument)?;
+                let kind = call.args.get(index)?.ty;
+                Some(Condition { argument: u8::try_from(index).ok()?, kind, test: test.clone() })
+            })
+            .collect();
+        let Ok(way) = cube::of(&conditions) else { continue };
+        let number = arch.number(name);
+        let Some(region) = regions.iter().find(|r| Some(r.number()) == number) else { continue };
+        if cube::and(&region.allowed(), &way).is_empty() {
+            continue;
+        }
+        let span = policy
+            .syscalls
+            .iter()
+            .find(|r| r.call.name == name && r.action <= Action::Log)
+            .map_or(policy.span, |r| r.span);
+        d.push(
+            Diagnostic::error(
+                "E0416",
+                span,
+                format!("`{name}` reaches TCP ports of the host that the policy doesn't grant"),
+            )
+            .also(policy.network.span, "the host's network")
+            .help(fix),
         );
     }
 }
@@ -93,4 +177,16 @@ const BYPASSES: &[(&str, &str, &[&str], &str)] = &[
     ("fchmodat", "chmod", &["mode"], "condition `chmod` likewise"),
     ("mount", "mount_setattr", &[], "remove `mount_setattr`: its attributes are behind a pointer"),
     ("mount", "move_mount", &[], "condition `move_mount` likewise, or remove it"),
+    ("fchmodat", "fchmod", &["mode"], "condition `fchmod` likewise"),
+    ("fchmod", "chmod", &["mode"], "condition `chmod` likewise"),
+    ("fchmod", "fchmodat", &["mode"], "condition `fchmodat` likewise"),
+    ("fchmod", "fchmodat2", &["mode"], "condition `fchmodat2` likewise, or remove it"),
+    ("fchmodat2", "fchmodat", &["mode"], "condition `fchmodat` likewise"),
+    ("mmap", "shmat", &["prot"], "condition `shmat` likewise: SHM_EXEC maps executable memory"),
+    ("mprotect", "shmat", &["prot"], "condition `shmat` likewise: SHM_EXEC maps executable memory"),
+    ("sendto", "sendmsg", &["flags"], "condition `sendmsg` likewise"),
+    ("sendto", "sendmmsg", &["flags"], "condition `sendmmsg` likewise"),
+    ("sendmsg", "sendto", &["flags"], "condition `sendto` likewise"),
+    ("sendmsg", "sendmmsg", &["flags"], "condition `sendmmsg` likewise"),
+    ("execve", "execveat", &[], "remove `execveat`"),
 ];

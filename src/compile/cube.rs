@@ -7,7 +7,7 @@ use crate::kernel::calls::Type;
 use crate::policy::syscalls::{Condition, Test};
 
 /// Most cubes that one set may have; beyond it a rule is refused as too complex.
-const MOST: usize = 4096;
+pub(super) const MOST: usize = 2048;
 
 /// A set of register values: those where `register & mask == value` for each argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

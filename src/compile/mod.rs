@@ -228,6 +228,14 @@ fn boot_needs(cx: &mut Cx<'_>) {
             "mount it: mount -t cgroup2 none /sys/fs/cgroup/unified",
         );
     }
+    if cx.host.cgroup2.as_ref().is_some_and(|m| !m.starts_with("/sys/fs/cgroup")) {
+        cx.error(
+            "E0606",
+            span,
+            "the cgroup v2 hierarchy is mounted outside /sys/fs/cgroup",
+            "mount one at /sys/fs/cgroup/unified",
+        );
+    }
     let root_exists = match &cx.policy.root.value.origin {
         crate::policy::mounts::Origin::Directory(d) => cx.host.paths.contains_key(d),
         crate::policy::mounts::Origin::Host => true,

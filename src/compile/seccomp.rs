@@ -63,6 +63,7 @@ pub(super) fn compile(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Optio
         regions.extend(parts);
     }
     super::bypass::check(policy, arch, &regions, d);
+    super::bypass::ports(policy, arch, &regions, d);
     if d.errors() > before {
         return None;
     }
@@ -113,6 +114,8 @@ pub(super) fn partition(number: u32, rules: &[&Rule], d: &mut Diagnostics) -> Op
     for rule in rules {
         let Ok(cubes) = cube::of(&rule.conditions) else { return too_complex(rule, d) };
         match by_action.iter_mut().find(|(a, ..)| *a == rule.action) {
+            // The sum is bounded as well: comparing all with all takes the square of it.
+            Some((_, set, _)) if set.len() + cubes.len() > cube::MOST => return too_complex(rule, d),
             Some((_, set, _)) => set.extend(cubes),
             None => by_action.push((rule.action, cubes, rule)),
         }

@@ -262,12 +262,13 @@ fn overlay(lower: &Source, idmap: bool, slot: &Slot, set: u64, r: &Registers) ->
     mount::make_directory(staging, &slot.lower, 0o700)?;
     mount::make_directory(staging, &slot.upper, 0o755)?;
     mount::make_directory(staging, &slot.work, 0o700)?;
-    for (name, owner) in [(&slot.upper, slot.owner), (&slot.work, 0)] {
-        let d = mount::open_beneath(staging, name, libc::O_PATH)?;
-        mount::set_owner(d.as_fd(), owner, owner)?;
-    }
     let place = mount::open_beneath(staging, &slot.lower, libc::O_PATH)?;
     mount::attach(below.as_fd(), place.as_fd())?;
+    // The layer's root stands for the folder's: who may not enter the one may not enter the other.
+    let folder = mount::identity(below.as_fd())?;
+    let upper = mount::open_beneath(staging, &slot.upper, libc::O_RDONLY | libc::O_DIRECTORY)?;
+    mount::set_mode(upper.as_fd(), folder.mode)?;
+    mount::set_owner(upper.as_fd(), folder.uid, folder.gid)?;
     // overlayfs takes paths: relative ones, from here.
     nix::unistd::fchdir(staging)?;
     let context = mount::fsopen(c"overlay")?;

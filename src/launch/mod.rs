@@ -1,6 +1,7 @@
 //! Carrying out a plan. Knows the plan and nothing else of the policy.
 
 mod baton;
+pub mod binary;
 mod builder_lane;
 mod children;
 mod host_lane;

@@ -51,7 +51,6 @@ pub(super) struct Slot {
     pub(super) upper: CString,
     pub(super) work: CString,
     pub(super) options: Vec<(CString, CString)>,
-    pub(super) owner: u32,
 }
 
 pub(super) enum Work {
@@ -172,14 +171,8 @@ pub(super) fn bits(a: Attributes) -> u64 {
 
 pub(super) fn prepare(plan: &Plan) -> Result<Vec<Op>, NulByte> {
     let mut ops = Vec::new();
-    let owner = plan.steps().iter().find_map(|s| match &s.action {
-        Action::WriteIdMaps { users, .. } => crate::plan::step::outside(users, 0),
-        _ => None,
-    });
-    // An ordinary user's map has no id 0; the builder is id 0 of its own namespace then.
-    let owner = owner.unwrap_or(0);
     for (i, s) in plan.steps().iter().enumerate() {
-        let work = work(&s.action, i, owner).map_err(|_| NulByte { step: i + 1 })?;
+        let work = work(&s.action, i).map_err(|_| NulByte { step: i + 1 })?;
         ops.push(Op { lane: s.lane, work });
     }
     Ok(ops)
@@ -187,7 +180,7 @@ pub(super) fn prepare(plan: &Plan) -> Result<Vec<Op>, NulByte> {
 
 type Fallible<T> = Result<T, std::ffi::NulError>;
 
-fn work(action: &Action, index: usize, owner: u32) -> Fallible<Work> {
+fn work(action: &Action, index: usize) -> Fallible<Work> {
     Ok(match action {
         Action::LockMachine { .. }
         | Action::ReserveIds(_)
@@ -211,7 +204,7 @@ fn work(action: &Action, index: usize, owner: u32) -> Fallible<Work> {
         Action::ConfineInit => Work::ConfineInit,
         Action::JoinProgram { namespaces } => Work::JoinProgram(*namespaces),
         Action::OpenStaging { size } => Work::OpenStaging { options: tmpfs(*size, 0o700, 0)? },
-        Action::Tree(t) => tree(t, index, owner)?,
+        Action::Tree(t) => tree(t, index)?,
         Action::PivotRoot => Work::PivotRoot,
         Action::DetachOldRoot => Work::DetachOldRoot,
         Action::UnshareMounts => Work::UnshareMounts,
@@ -245,7 +238,7 @@ fn work(action: &Action, index: usize, owner: u32) -> Fallible<Work> {
     })
 }
 
-fn tree(t: &TreeStep, index: usize, owner: u32) -> Fallible<Work> {
+fn tree(t: &TreeStep, index: usize) -> Fallible<Work> {
     Ok(match t {
         TreeStep::Mount { target, shown, attributes } => {
             let recursive = matches!(shown, Shown::Bind { recursive: true, .. });
@@ -254,7 +247,7 @@ fn tree(t: &TreeStep, index: usize, owner: u32) -> Fallible<Work> {
             Work::Mount {
                 target: inside(target)?,
                 is_root: target == "/",
-                made: made(shown, index, owner)?,
+                made: made(shown, index)?,
                 set: bits(*attributes),
                 recursive,
                 is_tree,
@@ -276,7 +269,7 @@ fn tree(t: &TreeStep, index: usize, owner: u32) -> Fallible<Work> {
     })
 }
 
-fn made(shown: &Shown, index: usize, owner: u32) -> Fallible<Made> {
+fn made(shown: &Shown, index: usize) -> Fallible<Made> {
     let new = |kind: &str, options| Ok(Made::New { kind: c(kind)?, options });
     match shown {
         Shown::Bind { from, idmap, recursive } => {
@@ -295,7 +288,7 @@ fn made(shown: &Shown, index: usize, owner: u32) -> Fallible<Made> {
                 option("index", "off")?,
                 option("xino", "off")?,
             ];
-            let slot = Slot { lower: name("lower")?, upper: name("upper")?, work: name("work")?, options, owner };
+            let slot = Slot { lower: name("lower")?, upper: name("upper")?, work: name("work")?, options };
             Ok(Made::Overlay { lower: source(lower)?, idmap: *idmap, slot })
         }
         Shown::Tmpfs { size, mode, owner } => new("tmpfs", tmpfs(*size, *mode, *owner)?),

@@ -70,7 +70,7 @@ pub(super) fn perform(work: &Work) -> Result<(), Fault> {
             let set =
                 confine::landlock_create(ruleset.handled_files, ruleset.handled_network, ruleset.scoped, ruleset.size)?;
             for (rule, path) in ruleset.paths.iter().zip(paths) {
-                let place = match process::open(mount::CWD, path, libc::O_PATH) {
+                let place = match mount::open_plain(path, libc::O_PATH) {
                     Ok(place) => place,
                     Err(Errno::ENOENT) if rule.optional => continue,
                     Err(errno) => return Err(Fault { detail: Detail::Target, errno }),

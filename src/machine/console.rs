@@ -22,6 +22,9 @@ pub enum End {
 /// Ctrl-] three times within a second ends the machine.
 const ESCAPE: u8 = 0x1d;
 
+/// How long a terminal that nobody inside has open is left alone.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// Signals that are passed on.
 const PASSED: [Signal; 6] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
@@ -59,21 +62,25 @@ pub fn attend(machine: &Machine, signals: &SignalFd, boots: bool) -> nix::Result
     let mut reading = machine.terminal.is_some() && (raw.is_some() || boots);
     let mut escapes: Vec<Instant> = Vec::new();
     let mut asked = false;
+    let mut hung_up = None;
     loop {
         let master = machine.terminal.as_ref().map_or(-1, |m| m.as_raw_fd());
+        // While no process has the terminal open it only says so; another may open it later.
+        let watched = if hung_up.is_some_and(|t: Instant| t.elapsed() < PAUSE) { -1 } else { master };
         let stdin = if reading { input.as_raw_fd() } else { -1 };
-        let mut fds = [machine.events(), signals.as_raw_fd(), master, stdin].map(|fd| libc::pollfd {
+        let mut fds = [machine.events(), signals.as_raw_fd(), watched, stdin].map(|fd| libc::pollfd {
             fd,
             events: libc::POLLIN,
             revents: 0,
         });
-        match process::poll(&mut fds, None) {
+        let timeout = hung_up.map(|_| i64::try_from(PAUSE.as_millis()).unwrap_or(0));
+        match process::poll(&mut fds, timeout) {
             Err(Errno::EINTR) => continue,
             other => other?,
         };
         let [events, signal, output, typed] = fds.map(|f| f.revents != 0);
         if output {
-            copy(master, 1);
+            hung_up = if copy(master, 1) { None } else { Some(Instant::now()) };
         }
         if typed {
             let mut bytes = [0u8; 4096];

@@ -9,13 +9,18 @@ use std::fmt;
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "plan for machine `{}`, {} steps", self.machine, self.steps.len())?;
-        let texts: Vec<String> = self.steps.iter().map(|s| s.action.to_string()).collect();
+        let texts: Vec<String> = self.steps.iter().map(|s| plain(&s.action.to_string())).collect();
         let width = texts.iter().map(|t| t.chars().count()).filter(|w| *w <= 90).max().unwrap_or(0);
         for (i, (step, text)) in self.steps.iter().zip(&texts).enumerate() {
             writeln!(f, "{:4}  {:<7}  {text:<width$}  {}", i + 1, step.lane.to_string(), step.origin)?;
         }
         Ok(())
     }
+}
+
+/// Text of images and paths can't move the cursor or begin a line of its own.
+fn plain(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 impl fmt::Display for Lane {

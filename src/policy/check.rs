@@ -194,6 +194,17 @@ fn mount_rules(cx: &mut Context<'_>, g: &Grants) {
                 .help("write the outer mount first: order is the order of stacking"),
             );
         }
+        let covered = seen.iter().find(|o| {
+            matches!(o.source, mounts::Source::Mask | mounts::Source::Hide)
+                && m.target.starts_with(&format!("{}/", o.target))
+        });
+        if let Some(old) = covered {
+            cx.diagnostics.push(
+                Diagnostic::error("E0310", m.span, format!("`{}` is covered by a mask", m.target))
+                    .also(old.span, "covered here")
+                    .help("masks come last: nothing below one can be seen"),
+            );
+        }
         let reserved = ["/proc", "/sys", "/dev", "/.stockade"];
         let inside = reserved.iter().find(|r| m.target == **r || m.target.starts_with(&format!("{r}/")));
         let plain = matches!(m.source, mounts::Source::Mask | mounts::Source::Hide);

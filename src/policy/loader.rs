@@ -7,6 +7,7 @@ use nix::sys::stat::{SFlag, fstat};
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// The library that is part of the program: `std/NAME` and its text.
@@ -38,7 +39,9 @@ pub struct ReadError {
 pub fn read(path: &Path, sources: &mut Sources, diagnostics: &mut Diagnostics) -> Result<FileId, ReadError> {
     let name = display_name(path);
     let fail = |cause: String| ReadError { name: name.clone(), cause };
-    let file = File::open(path).map_err(|e| fail(e.to_string()))?;
+    // Without waiting: a fifo in the place of a policy is refused below.
+    let opened = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+    let file = opened.map_err(|e| fail(e.to_string()))?;
     let root = match path.parent() {
         Some(p) if p != Path::new("") => p.to_owned(),
         _ => PathBuf::from("."),

@@ -131,6 +131,10 @@ pub(super) fn read_root(cx: &mut Context<'_>, args: &mut Args<'_>, out: &mut Gra
     out.scalar(cx, "root", Value::Root(Root { origin, access, size: limit }), args, overriding);
 }
 
+fn said_twice(cx: &mut Context<'_>, span: Span) {
+    cx.error("E0203", span, "this is said twice, or contradicts what was said before", "keep one");
+}
+
 fn bad_size(cx: &mut Context<'_>, v: &Spanned<String>) {
     cx.error(
         "E0212",
@@ -167,16 +171,32 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {
         _ => return cx.unknown("E0201", "statement", &verb, VERBS),
     };
     let Some(target) = args.path(cx, "the path inside") else { return };
+    let mut written: Vec<&'static str> = Vec::new();
     let (mut writable, mut exec, mut suid, mut dev, mut said) = (false, false, false, false, false);
     loop {
+        let word = args.peek().map_or(args.span, |i| i.span);
+        let mut twice = |what: &'static str| {
+            let again = written.contains(&what);
+            written.push(what);
+            again
+        };
         if let Some(v) = args.option(cx, "size") {
+            if twice("size") {
+                return said_twice(cx, word);
+            }
             match size(&v.value) {
                 Some(b) => limit = Some(b),
                 None => return bad_size(cx, &v),
             }
         } else if let Some(v) = args.option(cx, "owner") {
+            if twice("owner") {
+                return said_twice(cx, word);
+            }
             owner = process::id(cx, &v.value, v.span);
         } else if let Some(v) = args.option(cx, "mode") {
+            if twice("mode") {
+                return said_twice(cx, word);
+            }
             let octal = u32::from_str_radix(&v.value, 8).ok().filter(|m| *m <= 0o1777);
             match octal {
                 Some(m) => mode = m,
@@ -184,6 +204,7 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {
             }
         } else {
             match args.one_of(&["ro", "rw", "exec", "suid", "dev"]).map(|w| w.value) {
+                Some("ro" | "rw") if said => return said_twice(cx, word),
                 Some("ro") => said = true,
                 Some("rw") => (writable, said) = (true, true),
                 Some("exec") => exec = true,
@@ -210,9 +231,24 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {
         ("mask", _) => Source::Mask,
         _ => Source::Hide,
     };
-    if limit.is_some() || owner.is_some() {
-        let what = if limit.is_some() { "size" } else { "owner" };
+    let memory = matches!(source, Source::Tmpfs(..));
+    if limit.is_some() || owner.is_some() || written.contains(&"mode") && !memory {
+        let what = if limit.is_some() {
+            "size"
+        } else if owner.is_some() {
+            "owner"
+        } else {
+            "mode"
+        };
         return cx.error("E0203", args.span, format!("`{}` takes no {what}", verb.value), "only memory has one");
+    }
+    if matches!(source, Source::Mask | Source::Hide) && (said || exec || suid || dev) {
+        return cx.error(
+            "E0203",
+            args.span,
+            format!("`{}` takes no more words", verb.value),
+            "what it covers can't be used at all",
+        );
     }
     // Memory of one's own is there to be written; everything else is read-only unless it says rw.
     let own = matches!(source, Source::Tmpfs(..) | Source::Overlay(..));

@@ -81,6 +81,11 @@ fn ports(cx: &mut Context<'_>, args: &mut Args<'_>, verb: &str, removing: bool, 
             list.push(None);
         } else if let Some((first, last)) = range(&word.value) {
             list.extend((first..=last).map(Some));
+            list.sort_unstable();
+            list.dedup();
+            if list.len() + out.ports.len() > 4096 {
+                return cx.error("E0214", word.span, "more than 4096 ports", "write `any` if all of them are meant");
+            }
         } else {
             cx.error(
                 "E0214",

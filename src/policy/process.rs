@@ -157,6 +157,14 @@ pub(super) fn read_userns(cx: &mut Context<'_>, args: &mut Args<'_>, out: &mut G
                     "count is at least 1",
                 );
             }
+            if count > 1 << 24 {
+                return cx.error(
+                    "E0507",
+                    args.span,
+                    "a map of more than 16777216 ids",
+                    "65536 are enough for a whole system",
+                );
+            }
             if outside == 0 {
                 return cx.error(
                     "E0507",

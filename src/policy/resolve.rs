@@ -210,7 +210,7 @@ fn build_all(main: FileId, decl: &Declarations<'_>, diagnostics: &mut Diagnostic
     let mut machines = Vec::new();
     // Profiles are read for their faults even when no machine uses them.
     for d in decl.items.values().filter(|d| !d.bootable && d.name.span.file == main) {
-        effective(&mut cx, decl, d, &mut Vec::new());
+        effective(&mut cx, decl, d, &mut Walk::default());
     }
     for d in decl.items.values().filter(|d| d.bootable && d.name.span.file == main) {
         machines.extend(machine(&mut cx, decl, d, &d.name, kernel.value, today));
@@ -249,23 +249,43 @@ fn machine(
     kernel: (u16, u16),
     today: &str,
 ) -> Option<Policy> {
-    let grants = effective(cx, decl, d, &mut Vec::new())?;
+    let grants = effective(cx, decl, d, &mut Walk::default())?;
     super::check::finish(cx, name, kernel, grants, today)
 }
 
+/// Deepest chain of profiles, and of groups.
+pub(super) const MAX_CHAIN: usize = 32;
+
+/// Where the merging of profiles stands.
+#[derive(Default)]
+struct Walk {
+    path: Vec<String>,
+    /// Profiles that are merged already: each is read once, however many extend it.
+    done: BTreeMap<String, Grants>,
+}
+
 /// Parents merged, then what this item itself says.
-fn effective(
-    cx: &mut Context<'_>,
-    decl: &Declarations<'_>,
-    d: &Declared<'_>,
-    path: &mut Vec<String>,
-) -> Option<Grants> {
+fn effective(cx: &mut Context<'_>, decl: &Declarations<'_>, d: &Declared<'_>, walk: &mut Walk) -> Option<Grants> {
+    if let Some(g) = walk.done.get(&d.name.value) {
+        return Some(g.clone());
+    }
     let own = section_list(cx, d.body);
     let mut merged = Grants::default();
-    path.push(d.name.value.clone());
+    walk.path.push(d.name.value.clone());
+    let mut parents: Vec<&Spanned<String>> = Vec::new();
     for parent in &own.extends {
-        if path.contains(&parent.value) {
-            cx.error("E0304", parent.span, format!("`{}` extends itself", parent.value), path.join(" -> "));
+        if !parents.iter().any(|p| p.value == parent.value) {
+            parents.push(parent);
+        }
+    }
+    for parent in parents {
+        if walk.path.contains(&parent.value) {
+            cx.error("E0304", parent.span, format!("`{}` extends itself", parent.value), walk.path.join(" -> "));
+            continue;
+        }
+        if walk.path.len() >= MAX_CHAIN {
+            let message = format!("more than {MAX_CHAIN} profiles extend each other in a row");
+            cx.error("E0304", parent.span, message, "a reviewer must be able to follow the chain");
             continue;
         }
         let Some(p) = decl.items.get(&parent.value) else {
@@ -284,12 +304,14 @@ fn effective(
             );
             continue;
         }
-        if let Some(g) = effective(cx, decl, p, path) {
+        if let Some(g) = effective(cx, decl, p, walk) {
             union(cx, &mut merged, g, &own);
         }
     }
-    path.pop();
-    apply(cx, decl, merged, own)
+    walk.path.pop();
+    let result = apply(cx, decl, merged, own)?;
+    walk.done.insert(d.name.value.clone(), result.clone());
+    Some(result)
 }
 
 /// The union of two parents. Scalars that differ are an error unless the child overrides them.
@@ -316,10 +338,30 @@ fn union(cx: &mut Context<'_>, into: &mut Grants, from: Grants, child: &Grants) 
     into.capabilities_none = into.capabilities_none.or(from.capabilities_none);
     into.mounts.extend(from.mounts.into_iter().filter(|g| !seen.contains(&g.span)));
     into.files.extend(from.files.into_iter().filter(|g| !seen.contains(&g.span)));
-    into.ports.extend(from.ports.into_iter().filter(|g| !seen.contains(&g.span)));
+    for p in from.ports {
+        // One line may name many ports, so the line alone doesn't say which.
+        if !into.ports.iter().any(|o| (o.span, o.how, o.port) == (p.span, p.how, p.port)) {
+            into.ports.push(p);
+        }
+    }
+    variables(cx, &into.environment, &from.environment);
     into.environment.extend(from.environment.into_iter().filter(|g| !seen.contains(&g.span)));
     into.devices.extend(from.devices.into_iter().filter(|g| !seen.contains(&g.span)));
     into.assertions.extend(from.assertions.into_iter().filter(|g| !seen.contains(&g.span)));
+}
+
+/// A variable has one value, whoever sets it.
+fn variables(cx: &mut Context<'_>, old: &[process::Variable], new: &[process::Variable]) {
+    for n in new {
+        if let Some(o) = old.iter().find(|o| o.name == n.name && o.value != n.value) {
+            cx.diagnostics.push(
+                Diagnostic::error("E0301", n.span, format!("`{}` has two different values", n.name))
+                    .label("this one")
+                    .also(o.span, "and this one")
+                    .help("`remove NAME` the inherited one"),
+            );
+        }
+    }
 }
 
 impl Grants {
@@ -392,6 +434,7 @@ fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Grants, own: G
     base.mounts.extend(own.mounts);
     base.files.extend(own.files);
     base.ports.extend(own.ports);
+    variables(cx, &base.environment, &own.environment);
     base.environment.extend(own.environment);
     base.devices.extend(own.devices);
     base.assertions.extend(own.assertions);

@@ -142,6 +142,9 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement) -> Option<Line> {
         }
     };
     args.finish(cx);
+    if matches!(verb, Verb::Remove | Verb::Lift) {
+        args.no_until(cx);
+    }
     if verb == Verb::Lift && args.meta.why.is_none() {
         cx.error("E0305", args.span, "an override needs a reason", "add why \"...\"");
     }
@@ -480,6 +483,10 @@ fn walk(
             // twice would double at each level.
             if done.contains(&name.value) {
                 return;
+            }
+            if path.len() >= super::resolve::MAX_CHAIN {
+                let message = format!("more than {} groups contain each other in a row", super::resolve::MAX_CHAIN);
+                return cx.error("E0409", name.span, message, "a reviewer must be able to follow the chain");
             }
             path.push(name.value.clone());
             for t in &group.entries {

@@ -165,7 +165,7 @@ pub fn set_owner(of: BorrowedFd<'_>, uid: u32, gid: u32) -> Result<()> {
     unsafe { call(libc::SYS_fchownat, args) }.map(drop)
 }
 
-/// fchmod(2).
+/// fchmod(2); not on a descriptor that is only a path.
 pub fn set_mode(of: BorrowedFd<'_>, mode: u32) -> Result<()> {
     // SAFETY: a descriptor and an integer.
     unsafe { call(libc::SYS_fchmod, [fd(of.as_raw_fd()), mode as usize, 0, 0, 0, 0]) }.map(drop)
@@ -182,6 +182,12 @@ pub struct Identity {
     pub kind: u32,
     /// `st_rdev`
     pub rdev: u64,
+    /// Permission bits of `st_mode`.
+    pub mode: u32,
+    /// `st_uid`
+    pub uid: u32,
+    /// `st_gid`
+    pub gid: u32,
 }
 
 /// fstat(2).
@@ -192,7 +198,15 @@ pub fn identity(of: BorrowedFd<'_>) -> Result<Identity> {
     Errno::result(r)?;
     // SAFETY: fstat succeeded, so every field is set.
     let st = unsafe { st.assume_init() };
-    Ok(Identity { device: st.st_dev, inode: st.st_ino, kind: st.st_mode & libc::S_IFMT, rdev: st.st_rdev })
+    Ok(Identity {
+        device: st.st_dev,
+        inode: st.st_ino,
+        kind: st.st_mode & libc::S_IFMT,
+        rdev: st.st_rdev,
+        mode: st.st_mode & 0o1777,
+        uid: st.st_uid,
+        gid: st.st_gid,
+    })
 }
 
 /// The slave of a pseudo-terminal by its master, never by a path (TIOCGPTPEER, ioctl_tty(2)).

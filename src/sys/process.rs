@@ -350,3 +350,45 @@ pub fn new_keyring() -> Result<()> {
         other => other.map(drop),
     }
 }
+
+/// What makes a descriptor unfit to be handed to a machine, in words; `None` when it is fit.
+pub fn descriptor_kind(number: i32) -> Result<Option<&'static str>> {
+    // SAFETY: integers.
+    let flags = unsafe { call(libc::SYS_fcntl, [fd(number), libc::F_GETFL as usize, 0, 0, 0, 0]) }?;
+    let mut st = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the kernel fills the struct, which is large enough, through the C library.
+    let r = unsafe { libc::fstat(number, st.as_mut_ptr()) };
+    Errno::result(r)?;
+    // SAFETY: fstat succeeded, so every field is set.
+    let st = unsafe { st.assume_init() };
+    Ok(match st.st_mode & libc::S_IFMT {
+        _ if flags & libc::O_PATH as usize != 0 => Some("only a path (O_PATH)"),
+        libc::S_IFDIR => Some("a folder"),
+        libc::S_IFBLK => Some("a block device"),
+        _ => None,
+    })
+}
+
+/// memfd_create(2), sealable.
+pub fn memory_file(name: &CStr) -> Result<OwnedFd> {
+    let flags = libc::MFD_CLOEXEC as usize | libc::MFD_ALLOW_SEALING as usize;
+    // SAFETY: a NUL-ended name and flags.
+    let r = unsafe { call(libc::SYS_memfd_create, [name.as_ptr() as usize, flags, 0, 0, 0, 0]) }?;
+    owned(r)
+}
+
+/// F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE (fcntl(2)).
+const SEALS: usize = 0x1 | 0x2 | 0x4 | 0x8;
+
+/// No byte of a memory file changes from now on.
+pub fn seal(file: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: integers.
+    unsafe { call(libc::SYS_fcntl, [fd(file.as_raw_fd()), libc::F_ADD_SEALS as usize, SEALS, 0, 0, 0]) }.map(drop)
+}
+
+/// True for a sealed memory file; a file of a disk has no seals.
+pub fn is_sealed(file: BorrowedFd<'_>) -> bool {
+    // SAFETY: integers.
+    let r = unsafe { call(libc::SYS_fcntl, [fd(file.as_raw_fd()), libc::F_GET_SEALS as usize, 0, 0, 0, 0]) };
+    r.is_ok_and(|s| s & SEALS == SEALS)
+}

@@ -1,0 +1,313 @@
+//! One regression test for each fault that the hostile review of version 0.1 found.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test ends at the first surprise")]
+
+mod harness;
+
+use harness::{Dir, host_machine, root, run, stockade, verb};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn machine(exec: &str, body: &str) -> String {
+    host_machine(exec, &format!("  user nobody\n  capabilities {{ none }}\n{body}"))
+}
+
+fn server(body: &str) -> String {
+    machine("\"/usr/bin/python3\" \"-c\" \"@\"", body)
+        .replace("extends std/daemon", "extends std/net-server\n  extends std/daemon")
+}
+
+/// `head FILE < /`: a folder on a standard descriptor would be a way back into the host's tree.
+#[test]
+fn a_folder_or_a_bare_path_is_no_standard_descriptor() {
+    if !root() {
+        return;
+    }
+    let dir = Dir::new("stdin");
+    let file = dir.write("t.stockade", &machine("\"/bin/true\"", ""));
+    let out = stockade().arg("run").arg(&file).stdin(std::fs::File::open("/").unwrap()).output().unwrap();
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.code() == Some(125) && err.contains("descriptor 0 is a folder"), "{err}");
+    let bare = std::os::fd::OwnedFd::from(
+        std::fs::OpenOptions::new().read(true).custom(libc::O_PATH).open("/dev/null").unwrap(),
+    );
+    let out = stockade().arg("run").arg(&file).stdin(bare).output().unwrap();
+    assert!(String::from_utf8_lossy(&out.stderr).contains("O_PATH"));
+}
+
+trait Custom {
+    fn custom(&mut self, flags: i32) -> &mut Self;
+}
+
+impl Custom for std::fs::OpenOptions {
+    fn custom(&mut self, flags: i32) -> &mut Self {
+        std::os::unix::fs::OpenOptionsExt::custom_flags(self, flags)
+    }
+}
+
+/// Where the launcher's file belongs to an id of the machine, the machine meets a sealed copy of it.
+#[test]
+fn the_launchers_file_is_out_of_reach_of_its_owner() {
+    if !root() {
+        return;
+    }
+    let dir = Dir::new("sealed");
+    let program = dir.0.join("stockade");
+    std::fs::copy(env!("CARGO_BIN_EXE_stockade"), &program).unwrap();
+    let text = machine("\"/bin/sleep\" \"1\"", "");
+    let file = dir.write("t.stockade", &text);
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let exe_of = |uid: u32, owner: u32| {
+        std::os::unix::fs::chown(&program, Some(owner), Some(owner)).unwrap();
+        let id = uid.to_string();
+        let mut child = Command::new("setpriv")
+            .args(["--reuid", &id, "--regid", &id, "--clear-groups"])
+            .arg(&program)
+            .arg("run")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        let exe = std::fs::read_link(format!("/proc/{}/exe", child.id())).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        exe.to_string_lossy().into_owned()
+    };
+    assert!(exe_of(54322, 54322).starts_with("/memfd:stockade"));
+    assert_eq!(exe_of(54323, 0), program.to_string_lossy());
+}
+
+/// A file left in a folder of the host never runs as its owner there.
+#[test]
+fn no_set_user_id_file_is_left_on_the_host() {
+    if !root() {
+        return;
+    }
+    let out = Dir::new("setuid");
+    let script = "cp /bin/true /out/x; chmod 4755 /out/x && exit 9; chmod 2755 /out/x && exit 8; \
+                  python3 -c 'import os; os.open(\\\"/out/y\\\", os.O_CREAT|os.O_WRONLY, 0o4755)' 2>/dev/null && exit 7; exit 0";
+    let body = format!("  mounts {{ bind \"{}\" -> \"/out\" rw }}", out.0.display());
+    let text = host_machine(
+        &format!("\"/bin/sh\" \"-c\" \"{script}\""),
+        &format!("  user root\n  capabilities {{ none }}\n{body}"),
+    );
+    let ran = run(&text);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    assert_eq!(std::fs::metadata(out.0.join("x")).unwrap().mode() & 0o6000, 0);
+    assert!(!out.0.join("y").exists());
+}
+
+/// Multipath TCP, Fast Open and listen without bind reach ports past Landlock.
+#[test]
+fn the_granted_ports_are_all_the_ports() {
+    let net = "  network {\n    host why \"a check\"\n    connect tcp 443\n  }\n";
+    let checked = verb("check", &server(net));
+    assert!(checked.err.contains("E0416") && checked.err.contains("`listen`"), "{}", checked.err);
+    let closed = format!("{net}  syscalls {{ remove listen }}\n");
+    let checked = verb("check", &server(&closed));
+    assert_eq!(checked.code, 0, "{}", checked.err);
+    for (line, call) in [
+        ("allow socket", "socket"),
+        ("allow sendto", "sendto"),
+        ("allow sendmsg", "sendmsg"),
+        ("allow sendmmsg", "sendmmsg"),
+    ] {
+        let wide = format!("{net}  syscalls {{\n    remove listen\n    {line}\n  }}\n");
+        let checked = verb("check", &server(&wide));
+        assert!(checked.err.contains("E0416") && checked.err.contains(&format!("`{call}`")), "{line}: {}", checked.err);
+    }
+    if !root() {
+        return;
+    }
+    // On the real kernel: a listener of ours, and a machine that may connect elsewhere only.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let code = format!(
+        "import socket,sys\na=('127.0.0.1',{port})\nok=[]\n\
+         def t(n,f):\n  try:\n    f(); ok.append(n)\n  except OSError: pass\n\
+         t('plain',lambda: socket.socket().connect(a))\n\
+         t('mptcp',lambda: socket.socket(2,1,262).connect(a))\n\
+         t('fast',lambda: socket.socket().sendto(b'x',0x20000000,a))\n\
+         t('listen',lambda: socket.socket().listen())\nprint(ok)\nsys.exit(len(ok))"
+    );
+    let text = server(&closed).replace('@', &code.replace('\n', "\\n"));
+    let ran = run(&text);
+    assert_eq!((ran.code, ran.out.trim()), (0, "[]"), "{}", ran.err);
+}
+
+/// An image's link at a path of `files` doesn't decide what the rule opens.
+#[test]
+fn links_of_an_image_dont_widen_file_rules() {
+    if !root() {
+        return;
+    }
+    let image = Dir::new("image");
+    for d in ["proc", "sys", "dev", "etc"] {
+        std::fs::create_dir(image.0.join(d)).unwrap();
+    }
+    std::os::unix::fs::symlink("/", image.0.join("app")).unwrap();
+    let text = machine("\"/x\"", "  files { read \"/app\" }")
+        .replace("root host", &format!("root dir \"{}\" ro", image.0.display()))
+        .replace("user nobody", "user 65534 group 65534");
+    let ran = run(&text);
+    assert!(ran.code == 125 && ran.err.contains("symbolic link") && ran.err.contains("landlock"), "{}", ran.err);
+}
+
+/// An overlay of a closed folder is as closed as the folder.
+#[test]
+fn an_overlay_keeps_the_folders_mode() {
+    if !root() {
+        return;
+    }
+    let outer = Dir::new("overlay");
+    let closed = outer.0.join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::write(closed.join("f"), "secret").unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let body = format!("  mounts {{ overlay \"{}\" -> \"/data\" size=1MiB }}", closed.display());
+    let ran = run(&machine("\"/bin/cat\" \"/data/f\"", &body));
+    assert!(ran.code == 1 && ran.err.contains("Permission denied"), "{}{}", ran.out, ran.err);
+}
+
+/// The order of parents changes nothing, and two values are an error.
+#[test]
+fn parents_have_no_order() {
+    let profiles = "profile base { network { listen tcp [80, 443] } }\n\
+                    profile a {\n  extends base\n  network { remove listen tcp 80 }\n}\nprofile b { extends base }\n";
+    let ports = |extends: &str| {
+        let text = machine("\"/bin/true\"", &format!("  extends {extends}"))
+            .replace("machine t", &format!("{profiles}machine t"));
+        let dir = Dir::new("order");
+        let out = stockade().args(["explain", "--json"]).arg(dir.write("t.stockade", &text)).output().unwrap();
+        let v: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        let mut list: Vec<u64> = v["ports"].as_array().unwrap().iter().map(|p| p["port"].as_u64().unwrap()).collect();
+        list.sort_unstable();
+        list
+    };
+    assert_eq!(ports("a, b"), [80, 443]);
+    assert_eq!(ports("b, a"), [80, 443]);
+    let two = "profile a { environment { set FOO \"one\" } }\nprofile b { environment { set FOO \"two\" } }\n";
+    let text = machine("\"/bin/true\"", "  extends a, b").replace("machine t", &format!("{two}machine t"));
+    let checked = verb("check", &text);
+    assert!(checked.code == 2 && checked.err.contains("E0301"), "{}", checked.err);
+}
+
+/// What a small file can cost is bounded.
+#[test]
+fn small_inputs_stay_cheap() {
+    let mut doubling = String::from("profile p0 { limits { core 0 } }\n");
+    for i in 1..30 {
+        doubling.push_str(&format!("profile p{i} {{ extends p{}, p{} }}\n", i - 1, i - 1));
+    }
+    let mut chain = String::from("profile p0 { limits { core 0 } }\n");
+    for i in 1..3000 {
+        chain.push_str(&format!("profile p{i} {{ extends p{} }}\n", i - 1));
+    }
+    let ranges: String = (0..150)
+        .map(|i| {
+            format!(
+                "    allow keyctl(arg2 in {}..={}, arg3 in {}..={})\n",
+                i * 7 + 1,
+                i * 977 + 99_991,
+                i + 3,
+                i * 31 + 65_539
+            )
+        })
+        .collect();
+    let ranges = machine("\"/bin/true\"", &format!("  syscalls {{\n{ranges}  }}"));
+    let ports = machine("\"/bin/true\"", &format!("  network {{ listen tcp [{}] }}", vec!["1-1000"; 400].join(", ")));
+    for (what, text) in [
+        ("doubling", format!("policy 1\nkernel 6.18\n{doubling}")),
+        ("chain", format!("policy 1\nkernel 6.18\n{chain}")),
+        ("ranges", ranges),
+        ("ports", ports),
+    ] {
+        let start = Instant::now();
+        let checked = verb("check", &text);
+        assert!(matches!(checked.code, 0 | 2), "{what}: {}", checked.err);
+        assert!(start.elapsed() < Duration::from_secs(30), "{what} took {:?}", start.elapsed());
+    }
+    let dir = Dir::new("fifo");
+    let fifo = dir.0.join("p.stockade");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    let out = stockade().arg("check").arg(&fifo).output().unwrap();
+    assert!(String::from_utf8_lossy(&out.stderr).contains("not a regular file"));
+}
+
+/// Every word counts or is refused.
+#[test]
+fn no_word_is_accepted_and_ignored() {
+    for (body, code) in [
+        ("mounts { bind \"/srv\" -> \"/a\" ro rw }", "E0203"),
+        ("mounts { bind \"/srv\" -> \"/a\" ro mode=0700 }", "E0203"),
+        ("mounts { tmpfs \"/a\" size=1MiB size=2MiB }", "E0203"),
+        ("mounts { mask \"/a\" rw exec }", "E0203"),
+        ("mounts {\n hide \"/a\"\n bind \"/srv\" -> \"/a/b\" ro\n}", "E0310"),
+        ("network { host why \"x\" until 2001-01-01 }", "E0702"),
+        ("limits { nofile 5 until 2001-01-01 }", "E0702"),
+        ("environment { set A \"b\" until 2001-01-01 }", "E0206"),
+        ("assert { never wx until 2001-01-01 }", "E0206"),
+        ("no-new-privs off why \"x\" until 2001-01-01", "E0702"),
+        ("userns map 0 -> 100000 count 4294867000", "E0507"),
+    ] {
+        let checked = verb("check", &machine("\"/bin/true\"", &format!("  {body}")));
+        assert!(checked.code == 2 && checked.err.contains(code), "{body}: {}", checked.err);
+    }
+}
+
+/// Shared memory and the personality make memory executable as well.
+#[test]
+fn never_wx_looks_at_every_way() {
+    for line in ["allow shmat", "allow personality"] {
+        let body = format!("  syscalls {{ {line} }}\n  assert {{ never wx }}");
+        let checked = verb("check", &machine("\"/bin/true\"", &body));
+        assert!(checked.code == 2, "{line}: {}", checked.err);
+    }
+}
+
+/// A program that closes its terminal doesn't make the supervisor spin.
+#[test]
+fn a_closed_terminal_costs_nothing() {
+    if !root() {
+        return;
+    }
+    let dir = Dir::new("spin");
+    let file = dir.write("t.stockade", &machine("\"/bin/sh\" \"-c\" \"exec sleep 2 </dev/null >/dev/null 2>&1\"", ""));
+    let command = format!("{} run {}", env!("CARGO_BIN_EXE_stockade"), file.display());
+    let out = Command::new("script")
+        .args(["-qec", &format!("bash -c 'time {command}'"), "/dev/null"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let seconds = |key: &str| -> f64 {
+        let line = text.lines().find(|l| l.starts_with(key)).unwrap_or_else(|| panic!("{text}"));
+        let value = line.split_whitespace().nth(1).unwrap();
+        let (minutes, rest) = value.split_once('m').unwrap();
+        minutes.parse::<f64>().unwrap() * 60.0 + rest.trim_end_matches('s').parse::<f64>().unwrap()
+    };
+    assert!(seconds("user") + seconds("sys") < 1.0, "{text}");
+}
+
+/// What an image or a path says can't write a line of the plan.
+#[test]
+fn nothing_forges_a_line_of_the_plan() {
+    if !root() {
+        return;
+    }
+    let image = Dir::new("forge");
+    std::fs::create_dir(image.0.join("usr")).unwrap();
+    let name = "x\n  99  program  no_new_privs FORGED\x1b[2J";
+    std::fs::create_dir(image.0.join(name)).unwrap();
+    std::os::unix::fs::symlink(name, image.0.join("bin")).unwrap();
+    let text = machine("\"/bin/true\"", "")
+        .replace("root host", &format!("root dir \"{}\" volatile", image.0.display()))
+        .replace("user nobody", "user 65534 group 65534");
+    let plan = verb("plan", &text);
+    assert!(
+        plan.out.contains("link /bin") && !plan.out.lines().any(|l| l.starts_with("  99  program  no_new")),
+        "{}",
+        plan.out
+    );
+    assert!(!plan.out.contains('\x1b'));
+}
