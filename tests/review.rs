@@ -311,3 +311,30 @@ fn nothing_forges_a_line_of_the_plan() {
     );
     assert!(!plan.out.contains('\x1b'));
 }
+
+/// The builder has the launcher's rights and a place in the machine's PID namespace: the program never meets
+/// it, however long it takes to end.
+#[test]
+fn the_builder_is_gone_before_the_program_is_there() {
+    if !root() {
+        return;
+    }
+    let dir = Dir::new("builder");
+    let text = machine("\"/bin/sh\" \"-c\" \"echo /proc/[0-9]*\"", "");
+    let file = dir.write("t.stockade", &text);
+    let out = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=exit_group"])
+        .args(["-e", "inject=exit_group:delay_enter=300000:when=1"])
+        .arg(env!("CARGO_BIN_EXE_stockade"))
+        .arg("run")
+        .arg(&file)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&out.stdout).trim(),
+        "/proc/1 /proc/2",
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+}

@@ -177,7 +177,11 @@ impl Host<'_> {
                 Ok(Some((b, received))) => match b.kind {
                     Kind::Pass => {
                         self.took(lane, b, received);
-                        return Ok(usize::from(b.step));
+                        let next = usize::from(b.step);
+                        if lane == Lane::Builder {
+                            self.dismiss_builder(next)?;
+                        }
+                        return Ok(next);
                     }
                     Kind::Failed => return Err(self.failed(&b)),
                     _ => {}
@@ -186,6 +190,20 @@ impl Host<'_> {
                 Ok(None) if lane == Lane::Program && self.is_release(step) => return self.released(step, last),
                 _ => return Err(self.died(step, lane)),
             }
+        }
+    }
+
+    /// After its last step the builder ends, and is waited for: it has the launcher's own rights and a place
+    /// in the machine's PID namespace, and must be gone before the program is there to see it.
+    fn dismiss_builder(&mut self, next: usize) -> Result<(), Failure> {
+        if self.plan.steps().iter().skip(next).any(|s| s.lane == Lane::Builder) {
+            return Ok(());
+        }
+        let ended = process::wait(self.builder.0, false).map_err(|e| self.fault(next, Detail::Call, e))?;
+        self.builder.0 = 0;
+        match ended.and_then(|(_, status)| status.code()) {
+            Some(0) => Ok(()),
+            _ => Err(self.text(next, "the builder didn't end as it should".into())),
         }
     }
 
@@ -462,9 +480,6 @@ impl Host<'_> {
     }
 
     fn into_machine(self) -> Option<Machine> {
-        // The builder has nothing more to do and was told so.
-        drop(self.builder.1);
-        process::wait(self.builder.0, false).ok()?;
         Some(Machine {
             name: self.plan.machine.clone(),
             home: self.home,
