@@ -281,14 +281,15 @@ pub const CODES: &[Page] = &[
     Page {
         code: "E0412",
         title: "the filter can't be made",
-        text: "The generator failed or the program is beyond the kernel's limit of 4096 instructions. Simplify conditions.",
+        text: "The program would be beyond the kernel's limit of 4096 instructions. Simplify the conditions on arguments.",
     },
     Page {
         code: "E0413",
-        title: "the generated filter is wrong",
+        title: "the filter isn't proved",
         text: concat!(
-            "Every program is tried against the policy's meaning before it is used: each rule inside and one step outside,\n",
-            "and every number. This one differed, so it is refused. The policy is right; the generator isn't.",
+            "Every program is proved to do for each call, in each ABI, what the policy says, before it is used. For this one\n",
+            "there is no proof: either the generator made a wrong program (then a call is named on which they differ), or the\n",
+            "conditions need more than the budget of the proof. A filter without a proof is never loaded.",
         ),
     },
     Page {

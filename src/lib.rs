@@ -17,6 +17,7 @@ pub mod launch;
 pub mod machine;
 pub mod plan;
 pub mod policy;
+pub mod proof;
 pub mod source;
 pub mod syntax;
 pub mod sys;

@@ -22,8 +22,10 @@ const TABLE: &[(&str, &[&str])] = &[
     ("syntax", &["source", "diagnostic"]),
     ("policy", &["syntax", "source", "diagnostic", "kernel"]),
     ("host", &["sys", "kernel"]),
+    // `sys` for the layout of an instruction.
+    ("proof", &["policy", "kernel", "sys"]),
     // `sys` for the layout of an instruction and for the child in which the filter generator runs.
-    ("compile", &["policy", "host", "diagnostic", "source", "kernel", "sys"]),
+    ("compile", &["policy", "proof", "host", "diagnostic", "source", "kernel", "sys"]),
     // `policy` for the names of capabilities, `syntax` for quoting: both only to print.
     ("plan", &["compile", "source", "policy", "syntax", "sys"]),
     ("launch", &["plan", "sys"]),

@@ -25,12 +25,13 @@ use harness::Dir;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use stockade::compile::{self, bpf, vectors};
+use stockade::compile::{self, vectors};
 use stockade::diagnostic::Diagnostics;
 use stockade::kernel::numbers::Arch;
 use stockade::policy::meaning::{Meaning, Vector};
 use stockade::policy::syscalls::Action;
 use stockade::policy::{Policy, loader, resolve};
+use stockade::proof::bpf;
 use stockade::source::Sources;
 use stockade::sys::confine::Instruction;
 
@@ -129,7 +130,7 @@ fn shipped() -> Vec<(String, Policy)> {
 /// What one machine's filter is asked.
 fn shots(policy: &Policy) -> Vec<Shot> {
     let mut list = Vec::new();
-    let native = |nr: u32, args: [u64; 6]| Shot::native(Vector { arch: ARCH.audit(), nr, args });
+    let native = |nr: u32, args: [u64; 6]| Shot::native(Vector { arch: ARCH.audit(), nr, args, ip: 0 });
     // Natively: every number, the edges of the number space, every number with the x32 bit.
     list.extend(vectors::numbers(ARCH).into_iter().filter(|v| v.arch == ARCH.audit()).map(Shot::native));
     for nr in 0..=600 {
@@ -151,7 +152,7 @@ fn shots(policy: &Policy) -> Vec<Shot> {
 /// The 32-bit entry of the kernel: it has other numbers, and nothing of the policy speaks of it.
 fn shots_of_i386() -> Vec<Shot> {
     let edges = [0x3fff_ffff, 0x4000_0000, 0x7fff_ffff, 0x8000_0000, u32::MAX - 1];
-    let shot = |nr: u32, args| Shot { register: u64::from(nr), int80: true, v: Vector { arch: I386, nr, args } };
+    let shot = |nr: u32, args| Shot { register: u64::from(nr), int80: true, v: Vector { arch: I386, nr, args, ip: 0 } };
     (0..=600).chain(edges).flat_map(|nr| [shot(nr, [0; 6]), shot(nr, [0xffff_ffff; 6])]).collect()
 }
 

@@ -32,11 +32,11 @@ pub(super) fn check(files: &[PathBuf], strict: bool, json: bool) -> Outcome {
                 "file": file.display().to_string(),
                 "ok": !failed,
                 "diagnostics": l.diagnostics.to_json(&l.sources),
-                "machines": filters.iter().map(|(n, i)| json!({"name": n, "filter_instructions": i})).collect::<Vec<_>>(),
+                "machines": filters.iter().map(Checked::json).collect::<Vec<_>>(),
             }));
         } else {
             l.report();
-            let machines: Vec<String> = filters.iter().map(|(n, i)| format!("{n} (filter {i} instructions)")).collect();
+            let machines: Vec<String> = filters.iter().map(Checked::to_string).collect();
             let verdict = if failed {
                 match l.diagnostics.errors() {
                     1 => "1 error".to_owned(),
@@ -54,15 +54,62 @@ pub(super) fn check(files: &[PathBuf], strict: bool, json: bool) -> Outcome {
     Ok(worst)
 }
 
-/// Compiles every machine as far as no host is needed; name and size of each filter.
-fn compile_all(l: &mut Loaded) -> Vec<(String, usize)> {
+/// A machine whose filter was made and proved.
+struct Checked {
+    name: String,
+    instructions: usize,
+    second: Result<compile::seccomp::Second, String>,
+}
+
+impl std::fmt::Display for Checked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (filter of {} instructions, proved", self.name, self.instructions)?;
+        match &self.second {
+            Ok(s) if s.proved.is_ok() => write!(f, "; libseccomp's of {} too)", s.instructions),
+            // It isn't loaded, so this is worth knowing and no fault of the policy.
+            Ok(_) => write!(f, "; libseccomp makes a program that differs, which isn't used)"),
+            Err(why) => write!(f, "; libseccomp makes none: {why})"),
+        }
+    }
+}
+
+impl Checked {
+    fn json(&self) -> serde_json::Value {
+        let second = match &self.second {
+            Ok(s) => json!({
+                "name": "libseccomp", "instructions": s.instructions, "proved": s.proved.is_ok(), "loaded": false,
+                "expected_instructions": mean(s.expected),
+            }),
+            Err(why) => json!({ "name": "libseccomp", "proved": false, "loaded": false, "error": why }),
+        };
+        let ours = self.second.as_ref().map_or(serde_json::Value::Null, |s| json!(mean(s.expected_ours)));
+        json!({
+            "name": self.name,
+            "filter_instructions": self.instructions,
+            "generators": [
+                { "name": "stockade", "instructions": self.instructions, "proved": true, "loaded": true,
+                  "expected_instructions": ours },
+                second,
+            ],
+        })
+    }
+}
+
+/// Thousandths as a number.
+fn mean(thousandths: u64) -> f64 {
+    f64::from(u32::try_from(thousandths).unwrap_or(u32::MAX)) / 1000.0
+}
+
+/// Compiles every machine as far as no host is needed, and holds the filter against a second generator's.
+fn compile_all(l: &mut Loaded) -> Vec<Checked> {
     let mut out = Vec::new();
     if l.diagnostics.has_errors() {
         return out;
     }
     for m in &l.resolved.machines {
         if let Some(f) = compile::portable(m, Arch::NATIVE, &mut l.diagnostics) {
-            out.push((m.name.clone(), f.program.len()));
+            let second = compile::seccomp::second(m, &f);
+            out.push(Checked { name: m.name.clone(), instructions: f.program.len(), second });
         }
     }
     out
@@ -179,7 +226,11 @@ pub(super) fn explain(subject: &str, machine: Option<&str>, json: bool) -> Outco
         return Err(Stop::usage(format!("no diagnostic has the code `{subject}`{hint}")));
     }
     let mut l = front::load(Path::new(subject))?;
-    compile_all(&mut l);
+    if !l.diagnostics.has_errors() {
+        for m in &l.resolved.machines {
+            compile::portable(m, Arch::NATIVE, &mut l.diagnostics);
+        }
+    }
     if l.report() {
         return Ok(2);
     }

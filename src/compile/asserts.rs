@@ -1,6 +1,5 @@
 //! Assertions and tests, decided on what was compiled.
 
-use super::bpf;
 use super::cube::{self, Cube};
 use super::seccomp::{self, Filter};
 use crate::diagnostic::{Diagnostic, Diagnostics};
@@ -13,6 +12,7 @@ use crate::policy::files::Right;
 use crate::policy::meaning::Vector;
 use crate::policy::mounts::{Access, Source};
 use crate::policy::syscalls::{Condition, Rule, Test};
+use crate::proof::bpf;
 use crate::source::Span;
 
 /// Checks each assertion; the answer for calls, capabilities and ports is exact, for paths it is
@@ -39,7 +39,7 @@ pub(super) fn check(policy: &Policy, arch: Arch, d: &mut Diagnostics) {
 pub(super) fn tests(policy: &Policy, filter: &Filter, d: &mut Diagnostics) {
     for (check, title) in policy.tests.iter().flat_map(|t| t.checks.iter().map(move |c| (c, &t.title))) {
         let Some(nr) = filter.arch.number(check.call.name) else { continue };
-        let v = Vector { arch: filter.arch.audit(), nr, args: check.registers };
+        let v = Vector { arch: filter.arch.audit(), nr, args: check.registers, ip: 0 };
         let got = bpf::decode(bpf::run(&filter.program, &v, None));
         if !check.expect.met_by(got) {
             let message = format!("test \"{title}\" fails: the outcome is {got:?}, expected {:?}", check.expect);

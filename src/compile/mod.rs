@@ -1,11 +1,12 @@
 //! What the kernel will be told: a policy and the facts of a host become a [`Confinement`].
 
 pub mod asserts;
-pub mod bpf;
 mod bypass;
 pub mod capabilities;
 pub mod cube;
+mod emit;
 pub mod landlock;
+mod libseccomp;
 pub mod mounts;
 pub mod seccomp;
 pub mod users;
@@ -205,8 +206,9 @@ fn can_start(policy: &Policy, f: &seccomp::Filter, d: &mut Diagnostics) {
         let Some(nr) = f.arch.number(name) else { continue };
         // Addresses for execve, a code for exit_group: any value at all.
         let refused = [[0x1000u64; 6], [0x7fff_ffff_f000; 6], [127; 6]].iter().any(|args| {
-            let v = crate::policy::meaning::Vector { arch: f.arch.audit(), nr, args: *args };
-            bpf::decode(bpf::run(&f.program, &v, None)) > crate::policy::syscalls::Action::Log
+            let v = crate::policy::meaning::Vector { arch: f.arch.audit(), nr, args: *args, ip: 0 };
+            crate::proof::bpf::decode(crate::proof::bpf::run(&f.program, &v, None))
+                > crate::policy::syscalls::Action::Log
         });
         if refused {
             let message = format!("the policy's own filter refuses `{name}`, so the program can't run");

@@ -1,28 +1,19 @@
-//! Rules to a seccomp program.
-//!
-//! Our own preamble decides architecture, foreign ABIs and numbers that nobody reviewed; libseccomp
-//! makes the rest from disjoint sets of MASKED_EQ comparisons. libseccomp is given numbers from our
-//! table, runs in a child with a time limit, and is not trusted: the result is tried against the
-//! meaning of the policy, each rule both ways and every number, and refused on the first difference.
+//! Rules to a seccomp program: disjoint sets of calls for each action, a generator, and the proof that
+//! what it made is the policy.
 
-use super::bpf::{self, JEQ, JGE, JGT, JSET, jump, load, ret};
 use super::cube::{self, Cube};
-use super::vectors;
+use super::emit;
+use super::libseccomp;
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::kernel::calls;
 use crate::kernel::numbers::Arch;
+use crate::kernel::{calls, frequency};
 use crate::policy::Policy;
-use crate::policy::meaning::Meaning;
-use crate::policy::syscalls::{Action, ENOSYS, EPERM, Rule};
+use crate::policy::meaning::{Meaning, Vector};
+use crate::policy::syscalls::{Action, ENOSYS, Rule};
+use crate::proof::diagram::Store;
+use crate::proof::{bpf, intent, program};
 use crate::sys::confine::Instruction;
-use crate::sys::process::{self, Side};
-use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
-use std::io::Read as _;
-use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::time::{Duration, Instant};
-
-/// How long libseccomp may take before the policy is refused.
-const TIME_LIMIT: Duration = Duration::from_secs(10);
+use std::collections::BTreeMap;
 
 /// A machine's filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,13 +34,52 @@ pub(super) struct Regions {
 /// Compiles the calls of a policy; `None` when an error was reported.
 pub(super) fn compile(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<Filter> {
     let before = d.errors();
+    let regions = regions(policy, arch, d);
+    super::bypass::check(policy, arch, &regions, d);
+    super::bypass::ports(policy, arch, &regions, d);
+    if d.errors() > before {
+        return None;
+    }
+    let program =
+        emit::emit(&regions, arch, |n| arch.name(n).and_then(calls::find).is_some_and(|c| c.since <= policy.kernel));
+    let Some(program) = program else {
+        d.push(
+            Diagnostic::error(
+                "E0412",
+                policy.span,
+                format!("the filter of `{}` would have more than {} instructions", policy.name, bpf::MOST),
+            )
+            .help("simplify the conditions on arguments"),
+        );
+        return None;
+    };
+    let filter = Filter { arch, program };
+    match prove(policy, arch, &filter.program) {
+        Ok(()) => Some(filter),
+        Err(why) => {
+            d.push(
+                Diagnostic::error(
+                    "E0413",
+                    policy.span,
+                    format!("the filter of `{}` isn't proved equal to the policy: {why}", policy.name),
+                )
+                .help("it is refused. Unless the policy is very large, please report this privately"),
+            );
+            None
+        }
+    }
+}
+
+/// The calls that a policy speaks of, each with its sets.
+fn regions(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Vec<Regions> {
     let mut regions = Vec::new();
-    let mut names: Vec<&str> = policy.syscalls.iter().map(|r| r.call.name).collect();
-    names.sort_unstable();
-    names.dedup();
-    for name in names {
-        let Some(number) = arch.number(name) else { continue };
-        let rules: Vec<&Rule> = policy.syscalls.iter().filter(|r| r.call.name == name).collect();
+    let mut by_number: BTreeMap<u32, Vec<&Rule>> = BTreeMap::new();
+    for rule in &policy.syscalls {
+        if let Some(number) = arch.number(rule.call.name) {
+            by_number.entry(number).or_default().push(rule);
+        }
+    }
+    for (number, rules) in by_number {
         let mut parts = partition(number, &rules, d);
         // What a call newer than the baseline does where no rule matches: it doesn't exist.
         if let (Some(r), Some(rule)) = (&mut parts, rules.first().filter(|r| r.call.since > policy.kernel)) {
@@ -62,50 +92,71 @@ pub(super) fn compile(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Optio
         }
         regions.extend(parts);
     }
-    super::bypass::check(policy, arch, &regions, d);
-    super::bypass::ports(policy, arch, &regions, d);
-    if d.errors() > before {
-        return None;
+    regions
+}
+
+/// What another generator makes of the same rules.
+#[derive(Clone, Debug)]
+pub struct Second {
+    /// Instructions of its program.
+    pub instructions: usize,
+    /// Instructions that are expected to run for a call, in thousandths.
+    pub expected: u64,
+    /// The same for the program that is loaded.
+    pub expected_ours: u64,
+    /// Whether it was proved equal to the policy as well, and if not, where it differs.
+    pub proved: Result<(), String>,
+}
+
+/// Holds the filter against libseccomp's for the same rules: both proved, both costed. What is loaded is
+/// ours, whatever comes out; that it is never the dearer one is held by a test over the shipped machines.
+pub fn second(policy: &Policy, filter: &Filter) -> Result<Second, String> {
+    let regions = regions(policy, filter.arch, &mut Diagnostics::default());
+    let program = libseccomp::program(policy, filter.arch, &regions)?;
+    Ok(Second {
+        instructions: program.len(),
+        expected: expected(&regions, filter.arch, &program),
+        expected_ours: expected(&regions, filter.arch, &filter.program),
+        proved: prove(policy, filter.arch, &program),
+    })
+}
+
+/// Mean number of instructions for a call, in thousandths: over the calls of the policy whose answer
+/// hangs on an argument, weighted by how often they are made. The kernel doesn't run the filter at all
+/// for those that are always allowed.
+fn expected(regions: &[Regions], arch: Arch, program: &[Instruction]) -> u64 {
+    let (mut sum, mut weights) = (0, 0);
+    for r in regions {
+        let Some((Action::Allow | Action::Log, cubes)) = r.sets.iter().find(|(a, _)| *a <= Action::Log) else {
+            continue;
+        };
+        let Some(c) = cubes.first().filter(|c| **c != cube::ALL) else { continue };
+        let weight = frequency::of(arch, r.number);
+        let mut visited = vec![false; program.len()];
+        bpf::run(program, &Vector { arch: arch.audit(), nr: r.number, args: c.value, ip: 0 }, Some(&mut visited));
+        sum += weight * u64::try_from(visited.iter().filter(|v| **v).count()).unwrap_or(u64::MAX);
+        weights += weight;
     }
-    let body = match generate(&regions) {
-        Ok(body) => body,
-        Err(why) => {
-            d.push(
-                Diagnostic::error(
-                    "E0412",
-                    policy.span,
-                    format!("the filter of `{}` can't be made: {why}", policy.name),
-                )
-                .help("simplify the conditions on arguments"),
-            );
-            return None;
-        }
-    };
-    let mut program = preamble(policy, arch, &regions);
-    program.extend(body);
-    if let Err(fault) = bpf::check(&program) {
-        d.push(
-            Diagnostic::error(
-                "E0412",
-                policy.span,
-                format!("the filter of `{}` can't be loaded: {fault}", policy.name),
-            )
-            .help("simplify the conditions on arguments"),
-        );
-        return None;
+    (sum * 1000).checked_div(weights).unwrap_or(0)
+}
+
+/// Proves that a program does for every call, in every ABI, what the policy says; or says why not.
+pub fn prove(policy: &Policy, arch: Arch, program: &[Instruction]) -> Result<(), String> {
+    let mut s = Store::default();
+    let meant = intent::of_policy(&mut s, policy, arch);
+    let done = program::of_program(&mut s, program).map_err(|e| e.to_string())?;
+    if s.exceeded() {
+        return Err(program::Undecided::TooComplex.to_string());
     }
-    if let Some(why) = difference(policy, arch, &program) {
-        d.push(
-            Diagnostic::error(
-                "E0413",
-                policy.span,
-                format!("the generated filter of `{}` differs from the policy: {why}", policy.name),
-            )
-            .help("the filter generator made a wrong program; the policy is refused. Please report it privately"),
-        );
-        return None;
-    }
-    Some(Filter { arch, program })
+    let Some(v) = s.difference(meant, done) else { return Ok(()) };
+    // Replayed by the two that share nothing with the diagrams.
+    let want = Meaning::new(policy, arch).decide(&v);
+    let got = bpf::decode(bpf::run(program, &v, None));
+    let name = arch.name(v.nr).unwrap_or("?");
+    Err(format!(
+        "call {} ({name}), architecture {:#x}, with {:x?} should be {want:?}, is {got:?}",
+        v.nr, v.arch, v.args
+    ))
 }
 
 /// Disjoint sets by action: the most restrictive matching rule wins.
@@ -161,148 +212,13 @@ impl Regions {
         self.number
     }
 
+    /// Disjoint sets, each with what becomes of it.
+    pub(super) fn sets(&self) -> &[(Action, Vec<Cube>)] {
+        &self.sets
+    }
+
     /// The calls that run.
     pub(super) fn allowed(&self) -> Vec<Cube> {
         self.sets.iter().filter(|(a, _)| *a <= Action::Log).flat_map(|(_, c)| c.clone()).collect()
     }
-}
-
-/// Architecture, foreign ABIs, and numbers that are newer than what was reviewed or don't exist.
-fn preamble(policy: &Policy, arch: Arch, regions: &[Regions]) -> Vec<Instruction> {
-    let kill = bpf::encode(Action::Kill);
-    let absent = bpf::encode(Action::Errno(ENOSYS));
-    let mut out = vec![load(4), jump(JEQ, arch.audit(), 1, 0), ret(kill), load(0)];
-    if arch == Arch::X86_64 {
-        // The x32 bit; -1 is what a tracer writes to skip a call, and belongs to no ABI.
-        out.extend([jump(JSET, 0x4000_0000, 0, 3), jump(JEQ, u32::MAX, 0, 1), ret(absent), ret(kill)]);
-    }
-    let last = arch.last();
-    let unreviewed = |n: u32| {
-        let since = arch.name(n).and_then(calls::find).map(|c| c.since);
-        !regions.iter().any(|r| r.number == n) && since.is_none_or(|s| s > policy.kernel)
-    };
-    let mut n = 0;
-    while n <= last {
-        if !unreviewed(n) {
-            n += 1;
-            continue;
-        }
-        let start = n;
-        while n <= last && unreviewed(n) {
-            n += 1;
-        }
-        if n > last {
-            out.extend([jump(JGE, start, 0, 1), ret(absent)]);
-            return out;
-        }
-        out.extend([jump(JGE, start, 0, 2), jump(JGT, n - 1, 1, 0), ret(absent)]);
-    }
-    out.extend([jump(JGT, last, 0, 1), ret(absent)]);
-    out
-}
-
-/// Runs libseccomp in a child and takes the program from a pipe.
-fn generate(regions: &[Regions]) -> Result<Vec<Instruction>, String> {
-    let (mut reader, writer) = std::io::pipe().map_err(|e| e.to_string())?;
-    let pid = match process::fork().map_err(|e| e.to_string())? {
-        Side::Child => {
-            drop(reader);
-            let done = export(regions).and_then(|f| f.export_bpf(writer.as_fd()).map_err(|e| e.to_string()));
-            process::exit(i32::from(done.is_err()));
-        }
-        Side::Parent(pid) => pid,
-    };
-    drop(writer);
-    let deadline = Instant::now() + TIME_LIMIT;
-    let mut bytes = Vec::new();
-    let read = loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let mut fds = [libc::pollfd { fd: reader.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
-        let ready = process::poll(&mut fds, Some(i64::try_from(left.as_millis()).unwrap_or(0)));
-        match ready {
-            Ok(0) => break Err(format!("libseccomp took longer than {} s", TIME_LIMIT.as_secs())),
-            Ok(_) => {
-                let mut chunk = [0u8; 65536];
-                match reader.read(&mut chunk) {
-                    Ok(0) => break Ok(()),
-                    Ok(n) => bytes.extend(chunk.iter().take(n)),
-                    Err(e) => break Err(e.to_string()),
-                }
-                if bytes.len() > 16 * bpf::MOST {
-                    break Err("libseccomp made a program beyond the kernel's limit".into());
-                }
-            }
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(e) => break Err(e.to_string()),
-        }
-    };
-    if read.is_err() {
-        process::kill(pid, libc::SIGKILL).map_err(|e| e.to_string())?;
-    }
-    let status = process::wait(pid, false).map_err(|e| e.to_string())?;
-    read?;
-    if status.and_then(|(_, s)| s.code()) != Some(0) {
-        return Err("libseccomp refused the rules".into());
-    }
-    if bytes.len() % 8 != 0 {
-        return Err("libseccomp's output is cut off".into());
-    }
-    let mut program = Vec::new();
-    for chunk in bytes.chunks_exact(8) {
-        if let [c0, c1, jt, jf, k0, k1, k2, k3] = *chunk {
-            program.push(Instruction {
-                code: u16::from_le_bytes([c0, c1]),
-                jt,
-                jf,
-                k: u32::from_le_bytes([k0, k1, k2, k3]),
-            });
-        }
-    }
-    Ok(program)
-}
-
-/// The rules as libseccomp takes them. Runs in the child.
-fn export(regions: &[Regions]) -> Result<ScmpFilterContext, String> {
-    let text = |e: libseccomp::error::SeccompError| e.to_string();
-    let mut f = ScmpFilterContext::new(ScmpAction::Errno(i32::from(EPERM))).map_err(text)?;
-    f.set_act_badarch(ScmpAction::KillProcess).map_err(text)?;
-    for r in regions {
-        let number = ScmpSyscall::from(i32::try_from(r.number).map_err(|e| e.to_string())?);
-        for (action, cubes) in &r.sets {
-            let action = match action {
-                Action::Allow => ScmpAction::Allow,
-                Action::Log => ScmpAction::Log,
-                // The filter's default.
-                Action::Errno(EPERM) => continue,
-                Action::Errno(e) => ScmpAction::Errno(i32::from(*e)),
-                Action::Kill => ScmpAction::KillProcess,
-            };
-            for c in cubes {
-                let compare: Vec<ScmpArgCompare> = (0u32..)
-                    .zip(c.mask.iter().zip(&c.value))
-                    .filter(|(_, (mask, _))| **mask != 0)
-                    .map(|(i, (mask, value))| ScmpArgCompare::new(i, ScmpCompareOp::MaskedEqual(*mask), *value))
-                    .collect();
-                f.add_rule_conditional(action, number, &compare).map_err(text)?;
-            }
-        }
-    }
-    Ok(f)
-}
-
-/// The first call on which program and policy differ.
-fn difference(policy: &Policy, arch: Arch, program: &[Instruction]) -> Option<String> {
-    let meaning = Meaning::new(policy, arch);
-    let mut tried = vectors::numbers(arch);
-    for rule in policy.syscalls.iter().filter(|r| !r.conditions.is_empty()) {
-        tried.extend(vectors::of_rule(arch, rule, 64));
-    }
-    tried.iter().find_map(|v| {
-        let want = meaning.decide(v);
-        let got = bpf::decode(bpf::run(program, v, None));
-        (want != got).then(|| {
-            let name = arch.name(v.nr).unwrap_or("?");
-            format!("call {} ({name}) with {:x?} should be {want:?}, is {got:?}", v.nr, v.args)
-        })
-    })
 }

@@ -13,11 +13,11 @@ pub fn numbers(arch: Arch) -> Vec<Vector> {
     let mut out = Vec::new();
     let edges = [0x3fff_ffff, 0x4000_0000, 0x4000_0001, 0x7fff_ffff, 0x8000_0000, u32::MAX - 1, u32::MAX];
     for nr in (0..=600).chain(edges).chain((0..512).map(|n| n | 0x4000_0000)) {
-        out.push(Vector { arch: arch.audit(), nr, args: [0; 6] });
+        out.push(Vector { arch: arch.audit(), nr, args: [0; 6], ip: 0 });
     }
     for foreign in [0x4000_0003, 0xC000_00B7, 0xC000_003E, 0, u32::MAX, 0x8000_003E] {
         if foreign != arch.audit() {
-            out.extend((0..=470).map(|nr| Vector { arch: foreign, nr, args: [0; 6] }));
+            out.extend((0..=470).map(|nr| Vector { arch: foreign, nr, args: [0; 6], ip: 0 }));
         }
     }
     out
@@ -28,7 +28,7 @@ pub fn numbers(arch: Arch) -> Vec<Vector> {
 pub fn of_rule(arch: Arch, rule: &Rule, most: usize) -> Vec<Vector> {
     let Some(nr) = arch.number(rule.call.name) else { return Vec::new() };
     let mut out = Vec::new();
-    let mut push = |args| out.push(Vector { arch: arch.audit(), nr, args });
+    let mut push = |args| out.push(Vector { arch: arch.audit(), nr, args, ip: 0 });
     let cubes = cube::of(&rule.conditions).unwrap_or_default();
     let step = cubes.len().div_ceil(most.max(1)).max(1);
     for c in cubes.iter().step_by(step) {

@@ -2,4 +2,5 @@
 
 pub mod calls;
 pub mod constants;
+pub mod frequency;
 pub mod numbers;

@@ -18,6 +18,8 @@ pub struct Vector {
     pub nr: u32,
     /// The registers.
     pub args: [u64; 6],
+    /// The instruction pointer, of which no policy speaks.
+    pub ip: u64,
 }
 
 /// The rules of one machine, found by number.

@@ -10,7 +10,7 @@ use super::{Policy, capabilities, files, loader, mounts, network, process, sysca
 use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
 use crate::source::{FileId, Sources, Span, Spanned};
 use crate::syntax::{ast, parse};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// A statement of which a machine has one.
 #[derive(Clone, Debug)]
@@ -325,13 +325,12 @@ fn union(cx: &mut Context<'_>, into: &mut Grants, from: Grants, child: &Grants) 
         }
         into.scalars.insert(key, new);
     }
-    let known = |r: &syscalls::Rule, list: &[syscalls::Rule]| {
-        list.iter().any(|o| o.span == r.span && o.action == r.action && o.same_target(r))
-    };
-    for r in from.syscalls {
-        if !known(&r, &into.syscalls) {
-            into.syscalls.push(r);
-        }
+    if into.syscalls.is_empty() {
+        into.syscalls = from.syscalls;
+    } else {
+        let key = |r: &syscalls::Rule| (r.span, r.action, r.call.name, r.conditions.clone());
+        let known: HashSet<_> = into.syscalls.iter().map(key).collect();
+        into.syscalls.extend(from.syscalls.into_iter().filter(|r| !known.contains(&key(r))));
     }
     let seen: Vec<Span> = into.spans();
     into.capabilities.extend(from.capabilities.into_iter().filter(|g| !seen.contains(&g.span)));

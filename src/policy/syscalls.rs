@@ -74,7 +74,7 @@ pub struct Rule {
 impl Rule {
     /// True when both speak of the same call under the same conditions.
     pub fn same_target(&self, other: &Rule) -> bool {
-        self.call.name == other.call.name && self.conditions == other.conditions
+        std::ptr::eq(self.call, other.call) && self.conditions == other.conditions
     }
 }
 

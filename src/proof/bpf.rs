@@ -30,45 +30,51 @@ pub enum Fault {
     End,
 }
 
+/// sizeof(struct seccomp_data)
+pub(crate) const DATA_SIZE: u32 = 64;
+
 // linux/bpf_common.h
-const LD_W_ABS: u16 = 0x20;
-const LD_W_LEN: u16 = 0x80;
-const LD_IMM: u16 = 0x00;
-const LD_MEM: u16 = 0x60;
-const LDX_IMM: u16 = 0x01;
-const LDX_MEM: u16 = 0x61;
-const ST: u16 = 0x02;
-const STX: u16 = 0x03;
-const JA: u16 = 0x05;
-const RET_K: u16 = 0x06;
-const RET_A: u16 = 0x16;
-const TAX: u16 = 0x07;
-const TXA: u16 = 0x87;
+pub(crate) const LD_W_ABS: u16 = 0x20;
+pub(crate) const LD_W_LEN: u16 = 0x80;
+pub(crate) const LDX_W_LEN: u16 = 0x81;
+pub(crate) const LD_IMM: u16 = 0x00;
+pub(crate) const LD_MEM: u16 = 0x60;
+pub(crate) const LDX_IMM: u16 = 0x01;
+pub(crate) const LDX_MEM: u16 = 0x61;
+pub(crate) const ST: u16 = 0x02;
+pub(crate) const STX: u16 = 0x03;
+pub(crate) const JA: u16 = 0x05;
+pub(crate) const RET_K: u16 = 0x06;
+pub(crate) const RET_A: u16 = 0x16;
+pub(crate) const TAX: u16 = 0x07;
+pub(crate) const TXA: u16 = 0x87;
 
 /// `ld [offset]`
-pub(super) fn load(offset: u32) -> Instruction {
+pub(crate) fn load(offset: u32) -> Instruction {
     Instruction { code: LD_W_ABS, jt: 0, jf: 0, k: offset }
 }
 
 /// `ret`
-pub(super) fn ret(k: u32) -> Instruction {
+pub(crate) fn ret(k: u32) -> Instruction {
     Instruction { code: RET_K, jt: 0, jf: 0, k }
 }
 
 /// `jeq`, `jgt`, `jge` with a constant.
-pub(super) fn jump(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
+pub(crate) fn jump(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
     Instruction { code, jt, jf, k }
 }
 
+/// BPF_ALU|BPF_AND|BPF_K
+pub(crate) const AND_K: u16 = 0x54;
 /// BPF_JMP|BPF_JEQ|BPF_K
-pub(super) const JEQ: u16 = 0x15;
+pub(crate) const JEQ: u16 = 0x15;
 /// BPF_JMP|BPF_JGT|BPF_K
-pub(super) const JGT: u16 = 0x25;
+pub(crate) const JGT: u16 = 0x25;
 /// BPF_JMP|BPF_JGE|BPF_K
-pub(super) const JGE: u16 = 0x35;
+pub(crate) const JGE: u16 = 0x35;
 
 /// BPF_JMP|BPF_JSET|BPF_K
-pub(super) const JSET: u16 = 0x45;
+pub(crate) const JSET: u16 = 0x45;
 
 /// The checks that the kernel makes before it takes a filter.
 pub fn check(program: &[Instruction]) -> Result<(), Fault> {
@@ -81,12 +87,15 @@ pub fn check(program: &[Instruction]) -> Result<(), Fault> {
             LD_W_ABS if insn.k % 4 == 0 && insn.k < 64 => {}
             LD_W_ABS => return Err(Fault::Load(i, insn.k)),
             LD_MEM | LDX_MEM | ST | STX if insn.k < 16 => {}
-            LD_W_LEN | LD_IMM | LDX_IMM | RET_K | RET_A | TAX | TXA | 0x81 => {}
+            LD_W_LEN | LD_IMM | LDX_IMM | RET_K | RET_A | TAX | TXA | LDX_W_LEN => {}
             JA => reach(usize::try_from(insn.k).unwrap_or(usize::MAX - i - 1))?,
             c if c & 0x07 == 0x05 && (0x10..=0x4f).contains(&(c & 0xf7)) => {
                 reach(usize::from(insn.jt))?;
                 reach(usize::from(insn.jf))?;
             }
+            // A constant shift or divisor that the kernel refuses (bpf_check_classic).
+            0x64 | 0x74 if insn.k >= 32 => return Err(Fault::Operation(i, insn.code)),
+            0x34 if insn.k == 0 => return Err(Fault::Operation(i, insn.code)),
             c if c & 0x07 == 0x04 && c & 0xf0 <= 0xa0 && (c & 0xf0 != 0x90) => {}
             c => return Err(Fault::Operation(i, c)),
         }
@@ -110,11 +119,11 @@ pub fn run(program: &[Instruction], v: &Vector, mut visited: Option<&mut Vec<boo
         let cell = usize::try_from(k).unwrap_or(usize::MAX);
         match insn.code {
             LD_W_ABS => a = word(v, k),
-            LD_W_LEN | 0x81 => {
+            LD_W_LEN | LDX_W_LEN => {
                 if insn.code == LD_W_LEN {
-                    a = 64
+                    a = DATA_SIZE
                 } else {
-                    x = 64
+                    x = DATA_SIZE
                 }
             }
             LD_IMM => a = k,
@@ -172,7 +181,7 @@ fn word(v: &Vector, offset: u32) -> u32 {
     match offset {
         0 => v.nr,
         4 => v.arch,
-        8 | 12 => 0,
+        8 | 12 => half(v.ip, offset == 12),
         _ => {
             let index = usize::try_from((offset - 16) / 8).unwrap_or(usize::MAX);
             half(v.args.get(index).copied().unwrap_or(0), (offset - 16) % 8 == 4)
@@ -193,6 +202,21 @@ pub fn encode(action: Action) -> u32 {
         Action::Log => RET_LOG,
         Action::Errno(e) => RET_ERRNO | u32::from(e),
         Action::Kill => RET_KILL_PROCESS,
+    }
+}
+
+/// The returned word as the kernel understands it: data that it ignores is 0, what it doesn't know kills
+/// (kernel/seccomp.c, linux/seccomp.h).
+pub fn canonical(word: u32) -> u32 {
+    const KILL_THREAD: u32 = 0;
+    const TRAP: u32 = 0x0003_0000;
+    const USER_NOTIF: u32 = 0x7fc0_0000;
+    const TRACE: u32 = 0x7ff0_0000;
+    match word & 0xffff_0000 {
+        RET_ERRNO => RET_ERRNO | (word & 0xffff).min(4095),
+        TRAP | TRACE => word,
+        a @ (KILL_THREAD | USER_NOTIF | RET_ALLOW | RET_LOG) => a,
+        _ => RET_KILL_PROCESS,
     }
 }
 
@@ -253,7 +277,7 @@ mod tests {
 
     #[test]
     fn the_words_of_a_call_are_where_the_kernel_puts_them() {
-        let v = Vector { arch: 7, nr: 9, args: [0x1_0000_0002, 0, 0, 0, 0, 0xaaaa_bbbb_cccc_dddd] };
+        let v = Vector { arch: 7, nr: 9, args: [0x1_0000_0002, 0, 0, 0, 0, 0xaaaa_bbbb_cccc_dddd], ip: 0 };
         let at = |k| run(&[load(k), Instruction { code: RET_A, jt: 0, jf: 0, k: 0 }], &v, None);
         assert_eq!([at(0), at(4), at(16), at(20), at(56), at(60)], [9, 7, 2, 1, 0xcccc_dddd, 0xaaaa_bbbb]);
     }

@@ -1,0 +1,424 @@
+//! Hash-consed decision diagrams over the 512 bits that a filter sees of a call.
+//!
+//! A node asks for one bit; its leaves are words that a filter returns, or 0 and 1 where a diagram is a
+//! condition. Every node exists once and none asks what doesn't matter, so two diagrams are equal exactly
+//! when their nodes are (Bryant, "Graph-Based Algorithms for Boolean Function Manipulation", 1986).
+
+use crate::policy::meaning::Vector;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// A diagram, by its top node. Meaningful only together with the store that made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Node(u32);
+
+/// The condition that never holds; also the leaf 0.
+pub const FALSE: Node = Node(0);
+/// The condition that always holds; also the leaf 1.
+pub const TRUE: Node = Node(1);
+
+/// A 32-bit word of struct seccomp_data, in the order in which diagrams ask for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// `arch`
+    Arch,
+    /// `nr`
+    Number,
+    /// The upper half of an argument.
+    High(u8),
+    /// The lower half of an argument.
+    Low(u8),
+    /// `instruction_pointer`: 0 the lower half, 1 the upper.
+    Pointer(u8),
+}
+
+impl Word {
+    fn place(self) -> u16 {
+        match self {
+            Word::Arch => 0,
+            Word::Number => 1,
+            Word::High(n) => 2 + 2 * u16::from(n),
+            Word::Low(n) => 3 + 2 * u16::from(n),
+            Word::Pointer(n) => 14 + u16::from(n),
+        }
+    }
+
+    /// The word at an offset into struct seccomp_data, little endian (linux/seccomp.h).
+    pub fn at(offset: u32) -> Option<Word> {
+        let argument = |o: u32| u8::try_from(o / 8).ok();
+        match offset {
+            0 => Some(Word::Number),
+            4 => Some(Word::Arch),
+            8 => Some(Word::Pointer(0)),
+            12 => Some(Word::Pointer(1)),
+            16..64 if offset.is_multiple_of(8) => argument(offset - 16).map(Word::Low),
+            16..64 if offset.is_multiple_of(4) => argument(offset - 16).map(Word::High),
+            _ => None,
+        }
+    }
+}
+
+/// Level of leaves: below every bit.
+const LEAF: u16 = u16::MAX;
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Inner {
+    level: u16,
+    /// Where the bit is 0; the value of a leaf.
+    low: Node,
+    high: Node,
+}
+
+/// For maps whose keys are node numbers: fixed multiplication in place of a keyed hash: the keys are small numbers of our own making.
+#[derive(Default)]
+pub(super) struct Quick(u64);
+
+impl Hasher for Quick {
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for b in bytes.chunks(4) {
+            self.write_u32(b.iter().fold(0, |n, b| n << 8 | u32::from(*b)));
+        }
+    }
+    fn write_u16(&mut self, n: u16) {
+        self.write_u32(u32::from(n));
+    }
+    fn write_u32(&mut self, n: u32) {
+        self.0 = (self.0.rotate_left(5) ^ u64::from(n)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+pub(super) type Map<K, V> = HashMap<K, V, BuildHasherDefault<Quick>>;
+
+/// Where diagrams live.
+pub struct Store {
+    nodes: Vec<Inner>,
+    unique: Map<Inner, Node>,
+    chosen: Map<(Node, Node, Node), Node>,
+    words: [Option<[Node; 32]>; 16],
+    most: usize,
+}
+
+/// Most nodes of a store unless said otherwise: a shipped machine needs some thousands.
+pub const MOST: usize = 4_000_000;
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::with_budget(MOST)
+    }
+}
+
+impl Store {
+    /// A store that gives up beyond `most` nodes; ask [`Store::exceeded`] before trusting an answer.
+    pub fn with_budget(most: usize) -> Self {
+        let (unique, chosen) = (Map::default(), Map::default());
+        let mut s = Self { nodes: Vec::with_capacity(8192), unique, chosen, words: [None; 16], most };
+        s.unique.reserve(8192);
+        s.chosen.reserve(8192);
+        // The two constants first, so that they have their fixed places.
+        s.leaf(0);
+        s.leaf(1);
+        s
+    }
+
+    /// True when the budget was used up: then no diagram made since means anything.
+    pub fn exceeded(&self) -> bool {
+        self.nodes.len() >= self.most
+    }
+
+    /// How many nodes there are.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Never: a store has its two constants.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    fn inner(&self, n: Node) -> Inner {
+        let index = usize::try_from(n.0).unwrap_or(usize::MAX);
+        self.nodes.get(index).copied().unwrap_or(Inner { level: LEAF, low: FALSE, high: FALSE })
+    }
+
+    fn keep(&mut self, inner: Inner) -> Node {
+        if let Some(n) = self.unique.get(&inner) {
+            return *n;
+        }
+        if self.exceeded() {
+            return FALSE;
+        }
+        let Ok(id) = u32::try_from(self.nodes.len()) else { return FALSE };
+        self.nodes.push(inner);
+        self.unique.insert(inner, Node(id));
+        Node(id)
+    }
+
+    /// A constant.
+    pub fn leaf(&mut self, value: u32) -> Node {
+        self.keep(Inner { level: LEAF, low: Node(value), high: FALSE })
+    }
+
+    /// The value of a leaf; `None` for a node that asks for a bit.
+    pub fn value(&self, n: Node) -> Option<u32> {
+        let inner = self.inner(n);
+        (inner.level == LEAF).then_some(inner.low.0)
+    }
+
+    fn node(&mut self, level: u16, low: Node, high: Node) -> Node {
+        if low == high { low } else { self.keep(Inner { level, low, high }) }
+    }
+
+    /// One bit of a word, 0 the least significant.
+    pub fn bit(&mut self, word: Word, bit: u8) -> Node {
+        let level = word.place() * 32 + 31 - u16::from(bit & 31);
+        self.node(level, FALSE, TRUE)
+    }
+
+    /// All bits of a word, the least significant first.
+    pub fn word(&mut self, word: Word) -> [Node; 32] {
+        let place = usize::from(word.place());
+        if let Some(Some(bits)) = self.words.get(place) {
+            return *bits;
+        }
+        let mut out = [FALSE; 32];
+        for (slot, bit) in out.iter_mut().zip(0u8..) {
+            *slot = self.bit(word, bit);
+        }
+        if let Some(slot) = self.words.get_mut(place) {
+            *slot = Some(out);
+        }
+        out
+    }
+
+    /// `then` where `when` holds, `other` elsewhere.
+    pub fn choose(&mut self, when: Node, then: Node, other: Node) -> Node {
+        match (when, then, other) {
+            (TRUE, ..) => return then,
+            (FALSE, ..) => return other,
+            _ if then == other => return then,
+            (_, TRUE, FALSE) => return when,
+            _ => {}
+        }
+        let (w, t, o) = (self.inner(when), self.inner(then), self.inner(other));
+        let level = w.level.min(t.level).min(o.level);
+        // A single bit above both: the node itself.
+        if w.level == level && (w.low, w.high) == (FALSE, TRUE) && t.level > level && o.level > level {
+            return self.node(level, other, then);
+        }
+        if let Some(n) = self.chosen.get(&(when, then, other)) {
+            return *n;
+        }
+        if self.exceeded() {
+            return FALSE;
+        }
+        let split = |i: Inner, n: Node| if i.level == level { (i.low, i.high) } else { (n, n) };
+        let ((wl, wh), (tl, th), (ol, oh)) = (split(w, when), split(t, then), split(o, other));
+        let low = self.choose(wl, tl, ol);
+        let high = self.choose(wh, th, oh);
+        let n = self.node(level, low, high);
+        self.chosen.insert((when, then, other), n);
+        n
+    }
+
+    /// Both conditions.
+    pub fn and(&mut self, a: Node, b: Node) -> Node {
+        self.choose(a, b, FALSE)
+    }
+
+    /// One of the conditions.
+    pub fn or(&mut self, a: Node, b: Node) -> Node {
+        self.choose(a, TRUE, b)
+    }
+
+    /// Not the condition.
+    pub fn not(&mut self, a: Node) -> Node {
+        self.choose(a, FALSE, TRUE)
+    }
+
+    /// Exactly one of the conditions.
+    pub fn xor(&mut self, a: Node, b: Node) -> Node {
+        let not = self.not(b);
+        self.choose(a, not, b)
+    }
+
+    /// `value & mask == wanted & mask`, bits least significant first.
+    pub fn equals(&mut self, bits: &[Node], mask: u64, wanted: u64) -> Node {
+        let mut all = TRUE;
+        for (i, bit) in (0u32..).zip(bits).filter(|(i, _)| mask >> i & 1 == 1) {
+            all = if wanted >> i & 1 == 1 { self.choose(*bit, all, FALSE) } else { self.choose(*bit, FALSE, all) };
+        }
+        all
+    }
+
+    /// `value >= least`, unsigned, bits least significant first.
+    pub fn at_least(&mut self, bits: &[Node], least: u64) -> Node {
+        let mut so_far = TRUE;
+        for (i, bit) in (0u32..).zip(bits) {
+            so_far =
+                if least >> i & 1 == 1 { self.choose(*bit, so_far, FALSE) } else { self.choose(*bit, TRUE, so_far) };
+        }
+        so_far
+    }
+
+    /// `value & mask != 0`, bits least significant first.
+    pub fn any_of(&mut self, bits: &[Node], mask: u64) -> Node {
+        let mut any = FALSE;
+        for (_, bit) in (0u32..).zip(bits).filter(|(i, _)| mask >> i & 1 == 1) {
+            any = self.choose(*bit, TRUE, any);
+        }
+        any
+    }
+
+    /// Replaces each leaf by what `change` makes of its value; shared parts are visited once.
+    pub fn map(&mut self, n: Node, change: &mut impl FnMut(&mut Store, u32) -> Node) -> Node {
+        let mut done = Map::default();
+        self.map_inner(n, change, &mut done)
+    }
+
+    fn map_inner(
+        &mut self,
+        n: Node,
+        change: &mut impl FnMut(&mut Store, u32) -> Node,
+        done: &mut Map<Node, Node>,
+    ) -> Node {
+        if let Some(m) = done.get(&n) {
+            return *m;
+        }
+        let inner = self.inner(n);
+        let m = if inner.level == LEAF {
+            change(self, inner.low.0)
+        } else {
+            let low = self.map_inner(inner.low, change, done);
+            let high = self.map_inner(inner.high, change, done);
+            self.node(inner.level, low, high)
+        };
+        done.insert(n, m);
+        m
+    }
+
+    /// What the diagram answers for one call.
+    pub fn evaluate(&self, n: Node, v: &Vector) -> u32 {
+        let mut at = self.inner(n);
+        while at.level != LEAF {
+            let bit = 31 - at.level % 32;
+            at = self.inner(if word_of(v, at.level / 32) >> bit & 1 == 1 { at.high } else { at.low });
+        }
+        at.low.0
+    }
+
+    /// A call on which two diagrams differ, with as few bits set as the diagrams allow on the way down;
+    /// `None` when they are the same.
+    pub fn difference(&self, a: Node, b: Node) -> Option<Vector> {
+        if a == b {
+            return None;
+        }
+        let mut v = Vector { arch: 0, nr: 0, args: [0; 6], ip: 0 };
+        let (mut a, mut b) = (a, b);
+        loop {
+            let (x, y) = (self.inner(a), self.inner(b));
+            let level = x.level.min(y.level);
+            if level == LEAF {
+                return Some(v);
+            }
+            let split = |i: Inner, n: Node| if i.level == level { (i.low, i.high) } else { (n, n) };
+            let ((al, ah), (bl, bh)) = (split(x, a), split(y, b));
+            if al != bl {
+                (a, b) = (al, bl);
+            } else {
+                (a, b) = (ah, bh);
+                set(&mut v, level);
+            }
+        }
+    }
+}
+
+fn word_of(v: &Vector, word: u16) -> u32 {
+    let half = |n: u16, shift: u32| {
+        let register = v.args.get(usize::from(n)).copied().unwrap_or(0);
+        u32::try_from(register >> shift & 0xffff_ffff).unwrap_or(0)
+    };
+    match word {
+        0 => v.arch,
+        1 => v.nr,
+        2..14 if word.is_multiple_of(2) => half((word - 2) / 2, 32),
+        2..14 => half((word - 2) / 2, 0),
+        _ => u32::try_from(v.ip >> (32 * (word - 14)) & 0xffff_ffff).unwrap_or(0),
+    }
+}
+
+fn set(v: &mut Vector, level: u16) {
+    let (word, bit) = (level / 32, 31 - u32::from(level % 32));
+    match word {
+        0 => v.arch |= 1 << bit,
+        1 => v.nr |= 1 << bit,
+        2..14 => {
+            let shift = if word % 2 == 0 { bit + 32 } else { bit };
+            if let Some(a) = v.args.get_mut(usize::from((word - 2) / 2)) {
+                *a |= 1 << shift;
+            }
+        }
+        _ => v.ip |= 1 << (bit + 32 * u32::from(word - 14)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every function of three bits, made in two ways, against its truth table.
+    #[test]
+    fn equal_functions_are_equal_nodes() {
+        let mut s = Store::default();
+        let bits: Vec<Node> = (0..3).map(|b| s.bit(Word::Low(0), b)).collect();
+        for table in 0..256u32 {
+            // As a sum of minterms, and from the top down.
+            let mut sum = FALSE;
+            for row in (0..8u64).filter(|r| table >> r & 1 == 1) {
+                let term = s.equals(&bits, 7, row);
+                sum = s.or(sum, term);
+            }
+            let mut rows: Vec<Node> = (0..8).map(|r| if table >> r & 1 == 1 { TRUE } else { FALSE }).collect();
+            for bit in &bits {
+                rows = rows.chunks(2).map(|c| s.choose(*bit, c[1], c[0])).collect();
+            }
+            assert_eq!(sum, rows[0], "{table:#x}");
+            for row in 0..8u64 {
+                let v = Vector { arch: 0, nr: 0, args: [row, 0, 0, 0, 0, 0], ip: 0 };
+                assert_eq!(s.evaluate(sum, &v), table >> row & 1);
+            }
+            let not = s.not(sum);
+            let back = s.not(not);
+            assert_eq!((back, s.difference(sum, back)), (sum, None));
+            let v = s.difference(sum, not).unwrap();
+            assert_ne!(s.evaluate(sum, &v), s.evaluate(not, &v));
+        }
+    }
+
+    #[test]
+    fn comparisons_are_exact_at_their_edges() {
+        let mut s = Store::default();
+        let bits = s.word(Word::Number);
+        for k in [0u64, 1, 2, 255, 256, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff] {
+            let (ge, eq, any) = (s.at_least(&bits, k), s.equals(&bits, u64::MAX, k), s.any_of(&bits, k));
+            for near in [k.wrapping_sub(1), k, k + 1, 0, 0xffff_ffff, !k] {
+                let nr = u32::try_from(near & 0xffff_ffff).unwrap();
+                let v = Vector { arch: 0, nr, args: [0; 6], ip: 0 };
+                let n = u64::from(nr);
+                assert_eq!(s.evaluate(ge, &v) == 1, n >= k);
+                assert_eq!(s.evaluate(eq, &v) == 1, n == k);
+                assert_eq!(s.evaluate(any, &v) == 1, n & k != 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_budget_ends_the_work() {
+        let mut s = Store::with_budget(40);
+        let bits = s.word(Word::Low(1));
+        s.at_least(&bits, 12345);
+        assert!(s.exceeded());
+    }
+}
