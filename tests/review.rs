@@ -338,3 +338,155 @@ fn the_builder_is_gone_before_the_program_is_there() {
         String::from_utf8_lossy(&out.stderr)
     );
 }
+
+/// An older kernel, or one whose cgroup v2 lies elsewhere, refuses what it can't hold.
+#[test]
+fn an_older_host_is_refused() {
+    use stockade::diagnostic::Diagnostics;
+    use stockade::host::{Host, Wanted};
+    use stockade::policy::{loader, resolve};
+    use stockade::source::Sources;
+    if !root() {
+        return;
+    }
+    let codes = |text: &str, change: &dyn Fn(&mut Host)| {
+        let (mut sources, mut d) = (Sources::default(), Diagnostics::default());
+        let id = loader::from_text("old", text.as_bytes(), &mut sources, &mut d).unwrap();
+        let policy = resolve::resolve(id, &mut sources, &mut d, "2026-01-01").machines.remove(0);
+        let paths = stockade::compile::mounts::implied_paths().into_iter();
+        let paths = paths.chain(["/", "/usr", "/bin", "/sbin", "/lib", "/lib64"].map(str::to_owned)).collect();
+        let mut host = Host::probe(&Wanted { paths, root: "/" }).unwrap();
+        host.free_ids = Some(0x1000_0000);
+        change(&mut host);
+        stockade::compile::compile(&policy, &host, &sources, &mut d);
+        d.iter().map(|x| (x.code, x.message.clone())).collect::<Vec<_>>()
+    };
+    let shared = machine("\"/bin/true\"", "  network { host why \"test\" }");
+    for abi in [0, 3, 5] {
+        let found = codes(&shared, &|h| h.landlock = abi);
+        let fine = found.iter().any(|(c, m)| *c == "E0604" && m.contains(&format!("this kernel has {abi}")));
+        assert!(fine, "{abi}: {found:?}");
+    }
+    assert!(!codes(&shared, &|h| h.landlock = 6).iter().any(|(c, _)| *c == "E0604"));
+    let accepted = shared.replace("  network {", "  require landlock 4\n  network {");
+    assert!(!codes(&accepted, &|h| h.landlock = 5).iter().any(|(c, _)| *c == "E0604"));
+    let files = machine("\"/bin/true\"", "  files { exec \"/usr\" }");
+    assert!(codes(&files, &|h| h.landlock = 4).iter().any(|(c, _)| *c == "E0604"));
+
+    let boots = "policy 1\nkernel 6.18\nimport \"std/os\"\nmachine t {\n  extends std/os\n  root host\n  boot\n}\n";
+    let found = codes(boots, &|h| h.cgroup2 = Some("/mnt/cgroup".into()));
+    assert!(found.iter().any(|(c, m)| *c == "E0606" && m.contains("outside /sys/fs/cgroup")), "{found:?}");
+    assert!(codes(boots, &|h| h.cgroup2 = None).iter().any(|(c, _)| *c == "E0606"));
+}
+
+/// A booted system that writes without end, and nobody who reads: signals are seen all the same.
+#[test]
+fn a_full_output_stops_nobody_from_ending_the_machine() {
+    if !root() {
+        return;
+    }
+    let image = Dir::new("flood");
+    for folder in ["usr/lib/systemd", "sbin", "dev", "proc", "sys", "run", "etc", "tmp", "var"] {
+        std::fs::create_dir_all(image.0.join(folder)).unwrap();
+    }
+    std::fs::copy(harness::probe("flood"), image.0.join("sbin/init")).unwrap();
+    let text = format!(
+        "policy 1\nkernel 6.18\nimport \"std/os\"\nmachine {} {{\n  extends std/os\n  root dir \"{}\" ro\n  boot\n}}\n",
+        harness::name("flood"),
+        image.0.display()
+    );
+    let dir = Dir::new("flooded");
+    let file = dir.write("t.stockade", &text);
+    // The second request ends a machine that doesn't power off by itself.
+    for requests in [1, 2] {
+        let argument = if requests == 1 { "obeys" } else { "deaf" };
+        std::fs::write(image.0.join("etc/mode"), argument).unwrap();
+        let mut child = stockade().arg("run").arg(&file).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(Duration::from_secs(1));
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        for _ in 0..requests {
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        // The machine is gone; one more says that the rest of its output isn't waited for either.
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap_or(());
+        let started = Instant::now();
+        let status = loop {
+            if let Some(s) = child.try_wait().unwrap() {
+                break s;
+            }
+            if started.elapsed() > Duration::from_secs(5) {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                panic!("requests: {requests}: still running");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert_eq!(status.code(), Some(if requests == 1 { 7 } else { 137 }), "{argument}");
+    }
+}
+
+/// A policy that a foreign group can write isn't what was reviewed.
+#[test]
+fn a_policy_that_a_group_can_write_is_refused() {
+    if !root() {
+        return;
+    }
+    let dir = Dir::new("group");
+    let file = dir.write("t.stockade", &machine("\"/bin/true\"", ""));
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o664)).unwrap();
+    let check = || stockade().arg("check").arg(&file).output().unwrap();
+    assert_eq!(check().status.code(), Some(0), "root's own group");
+    std::os::unix::fs::chown(&file, None, Some(65534)).unwrap();
+    let out = check();
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.code() == Some(2) && err.contains("group 65534 can write it"), "{err}");
+}
+
+/// What lies in the state folder and isn't a machine stops nobody.
+#[test]
+fn a_stray_file_in_the_state_folder_stops_nobody() {
+    if !root() {
+        return;
+    }
+    let stray = std::path::Path::new("/run/stockade/machines/.stray");
+    run(&machine("\"/bin/true\"", ""));
+    std::fs::write(stray, "").unwrap();
+    let ran = run(&machine("\"/bin/true\"", ""));
+    std::fs::remove_file(stray).unwrap();
+    assert_eq!(ran.code, 0, "{}", ran.err);
+}
+
+/// A device in the place of the image's list of users is looked at and not opened.
+#[test]
+fn a_device_in_the_place_of_passwd_is_not_opened() {
+    if !root() {
+        return;
+    }
+    let image = Dir::new("device");
+    std::fs::create_dir_all(image.0.join("etc")).unwrap();
+    // Opening /dev/tty without a terminal fails with ENXIO: whoever opens this one says so.
+    let path = std::ffi::CString::new(image.0.join("etc/passwd").display().to_string()).unwrap();
+    nix::sys::stat::mknod(
+        path.as_c_str(),
+        nix::sys::stat::SFlag::S_IFCHR,
+        nix::sys::stat::Mode::from_bits_truncate(0o666),
+        nix::sys::stat::makedev(5, 0),
+    )
+    .unwrap();
+    let text = machine("\"/bin/true\"", "").replace("root host", &format!("root dir \"{}\" ro", image.0.display()));
+    let file = image.write("t.stockade", &text);
+    let trace = image.0.join("trace");
+    let out = Command::new("strace")
+        .args(["-f", "-o"])
+        .arg(&trace)
+        .args(["-e", "trace=openat,openat2,open", env!("CARGO_BIN_EXE_stockade"), "plan"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert!(err.contains("/etc/passwd is not a regular file"), "{err}");
+    let calls = std::fs::read_to_string(&trace).unwrap();
+    let opened: Vec<&str> = calls.lines().filter(|l| l.contains("etc/passwd") && !l.contains("O_PATH")).collect();
+    assert!(opened.iter().all(|l| l.contains("\"/etc/passwd\"")), "{opened:?}");
+}

@@ -7,7 +7,7 @@ use crate::diagnostic::{Diagnostics, did_you_mean};
 use crate::kernel::numbers::Arch;
 use crate::policy::syscalls::{Action, Rule, Test};
 use crate::policy::{Policy, capabilities, loader, resolve};
-use crate::source::Sources;
+use crate::source::{Sources, display_name};
 use crate::syntax::{self, ast, print};
 use serde_json::json;
 use std::fs;
@@ -45,7 +45,7 @@ pub(super) fn check(files: &[PathBuf], strict: bool, json: bool) -> Outcome {
             } else {
                 format!("ok: {}", if machines.is_empty() { "no machine".into() } else { machines.join(", ") })
             };
-            front::print(&format!("{}: {verdict}\n", file.display()))?;
+            front::print(&format!("{}: {verdict}\n", display_name(file)))?;
         }
     }
     if json {
@@ -174,9 +174,9 @@ pub(super) fn fmt(files: &[PathBuf], check: bool) -> Outcome {
         }
         differ += 1;
         if check {
-            front::print(&format!("{} is not in canonical form\n", file.display()))?;
+            front::print(&format!("{} is not in canonical form\n", display_name(file)))?;
         } else {
-            replace(file, &after).map_err(|e| Stop::host(format!("can't write {}: {e}", file.display())))?;
+            replace(file, &after).map_err(|e| Stop::host(format!("can't write {}: {e}", display_name(file))))?;
         }
     }
     Ok(u8::from(check && differ > 0))
@@ -269,7 +269,7 @@ fn explain_json(p: &Policy, l: &Loaded) -> serde_json::Value {
 fn effective(p: &Policy, l: &Loaded, c: Option<&compile::Confinement>) -> String {
     let mut out = format!("machine `{}`", p.name);
     if let Some(about) = &p.about {
-        out.push_str(&format!(": {about}"));
+        out.push_str(&format!(": {}", about.escape_debug()));
     }
     out.push_str(&format!("\nreviewed against the calls of Linux {}.{}\n", p.kernel.0, p.kernel.1));
     let place = |s| l.sources.cite(s);
@@ -280,7 +280,7 @@ fn effective(p: &Policy, l: &Loaded, c: Option<&compile::Confinement>) -> String
         }
         let width = lines.iter().map(|(t, ..)| t.chars().count()).filter(|w| *w <= 70).max().unwrap_or(0);
         for (text, line, why) in lines {
-            let why = why.map(|w| format!("  why \"{w}\"")).unwrap_or_default();
+            let why = why.map(|w| format!("  why \"{}\"", w.escape_debug())).unwrap_or_default();
             out.push_str(&format!("  {text:<width$}  {line}{why}\n"));
         }
     };

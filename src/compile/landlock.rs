@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 pub struct Landlock {
     /// The ABI that it is for.
     pub abi: u32,
+    /// What the policy asks to be denied, by the newest ABI that this version knows: files, TCP, scopes.
+    pub requested: [u64; 3],
+    /// The rights among them that this kernel can't deny, by name.
+    pub beyond: Vec<String>,
     /// Bytes of struct landlock_ruleset_attr that this ABI knows.
     pub size: usize,
     /// File rights that are denied unless granted; 0 when the machine has no file rules.
@@ -63,6 +67,9 @@ const DEVICES: &[&str] =
 const FILES: u32 = 5;
 const NETWORK: u32 = 4;
 const SCOPES: u32 = 6;
+
+/// The newest ABI whose rights this version asks for.
+const NEWEST: ABI = ABI::V9;
 
 pub(super) fn compile(cx: &mut Cx<'_>) -> Option<(Landlock, Origin)> {
     let abi = cx.host.landlock;
@@ -163,6 +170,19 @@ pub(super) fn compile(cx: &mut Cx<'_>) -> Option<(Landlock, Origin)> {
         _ => 24,
     };
     let handled_network = handled_network & !open.bits();
+    let newest = AccessFs::from_all(NEWEST);
+    let tcp = (AccessNet::BindTcp | AccessNet::ConnectTcp).bits() & !open.bits();
+    let wanted_files = if policy.files.is_empty() { 0 } else { newest.bits() };
+    let requested = [wanted_files, tcp, Scope::from_all(NEWEST).bits()];
+    let mut beyond = Vec::new();
+    if wanted_files != 0 {
+        beyond.extend((newest & !all_files).iter().map(|r| format!("{r:?}")));
+    }
+    if abi < NETWORK {
+        beyond.extend(["BindTcp", "ConnectTcp"].map(str::to_owned));
+    }
+    let known = if abi >= SCOPES { Scope::from_all(version) } else { BitFlags::empty() };
+    beyond.extend((Scope::from_all(NEWEST) & !known).iter().map(|s| format!("scope {s:?}")));
     let origin = policy
         .files
         .first()
@@ -171,7 +191,8 @@ pub(super) fn compile(cx: &mut Cx<'_>) -> Option<(Landlock, Origin)> {
     if handled_files == 0 && handled_network == 0 && scoped == 0 {
         return None;
     }
-    Some((Landlock { abi, size, handled_files, handled_network, scoped, paths, ports }, origin))
+    let landlock = Landlock { abi, requested, beyond, size, handled_files, handled_network, scoped, paths, ports };
+    Some((landlock, origin))
 }
 
 trait IntoBits {

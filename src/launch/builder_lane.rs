@@ -229,7 +229,7 @@ fn make(made: &Made, target: &CStr, set: u64, r: &mut Registers) -> Result<Owned
         }
         Made::Console { owner } => {
             let root = held(&r.root)?;
-            let master = mount::open_beneath(root, c"dev/pts/ptmx", libc::O_RDWR | libc::O_NOCTTY)?;
+            let master = mount::open_beneath(root, c"dev/pts/ptmx", libc::O_RDWR | libc::O_NOCTTY | libc::O_NONBLOCK)?;
             mount::pty_unlock(master.as_fd())?;
             // By the master, never by a name that the image could have put there (CVE-2025-52565).
             let slave = mount::pty_peer(master.as_fd())?;

@@ -173,7 +173,11 @@ impl Home {
         let mut removed = 0;
         for entry in fs::read_dir(self.0.join("machines"))? {
             let entry = entry?;
+            // What isn't a folder isn't ours, and is nobody's machine.
             let Ok(name) = entry.file_name().into_string() else { continue };
+            if !entry.file_type()?.is_dir() {
+                continue;
+            }
             match self.lock_until(&name, Instant::now()) {
                 Ok(lock) => {
                     self.forget(&name, lock)?;

@@ -1,13 +1,14 @@
 //! The supervisor's wait: passes terminal bytes and signals, ends with the machine.
 
 use crate::launch::{Event, Machine};
+use crate::sys::mount;
 use crate::sys::process::{self, Status};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{self, SetArg, Termios};
 use std::io::IsTerminal as _;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How a machine ended.
@@ -21,6 +22,9 @@ pub enum End {
 
 /// Ctrl-] three times within a second ends the machine.
 const ESCAPE: u8 = 0x1d;
+
+/// Keys that are kept for a machine that reads none, in bytes; what is typed beyond is lost, as on any terminal.
+const TYPED_AHEAD: usize = 4096;
 
 /// How long a terminal that nobody inside has open is left alone.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -49,7 +53,66 @@ pub fn block_signals() -> nix::Result<SignalFd> {
     SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
 }
 
+/// Bytes on their way from one descriptor to another. Reads only when all that was read is written, so a
+/// reader that stalls stalls the writer and nobody else.
+struct Pipe {
+    from: i32,
+    to: i32,
+    waiting: Vec<u8>,
+}
+
+impl Pipe {
+    fn new(from: i32, to: i32) -> Self {
+        Pipe { from, to, waiting: Vec::new() }
+    }
+
+    /// Reads what is there, behind what waits; `false` at the end, or while nobody holds the other side.
+    fn fill(&mut self) -> bool {
+        let mut bytes = [0u8; 4096];
+        match process::read(self.from, &mut bytes) {
+            Ok(n) if n > 0 => {
+                self.waiting.extend(bytes.iter().take(n));
+                true
+            }
+            Err(Errno::EINTR | Errno::EAGAIN) => true,
+            _ => false,
+        }
+    }
+
+    /// Writes what is possible now; what can't be written ever is dropped.
+    fn flush(&mut self) {
+        match process::write(self.to, &self.waiting) {
+            Ok(n) => drop(self.waiting.drain(..n.min(self.waiting.len()))),
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Err(_) => self.waiting.clear(),
+        }
+    }
+
+    fn reads(&self, may: bool) -> libc::pollfd {
+        let fd = if may && self.waiting.is_empty() { self.from } else { -1 };
+        libc::pollfd { fd, events: libc::POLLIN, revents: 0 }
+    }
+
+    fn writes(&self) -> libc::pollfd {
+        let fd = if self.waiting.is_empty() { -1 } else { self.to };
+        libc::pollfd { fd, events: libc::POLLOUT, revents: 0 }
+    }
+}
+
+/// Standard output through an open file of our own that never blocks. Where that can't be had, and for
+/// files (which don't block, and whose position is shared), the descriptor as it is.
+fn outlet() -> Option<OwnedFd> {
+    let kind = nix::sys::stat::fstat(std::io::stdout()).ok()?.st_mode & libc::S_IFMT;
+    if kind != libc::S_IFIFO && !std::io::stdout().is_terminal() {
+        return None;
+    }
+    process::open(mount::CWD, c"/proc/self/fd/1", libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY).ok()
+}
+
 /// Waits for the machine's end. `boots`: a termination signal asks the init system to power off.
+///
+/// Never waits for a reader of the machine's output alone: signals, keys and the machine's end are seen
+/// while the output stands still.
 pub fn attend(machine: &Machine, signals: &SignalFd, boots: bool) -> nix::Result<End> {
     let input = std::io::stdin();
     let raw = match (&machine.terminal, input.is_terminal()) {
@@ -59,47 +122,71 @@ pub fn attend(machine: &Machine, signals: &SignalFd, boots: bool) -> nix::Result
     if raw.is_some() {
         resize(machine);
     }
+    let outlet = outlet();
+    let master = machine.terminal.as_ref().map_or(-1, |m| m.as_raw_fd());
+    let mut keys = Pipe::new(input.as_raw_fd(), master);
+    let mut screen = Pipe::new(master, outlet.as_ref().map_or(1, |f| f.as_raw_fd()));
     let mut reading = machine.terminal.is_some() && (raw.is_some() || boots);
     let mut escapes: Vec<Instant> = Vec::new();
     let mut asked = false;
     let mut hung_up = None;
+    let mut end = None;
     loop {
-        let master = machine.terminal.as_ref().map_or(-1, |m| m.as_raw_fd());
         // While no process has the terminal open it only says so; another may open it later.
-        let watched = if hung_up.is_some_and(|t: Instant| t.elapsed() < PAUSE) { -1 } else { master };
-        let stdin = if reading { input.as_raw_fd() } else { -1 };
-        let mut fds = [machine.events(), signals.as_raw_fd(), watched, stdin].map(|fd| libc::pollfd {
-            fd,
-            events: libc::POLLIN,
-            revents: 0,
-        });
-        let timeout = hung_up.map(|_| i64::try_from(PAUSE.as_millis()).unwrap_or(0));
+        let paused = hung_up.is_some_and(|t: Instant| t.elapsed() < PAUSE);
+        let event_fd = if end.is_some() { -1 } else { machine.events() };
+        let always = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let mut fds = [
+            always(event_fd),
+            always(signals.as_raw_fd()),
+            screen.reads(!paused),
+            screen.writes(),
+            keys.reads(reading),
+            keys.writes(),
+        ];
+        if raw.is_some() && reading {
+            // Keys are read even while the machine takes none: the escape sequence may be among them.
+            if let Some(typed) = fds.get_mut(4) {
+                typed.fd = keys.from;
+            }
+        }
+        let timeout = match end {
+            // All that is left is what the terminal still has.
+            Some(_) if screen.waiting.is_empty() => Some(0),
+            _ => hung_up.map(|_| i64::try_from(PAUSE.as_millis()).unwrap_or(0)),
+        };
         match process::poll(&mut fds, timeout) {
             Err(Errno::EINTR) => continue,
             other => other?,
         };
-        let [events, signal, output, typed] = fds.map(|f| f.revents != 0);
+        let [event, signal, output, room, typed, taken] = fds.map(|f| f.revents != 0);
         if output {
-            hung_up = if copy(master, 1) { None } else { Some(Instant::now()) };
+            hung_up = if screen.fill() { None } else { Some(Instant::now()) };
+        }
+        if room {
+            screen.flush();
         }
         if typed {
-            let mut bytes = [0u8; 4096];
-            match process::read(stdin, &mut bytes) {
-                Ok(0) | Err(_) => reading = false,
-                Ok(n) => {
-                    let typed = bytes.get(..n).unwrap_or(&[]);
-                    if raw.is_some() && escaped(typed, &mut escapes) {
-                        machine.kill()?;
-                    }
-                    write_all(master, typed);
-                }
+            let before = keys.waiting.len();
+            reading = keys.fill();
+            if raw.is_some() && escaped(keys.waiting.get(before..).unwrap_or(&[]), &mut escapes) {
+                machine.kill()?;
             }
+            if before > TYPED_AHEAD {
+                keys.waiting.truncate(before);
+            }
+        }
+        if taken {
+            keys.flush();
         }
         if signal {
             while let Ok(Some(info)) = signals.read_signal() {
                 let number = i32::try_from(info.ssi_signo).unwrap_or(0);
                 if number == libc::SIGWINCH {
                     resize(machine);
+                } else if let Some(end) = end {
+                    // The machine is gone and somebody doesn't want to wait for a reader of the rest.
+                    return Ok(end);
                 } else if boots {
                     // systemd(1): SIGRTMIN+4 starts poweroff.target. Asked twice, it is ended.
                     if asked {
@@ -114,14 +201,18 @@ pub fn attend(machine: &Machine, signals: &SignalFd, boots: bool) -> nix::Result
                 }
             }
         }
-        if events && let Some(event) = machine.event() {
-            if machine.terminal.is_some() {
-                drain(master);
-            }
-            return Ok(match event {
+        if event && let Some(event) = machine.event() {
+            end = Some(match event {
                 Event::Ended(status) => End::Program(status),
                 Event::Killed => End::Killed,
             });
+            (reading, hung_up) = (false, None);
+            keys.waiting.clear();
+        } else if let Some(end) = end
+            && screen.waiting.is_empty()
+            && (!output || hung_up.is_some())
+        {
+            return Ok(end);
         }
     }
 }
@@ -155,43 +246,6 @@ fn resize(machine: &Machine) {
         // A size that can't be read or set is cosmetic.
         process::copy_window_size(std::io::stdin().as_raw_fd(), master.as_raw_fd()).unwrap_or(());
     }
-}
-
-/// What the terminal has now, to a descriptor.
-fn copy(from: i32, to: i32) -> bool {
-    let mut bytes = [0u8; 16384];
-    match process::read(from, &mut bytes) {
-        Ok(n) if n > 0 => write_all(to, bytes.get(..n).unwrap_or(&[])),
-        _ => false,
-    }
-}
-
-/// What is still in the terminal after the last process closed it.
-fn drain(master: i32) {
-    loop {
-        let mut fds = [libc::pollfd { fd: master, events: libc::POLLIN, revents: 0 }];
-        let ready = process::poll(&mut fds, Some(0)).unwrap_or(0);
-        if ready == 0 || !copy(master, 1) {
-            return;
-        }
-    }
-}
-
-fn write_all(to: i32, mut bytes: &[u8]) -> bool {
-    while !bytes.is_empty() {
-        match process::write(to, bytes) {
-            Ok(n) => bytes = bytes.get(n..).unwrap_or(&[]),
-            Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => {
-                let mut fds = [libc::pollfd { fd: to, events: libc::POLLOUT, revents: 0 }];
-                if process::poll(&mut fds, None).is_err() {
-                    return false;
-                }
-            }
-            Err(_) => return false,
-        }
-    }
-    true
 }
 
 #[cfg(test)]

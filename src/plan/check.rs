@@ -224,6 +224,8 @@ mod tests {
         let sets = Sets { bounding: 1, permitted: 1, effective: 1, inheritable: 0, ambient: 0 };
         let landlock = Landlock {
             abi: 7,
+            requested: [0, 3, 3],
+            beyond: Vec::new(),
             size: 24,
             handled_files: 0,
             handled_network: 3,

@@ -1,6 +1,6 @@
 //! The plan as a person reads it: numbered steps, who performs them, and why.
 
-use super::step::{Action, Lane, Plan};
+use super::step::{Action, Landlock, Lane, Plan};
 use crate::compile::mounts::{Attributes, Shown, TreeStep};
 use crate::compile::users::Range;
 use crate::policy::capabilities::names;
@@ -92,16 +92,7 @@ impl fmt::Display for Action {
                 set(sets.ambient)
             ),
             Action::SetNoNewPrivs => f.write_str("no_new_privs"),
-            Action::RestrictLandlock(l) => write!(
-                f,
-                "landlock ABI {}: files {}, {} path rules, tcp {}, {} port rules, scopes {:#x}",
-                l.abi,
-                if l.handled_files == 0 { "not handled".into() } else { format!("{:#x}", l.handled_files) },
-                l.paths.len(),
-                if l.handled_network == 0 { "not handled".into() } else { format!("{:#x}", l.handled_network) },
-                l.ports.len(),
-                l.scoped
-            ),
+            Action::RestrictLandlock(l) => landlock(f, l),
             Action::CloseDescriptors => f.write_str("close every descriptor but 0, 1, 2 at exec"),
             Action::ReadBack => f.write_str("read the confinement back and compare"),
             Action::CommitState => f.write_str("commit the state"),
@@ -115,6 +106,22 @@ impl fmt::Display for Action {
             }
         }
     }
+}
+
+/// What was asked for and what this kernel does of it, side by side.
+fn landlock(f: &mut fmt::Formatter<'_>, l: &Landlock) -> fmt::Result {
+    let [files, network, scopes] = l.requested;
+    write!(f, "landlock ABI {}, effective of requested: ", l.abi)?;
+    match files {
+        0 => write!(f, "no file rules")?,
+        _ => write!(f, "files {:#x} of {files:#x} with {} path rules", l.handled_files, l.paths.len())?,
+    }
+    match network {
+        0 => write!(f, ", any tcp port")?,
+        _ => write!(f, ", tcp {:#x} of {network:#x} with {} port rules", l.handled_network, l.ports.len())?,
+    }
+    write!(f, ", scopes {:#x} of {scopes:#x}", l.scoped)?;
+    if l.beyond.is_empty() { Ok(()) } else { write!(f, "; not in this kernel: {}", l.beyond.join(", ")) }
 }
 
 impl fmt::Display for TreeStep {

@@ -35,7 +35,7 @@ pub struct ReadError {
 /// Reads the file that a command names.
 ///
 /// Its folder becomes the root that imports are confined to. A file that belongs to somebody else than
-/// root and the caller, or that anybody can write, is refused: what is reviewed would not be what is read.
+/// root and the caller, or that anybody else can write, is refused: what is reviewed would not be what is read.
 pub fn read(path: &Path, sources: &mut Sources, diagnostics: &mut Diagnostics) -> Result<FileId, ReadError> {
     let name = display_name(path);
     let fail = |cause: String| ReadError { name: name.clone(), cause };
@@ -63,6 +63,9 @@ fn read_checked(mut file: &File) -> Result<Vec<u8>, String> {
     let me = nix::unistd::geteuid().as_raw();
     if st.st_uid != 0 && st.st_uid != me {
         return Err(format!("it belongs to uid {}, neither to root nor to you: copy it first", st.st_uid));
+    }
+    if st.st_mode & 0o020 != 0 && st.st_gid != 0 && st.st_gid != nix::unistd::getegid().as_raw() {
+        return Err(format!("group {} can write it: chmod g-w it first", st.st_gid));
     }
     if st.st_mode & 0o002 != 0 {
         return Err("anyone can write it: chmod o-w it first".into());
