@@ -215,6 +215,11 @@ pub const CODES: &[Page] = &[
         text: "Mounts are stacked in the order written. The outer folder comes first.",
     },
     Page {
+        code: "E0312",
+        title: "an override below a ceiling",
+        text: "Where a machine is `within` a ceiling, no inherited denial can be lifted: the ceiling's owner decides.",
+    },
+    Page {
         code: "E0311",
         title: "two errnos for the same call",
         text: "Two denials match the same call with different errnos. Denials are sticky, so neither wins: keep one.",
@@ -465,6 +470,15 @@ pub const CODES: &[Page] = &[
         code: "E0703",
         title: "an assertion fails",
         text: "The machine can do what `never` forbids, or can't do what `can` promises. The place that grants it is shown.",
+    },
+    Page {
+        code: "E0705",
+        title: "more than the ceiling",
+        text: concat!(
+            "A machine that is `within` a profile grants no more than it. For calls that is proved, and the message shows a call\n",
+            "that the machine lets through and the ceiling doesn't. Capabilities, network, devices, user namespace and\n",
+            "no_new_privs are always bounded; mounts, files, environment, limits and the rest where the ceiling names them.",
+        ),
     },
     Page {
         code: "E0704",

@@ -23,7 +23,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("policy", &["syntax", "source", "diagnostic", "kernel"]),
     ("host", &["sys", "kernel"]),
     // `sys` for the layout of an instruction.
-    ("proof", &["policy", "kernel", "sys"]),
+    ("proof", &["policy", "source", "kernel", "sys"]),
     // `sys` for the layout of an instruction and for the child in which the filter generator runs.
     ("compile", &["policy", "proof", "host", "diagnostic", "source", "kernel", "sys"]),
     // `policy` for the names of capabilities, `syntax` for quoting: both only to print.

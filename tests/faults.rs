@@ -29,7 +29,7 @@ use stockade::launch::readback;
 /// Of the sample: which points are taken, and the random instants.
 const SEED: u64 = 0x5EED_0006_0018;
 /// The processes of a launch in the order of their making.
-const ROLES: [&str; 6] = ["supervisor", "filter generator", "builder", "init", "program", "tree builder"];
+const ROLES: [&str; 5] = ["supervisor", "builder", "init", "program", "tree builder"];
 const ERRORS: [(i32, &str); 5] = [
     (libc::EPERM, "EPERM"),
     (libc::ENOMEM, "ENOMEM"),

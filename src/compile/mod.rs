@@ -11,6 +11,7 @@ pub mod mounts;
 pub mod seccomp;
 pub mod users;
 pub mod vectors;
+mod within;
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::host::{Host, resource_number};
@@ -117,6 +118,7 @@ pub fn native() -> crate::kernel::numbers::Arch {
 pub fn portable(policy: &Policy, arch: crate::kernel::numbers::Arch, d: &mut Diagnostics) -> Option<seccomp::Filter> {
     let filter = seccomp::compile(policy, arch, d)?;
     asserts::check(policy, arch, d);
+    within::check(policy, &filter, d);
     asserts::tests(policy, &filter, d);
     Some(filter)
 }

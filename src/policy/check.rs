@@ -1,7 +1,7 @@
 //! The last step of resolving: what must be there is there, and what can't go together doesn't.
 
 use super::reader::Context;
-use super::resolve::{Grants, Scalar, Value};
+use super::resolve::{Ceiling, Grants, Scalar, Value};
 use super::syscalls::Action;
 use super::{Meta, Policy, mounts, network, process};
 use crate::diagnostic::Diagnostic;
@@ -13,12 +13,16 @@ pub(super) fn finish(
     name: &Spanned<String>,
     kernel: (u16, u16),
     mut g: Grants,
+    within: Vec<Ceiling>,
     today: &str,
 ) -> Option<Policy> {
     reasons(cx, &g, today);
     newer_than_baseline(cx, &g, kernel);
     // What a group names beyond the baseline nobody reviewed: it stays absent.
     g.syscalls.retain(|r| r.group.is_none() || r.action > Action::Log || r.call.since <= kernel);
+    let calls = std::mem::take(&mut g.syscalls);
+    let grants = g.clone();
+    g.syscalls = calls;
     let missing = |cx: &mut Context<'_>, what: &str, help: &str| {
         cx.error("E0221", name.span, format!("machine `{}` says no {what}", name.value), help);
     };
@@ -124,6 +128,8 @@ pub(super) fn finish(
         environment: g.environment,
         devices: g.devices,
         assertions: g.assertions,
+        grants,
+        within,
         tests: Vec::new(),
     })
 }

@@ -41,6 +41,11 @@ impl<'a> Meaning<'a> {
         Self { arch, kernel: policy.kernel, rules }
     }
 
+    /// The rules that match a call, whatever they say.
+    pub fn rules(&self, v: &Vector) -> Vec<&'a Rule> {
+        self.rules.get(&v.nr).into_iter().flatten().copied().filter(|r| holds(r, v)).collect()
+    }
+
     /// The action for one call.
     pub fn decide(&self, v: &Vector) -> Action {
         // Another ABI has other numbers: nothing of the policy speaks of it.

@@ -76,6 +76,10 @@ pub struct Policy {
     pub landlock: Option<Spanned<u64>>,
     /// Assertions.
     pub assertions: Vec<asserts::Assertion>,
+    /// All of it but the rules for calls, as merged: what reviews compare.
+    pub grants: resolve::Grants,
+    /// Profiles that it must not exceed.
+    pub within: Vec<resolve::Ceiling>,
     /// Tests on this machine.
     pub tests: Vec<asserts::Case>,
 }

@@ -84,6 +84,10 @@ pub struct Grants {
     pub devices: Vec<process::Device>,
     /// Assertions.
     pub assertions: Vec<Assertion>,
+    /// Names of profiles that bound this one.
+    pub within: Vec<Spanned<String>>,
+    /// Lines that lift an inherited denial.
+    pub lifts: Vec<Span>,
     pub(super) removes: Vec<Remove>,
     pub(super) lines: Vec<syscalls::Line>,
     pub(super) extends: Vec<Spanned<String>>,
@@ -112,6 +116,17 @@ fn conflict(cx: &mut Context<'_>, key: &str, old: &Scalar, new: &Scalar) {
             .also(old.span, "and this one")
             .help("write `override ... why \"...\"` before the one that is meant to win"),
     );
+}
+
+/// A profile that a machine must not exceed.
+#[derive(Clone, Debug)]
+pub struct Ceiling {
+    /// Its name, where the machine names it.
+    pub name: Spanned<String>,
+    /// Where it is declared.
+    pub declared: Span,
+    /// All that it grants, inherited grants included.
+    pub grants: Grants,
 }
 
 /// The machines of a file, resolved.
@@ -250,7 +265,38 @@ fn machine(
     today: &str,
 ) -> Option<Policy> {
     let grants = effective(cx, decl, d, &mut Walk::default())?;
-    super::check::finish(cx, name, kernel, grants, today)
+    let within = ceilings(cx, decl, &grants);
+    super::check::finish(cx, name, kernel, grants, within, today)
+}
+
+/// The profiles that bound a machine, resolved like parents and merged with nothing.
+fn ceilings(cx: &mut Context<'_>, decl: &Declarations<'_>, grants: &Grants) -> Vec<Ceiling> {
+    let mut out: Vec<Ceiling> = Vec::new();
+    if let (Some(lift), Some(bound)) = (grants.lifts.first(), grants.within.first()) {
+        cx.diagnostics.push(
+            Diagnostic::error("E0312", *lift, "a denial can't be overridden below a ceiling")
+                .also(bound.span, "the ceiling")
+                .help("remove the override, or the ceiling"),
+        );
+    }
+    for name in &grants.within {
+        if out.iter().any(|c| c.name.value == name.value) {
+            continue;
+        }
+        match decl.items.get(&name.value) {
+            Some(p) if !p.bootable => {
+                if let Some(grants) = effective(cx, decl, p, &mut Walk::default()) {
+                    out.push(Ceiling { name: name.clone(), declared: p.name.span, grants });
+                }
+            }
+            _ => {
+                let known: Vec<&str> =
+                    decl.items.values().filter(|d| !d.bootable).map(|d| d.name.value.as_str()).collect();
+                cx.unknown("E0303", "profile", name, &known);
+            }
+        }
+    }
+    out
 }
 
 /// Deepest chain of profiles, and of groups.
@@ -347,6 +393,8 @@ fn union(cx: &mut Context<'_>, into: &mut Grants, from: Grants, child: &Grants) 
     into.environment.extend(from.environment.into_iter().filter(|g| !seen.contains(&g.span)));
     into.devices.extend(from.devices.into_iter().filter(|g| !seen.contains(&g.span)));
     into.assertions.extend(from.assertions.into_iter().filter(|g| !seen.contains(&g.span)));
+    into.within.extend(from.within);
+    into.lifts.extend(from.lifts);
 }
 
 /// A variable has one value, whoever sets it.
@@ -437,6 +485,8 @@ fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Grants, own: G
     base.environment.extend(own.environment);
     base.devices.extend(own.devices);
     base.assertions.extend(own.assertions);
+    base.within.extend(own.within);
+    base.lifts.extend(own.lines.iter().filter(|l| l.verb == syscalls::Verb::Lift).map(|l| l.span));
     Some(base)
 }
 

@@ -150,7 +150,15 @@ pub(super) fn section(cx: &mut Context<'_>, s: &ast::Statement, out: &mut Grants
             let names = args.separated(cx, |a, cx| a.word(cx, "a profile"));
             out.extends.extend(names);
         }
-        "within" => cx.not_yet(s.span, "`within`"),
+        "within" => {
+            if overriding {
+                return cx.error("E0307", keyword.span, "a ceiling can't be overridden", "ask its owner to raise it");
+            }
+            let names = args.separated(cx, |a, cx| a.word(cx, "a profile that is the ceiling"));
+            args.no_until(cx);
+            args.finish(cx);
+            out.within.extend(names);
+        }
         "credentials" | "service" => cx.not_yet(s.span, &format!("`{}`", keyword.value)),
         _ => cx.unknown("E0201", "statement", &keyword, SECTIONS),
     }

@@ -22,6 +22,20 @@ pub enum Action {
     Kill,
 }
 
+impl Action {
+    /// As the language writes it.
+    pub fn word(self) -> String {
+        match self {
+            Action::Allow => "allow".into(),
+            Action::Log => "log".into(),
+            Action::Errno(e) => {
+                format!("errno {}", constants::name_of("errno", u64::from(e)).map_or(e.to_string(), str::to_owned))
+            }
+            Action::Kill => "kill".into(),
+        }
+    }
+}
+
 /// A test on one argument register, in the type in which the kernel reads it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Test {

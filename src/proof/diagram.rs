@@ -272,31 +272,35 @@ impl Store {
         any
     }
 
-    /// Replaces each leaf by what `change` makes of its value; shared parts are visited once.
-    pub fn map(&mut self, n: Node, change: &mut impl FnMut(&mut Store, u32) -> Node) -> Node {
+    /// The diagram of `f` over the answers of two; shared parts are visited once.
+    pub fn combine(&mut self, a: Node, b: Node, f: &impl Fn(u32, u32) -> u32) -> Node {
         let mut done = Map::default();
-        self.map_inner(n, change, &mut done)
+        self.combine_inner(a, b, f, &mut done)
     }
 
-    fn map_inner(
+    fn combine_inner(
         &mut self,
-        n: Node,
-        change: &mut impl FnMut(&mut Store, u32) -> Node,
-        done: &mut Map<Node, Node>,
+        a: Node,
+        b: Node,
+        f: &impl Fn(u32, u32) -> u32,
+        done: &mut Map<(Node, Node), Node>,
     ) -> Node {
-        if let Some(m) = done.get(&n) {
-            return *m;
+        if let Some(n) = done.get(&(a, b)) {
+            return *n;
         }
-        let inner = self.inner(n);
-        let m = if inner.level == LEAF {
-            change(self, inner.low.0)
+        let (x, y) = (self.inner(a), self.inner(b));
+        let level = x.level.min(y.level);
+        let n = if level == LEAF {
+            self.leaf(f(x.low.0, y.low.0))
         } else {
-            let low = self.map_inner(inner.low, change, done);
-            let high = self.map_inner(inner.high, change, done);
-            self.node(inner.level, low, high)
+            let split = |i: Inner, n: Node| if i.level == level { (i.low, i.high) } else { (n, n) };
+            let ((al, ah), (bl, bh)) = (split(x, a), split(y, b));
+            let low = self.combine_inner(al, bl, f, done);
+            let high = self.combine_inner(ah, bh, f, done);
+            self.node(level, low, high)
         };
-        done.insert(n, m);
-        m
+        done.insert((a, b), n);
+        n
     }
 
     /// What the diagram answers for one call.

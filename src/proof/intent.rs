@@ -11,15 +11,20 @@ use std::collections::BTreeMap;
 
 /// The diagram of all calls, its leaves the words that a filter returns.
 pub fn of_policy(s: &mut Store, policy: &Policy, arch: Arch) -> Node {
+    of_rules(s, &policy.syscalls, policy.kernel, arch)
+}
+
+/// The same for rules alone, under a baseline.
+pub fn of_rules(s: &mut Store, list: &[Rule], kernel: (u16, u16), arch: Arch) -> Node {
     let mut rules: BTreeMap<&str, Vec<&Rule>> = BTreeMap::new();
-    for r in &policy.syscalls {
+    for r in list {
         rules.entry(r.call.name).or_default().push(r);
     }
     let mut numbers: Vec<(u32, Node)> = Vec::new();
     for call in calls::CALLS {
         let Some(number) = arch.number(call.name) else { continue };
         let own = rules.get(call.name).map_or(&[][..], Vec::as_slice);
-        numbers.push((number, of_call(s, own, call.since <= policy.kernel)));
+        numbers.push((number, of_call(s, own, call.since <= kernel)));
     }
     numbers.sort_unstable_by_key(|(n, _)| *n);
     let kill = s.leaf(bpf::encode(Action::Kill));

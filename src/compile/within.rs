@@ -1,0 +1,92 @@
+//! `within`: a machine grants no more than its ceiling, proved for calls and compared fact by fact for the
+//! other domains.
+
+use crate::compile::seccomp::Filter;
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::kernel::numbers::Arch;
+use crate::policy::Policy;
+use crate::policy::meaning::Meaning;
+use crate::policy::resolve::Ceiling;
+use crate::policy::syscalls::Action;
+use crate::proof::diagram::{FALSE, Store};
+use crate::proof::{bpf, grants, intent, program};
+
+/// Holds a machine against each of its ceilings.
+pub(super) fn check(policy: &Policy, filter: &Filter, d: &mut Diagnostics) {
+    if policy.within.is_empty() {
+        return;
+    }
+    let mut s = Store::default();
+    let mine = intent::of_policy(&mut s, policy, filter.arch);
+    for c in &policy.within {
+        calls(policy, filter, c, mine, &mut s, d);
+        let (own, ceiling) = (grants::facts(&policy.grants, policy.span), grants::facts(&c.grants, c.declared));
+        let mut said = Vec::new();
+        for f in grants::beyond(&own, &ceiling, &c.grants) {
+            if said.contains(&(f.span, &f.text)) {
+                continue;
+            }
+            said.push((f.span, &f.text));
+            let message =
+                format!("`{}` grants more than `{}`: {} `{}`", policy.name, c.name.value, f.domain.word(), f.text);
+            d.push(
+                Diagnostic::error("E0705", f.span, message)
+                    .also(c.declared, "the ceiling")
+                    .help("remove the grant, or ask the ceiling's owner to raise it"),
+            );
+        }
+    }
+}
+
+/// Proves that no call is treated less strictly than by the ceiling; two refusals are alike.
+fn calls(
+    policy: &Policy,
+    filter: &Filter,
+    c: &Ceiling,
+    mine: crate::proof::diagram::Node,
+    s: &mut Store,
+    d: &mut Diagnostics,
+) {
+    let arch: Arch = filter.arch;
+    let ceiling = intent::of_rules(s, &c.grants.syscalls, policy.kernel, arch);
+    let wider = s.combine(mine, ceiling, &|a, b| u32::from(is_wider(bpf::decode(a), bpf::decode(b))));
+    if s.exceeded() {
+        let message = format!(
+            "whether `{}` is within `{}` can't be decided: {}",
+            policy.name,
+            c.name.value,
+            program::Undecided::TooComplex
+        );
+        d.push(Diagnostic::error("E0705", c.name.span, message).help("simplify the conditions on arguments"));
+        return;
+    }
+    let Some(v) = s.difference(wider, FALSE) else { return };
+    // The counterexample is replayed by what shares nothing with the diagrams.
+    let meaning = Meaning::new(policy, arch);
+    let (want, got) = (meaning.decide(&v), bpf::decode(bpf::run(&filter.program, &v, None)));
+    let bound = bpf::decode(s.evaluate(ceiling, &v));
+    let name = arch.name(v.nr).unwrap_or("?");
+    let span = meaning.rules(&v).iter().find(|r| r.action == got).map_or(policy.span, |r| r.span);
+    let agreed = if want == got { "" } else { " (and the replay disagrees: please report this)" };
+    let message = format!(
+        "`{}` grants more than `{}`: {} is {}, the ceiling says {}{agreed}",
+        policy.name,
+        c.name.value,
+        crate::proof::witness(name, &v),
+        got.word(),
+        bound.word()
+    );
+    d.push(
+        Diagnostic::error("E0705", span, message)
+            .also(c.declared, "the ceiling")
+            .help("narrow the grant, or ask the ceiling's owner to raise it"),
+    );
+}
+
+/// A refusal is a refusal, whatever the errno; otherwise the order of restriction counts.
+fn is_wider(mine: Action, bound: Action) -> bool {
+    match (mine, bound) {
+        (Action::Errno(_), Action::Errno(_)) => false,
+        _ => mine < bound,
+    }
+}

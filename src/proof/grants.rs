@@ -1,0 +1,432 @@
+//! The domains besides system calls as a set of facts with an order: what grants more than what.
+//!
+//! Capabilities, limits and words with a rank are compared exactly. Paths are compared as prefixes, mounts
+//! by their target, what runs by its text: those answers are modelled, and said to be so.
+
+use crate::policy::capabilities::{self, Set};
+use crate::policy::files::{RIGHTS, Right};
+use crate::policy::mounts::{Access, Mount, Origin, Root, Source};
+use crate::policy::network::{Network, Use};
+use crate::policy::process::{Id, Program, User, Userns};
+use crate::policy::resolve::{Grants, Value};
+use crate::policy::resources;
+use crate::source::Span;
+use serde::Serialize;
+
+/// A domain of the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Domain {
+    /// System calls: proved.
+    Syscalls,
+    /// Capabilities: exact.
+    Capabilities,
+    /// Root, program, user, user namespace, no_new_privs.
+    Process,
+    /// Mounts: modelled.
+    Mounts,
+    /// File rules: modelled.
+    Files,
+    /// Network namespace and TCP ports: exact.
+    Network,
+    /// Devices.
+    Devices,
+    /// Limits: exact.
+    Limits,
+    /// Environment.
+    Environment,
+}
+
+impl Domain {
+    /// The word of the language.
+    pub fn word(self) -> &'static str {
+        match self {
+            Domain::Syscalls => "syscalls",
+            Domain::Capabilities => "capabilities",
+            Domain::Process => "process",
+            Domain::Mounts => "mounts",
+            Domain::Files => "files",
+            Domain::Network => "network",
+            Domain::Devices => "devices",
+            Domain::Limits => "limits",
+            Domain::Environment => "environment",
+        }
+    }
+
+    /// Is an answer about this domain proved, or does it rest on a model of paths?
+    pub fn is_modelled(self) -> bool {
+        matches!(self, Domain::Mounts | Domain::Files | Domain::Process)
+    }
+}
+
+/// How two facts of one kind compare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// There or not there.
+    Present,
+    /// A larger number grants more.
+    Rank(u64),
+    /// Values without an order.
+    Other(String),
+    /// A right below a path.
+    Path(Right, String),
+    /// A port; `None` is any.
+    Port(Use, Option<u16>),
+    /// What is shown at a target, and how: write, exec, suid, dev.
+    Mount(String, [bool; 4]),
+    /// Takes something away: a mask.
+    Hidden,
+}
+
+/// One thing that a policy grants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// Its domain.
+    pub domain: Domain,
+    /// What it is about: facts with the same domain and key are compared.
+    pub key: String,
+    /// Its value.
+    pub what: What,
+    /// As a person reads it.
+    pub text: String,
+    /// The line.
+    pub span: Span,
+    /// The author's reason.
+    pub why: Option<String>,
+}
+
+/// What a change does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effect {
+    /// Something is granted that wasn't.
+    Widened,
+    /// Neither more nor less, but not the same.
+    Changed,
+    /// Something isn't granted any more.
+    Narrowed,
+}
+
+/// A difference between two sets of facts.
+#[derive(Clone, Debug)]
+pub struct Difference<'a> {
+    /// Its effect.
+    pub effect: Effect,
+    /// The fact before, for what is changed or gone.
+    pub old: Option<&'a Fact>,
+    /// The fact after, for what is changed or new.
+    pub new: Option<&'a Fact>,
+}
+
+/// All facts of what a machine or a ceiling grants; `span` stands for what is implied.
+pub fn facts(g: &Grants, span: Span) -> Vec<Fact> {
+    let mut out = Vec::new();
+    let mut push = |domain, key: String, what, text: String, span, why: &Option<String>| {
+        out.push(Fact { domain, key, what, text, span, why: why.clone() });
+    };
+    for c in &g.capabilities {
+        let sets: &[Set] = match c.set {
+            Set::Keep => &[Set::Bounding, Set::Permitted, Set::Effective],
+            ref one => std::slice::from_ref(one),
+        };
+        let name = capabilities::name(c.capability);
+        for set in sets {
+            let key = format!("{name} {set:?}").to_lowercase();
+            let text = if c.set == Set::Keep { format!("keep {name}") } else { key.clone() };
+            push(Domain::Capabilities, key, What::Present, text, c.span, &c.meta.why);
+        }
+    }
+    for m in &g.mounts {
+        let (what, text) = mount(m);
+        push(Domain::Mounts, m.target.clone(), what, text, m.span, &m.meta.why);
+    }
+    for f in &g.files {
+        let word = RIGHTS.iter().find(|(_, r)| *r == f.right).map_or("?", |(n, _)| n);
+        let text = format!("{word} \"{}\"", f.path.escape_debug());
+        push(Domain::Files, text.clone(), What::Path(f.right, f.path.clone()), text, f.span, &f.meta.why);
+    }
+    if g.files.is_empty() {
+        // Without file rules mounts alone govern: nothing of the tree is closed.
+        for (word, right) in RIGHTS {
+            let text = format!("{word} \"/\" (no file rules)");
+            push(Domain::Files, text.clone(), What::Path(*right, "/".into()), text, span, &None);
+        }
+    }
+    for p in &g.ports {
+        let word = match p.how {
+            Use::Listen => "listen",
+            Use::Connect => "connect",
+        };
+        let text = format!("{word} tcp {}", p.port.map_or("any".to_owned(), |n| n.to_string()));
+        push(Domain::Network, text.clone(), What::Port(p.how, p.port), text, p.span, &p.meta.why);
+    }
+    for d in &g.devices {
+        push(
+            Domain::Devices,
+            d.path.clone(),
+            What::Present,
+            format!("allow \"{}\"", d.path.escape_debug()),
+            d.span,
+            &d.meta.why,
+        );
+    }
+    for v in &g.environment {
+        let text = match &v.value {
+            Some(value) => format!("set {} \"{}\"", v.name, value.escape_debug()),
+            None => format!("pass {}", v.name),
+        };
+        push(Domain::Environment, v.name.clone(), What::Other(text.clone()), text, v.span, &None);
+    }
+    scalars(g, span, &mut push);
+    out
+}
+
+fn scalars(g: &Grants, span: Span, push: &mut impl FnMut(Domain, String, What, String, Span, &Option<String>)) {
+    let mut one = |domain, key: &str, what, text: String| {
+        let s = g.scalars.get(key);
+        push(domain, key.to_owned(), what, text, s.map_or(span, |s| s.span), &s.and_then(|s| s.meta.why.clone()));
+    };
+    let value = |key: &str| g.scalars.get(key).map(|s| &s.value);
+    let network = match value("network") {
+        Some(Value::Network(n)) => *n,
+        _ => Network::None,
+    };
+    let rank = u64::from(network == Network::Host);
+    one(Domain::Network, "network", What::Rank(rank), if rank == 1 { "host".into() } else { "none".into() });
+    if let Some(Value::Userns(u)) = value("userns") {
+        let (rank, text) = match u {
+            Userns::Identity => (1, "userns identity".to_owned()),
+            other => (0, format!("userns {other:?}").to_lowercase()),
+        };
+        one(Domain::Process, "userns", What::Rank(rank), text);
+    } else {
+        one(Domain::Process, "userns", What::Rank(0), "userns auto".into());
+    }
+    let off = value("no-new-privs").is_some();
+    one(
+        Domain::Process,
+        "no-new-privs",
+        What::Rank(u64::from(off)),
+        format!("no_new_privs {}", if off { "off" } else { "on" }),
+    );
+    if let Some(Value::Root(r)) = value("root") {
+        let (origin, access, text) = root(r);
+        one(Domain::Process, "root", What::Other(origin), text.clone());
+        push(
+            Domain::Process,
+            "root access".into(),
+            What::Rank(access),
+            text,
+            g.scalars.get("root").map_or(span, |s| s.span),
+            &None,
+        );
+    }
+    let mut one = |domain, key: &str, what, text: String| {
+        let s = g.scalars.get(key);
+        push(domain, key.to_owned(), what, text, s.map_or(span, |s| s.span), &s.and_then(|s| s.meta.why.clone()));
+    };
+    if let Some(Value::Program(p)) = value("program") {
+        let text = match p {
+            Program::Boot => "boot".to_owned(),
+            Program::Exec(argv) => {
+                format!(
+                    "exec {}",
+                    argv.iter().map(|a| format!("\"{}\"", a.escape_debug())).collect::<Vec<_>>().join(" ")
+                )
+            }
+        };
+        one(Domain::Process, "program", What::Other(text.clone()), text);
+    }
+    if let Some(Value::User(u)) = value("user") {
+        let text = user(u);
+        one(Domain::Process, "user", What::Other(text.clone()), text);
+        let powerful = matches!(&u.user, Id::Number(0)) || matches!(&u.user, Id::Name(n) if n == "root");
+        push(
+            Domain::Process,
+            "root user".into(),
+            What::Rank(u64::from(powerful)),
+            user(u),
+            g.scalars.get("user").map_or(span, |s| s.span),
+            &None,
+        );
+    }
+    for (key, default) in [("landlock", 0), ("umask", 0o022)] {
+        let n = match value(key) {
+            Some(Value::Number(n)) => *n,
+            _ => default,
+        };
+        let what = if key == "landlock" {
+            // A floor that is written accepts what older kernels leave open: the lower, the more.
+            What::Rank(if value(key).is_some() { 100 - n.min(100) } else { 0 })
+        } else {
+            What::Other(format!("{n:03o}"))
+        };
+        let text = if key == "landlock" { format!("require landlock {n}") } else { format!("umask {n:03o}") };
+        push(Domain::Process, key.into(), what, text, g.scalars.get(key).map_or(span, |s| s.span), &None);
+    }
+    for name in resources::rlimits() {
+        let key = format!("limits.{name}");
+        let s = g.scalars.get(&key);
+        let n = match s.map(|s| &s.value) {
+            Some(Value::Number(n)) => *n,
+            _ => u64::MAX,
+        };
+        let text = format!("{name} {}", if n == u64::MAX { "unlimited".to_owned() } else { n.to_string() });
+        push(
+            Domain::Limits,
+            name.to_owned(),
+            What::Rank(n),
+            text,
+            s.map_or(span, |s| s.span),
+            &s.and_then(|s| s.meta.why.clone()),
+        );
+    }
+}
+
+fn root(r: &Root) -> (String, u64, String) {
+    let origin = match &r.origin {
+        Origin::Host => "host".to_owned(),
+        Origin::Directory(d) => format!("dir \"{}\"", d.escape_debug()),
+    };
+    let (access, rank) = match r.access {
+        Access::ReadOnly => ("ro", 0),
+        Access::Volatile => ("volatile", 0),
+        Access::Ephemeral => ("ephemeral", 1),
+        Access::ReadWrite => ("rw", 2),
+    };
+    let text = format!("root {origin} {access}");
+    (origin, rank, text)
+}
+
+fn user(u: &User) -> String {
+    let id = |i: &Id| match i {
+        Id::Number(n) => n.to_string(),
+        Id::Name(n) => n.clone(),
+    };
+    let mut out = format!("user {}", id(&u.user));
+    if let Some(g) = &u.group {
+        out.push_str(&format!(" group {}", id(g)));
+    }
+    if !u.groups.is_empty() {
+        out.push_str(&format!(" groups {}", u.groups.iter().map(id).collect::<Vec<_>>().join(" ")));
+    }
+    if u.caller_groups {
+        out.push_str(" groups caller");
+    }
+    out
+}
+
+fn mount(m: &Mount) -> (What, String) {
+    let target = m.target.escape_debug();
+    let source = match &m.source {
+        Source::Mask => return (What::Hidden, format!("mask \"{target}\"")),
+        Source::Hide => return (What::Hidden, format!("hide \"{target}\"")),
+        Source::Bind(p) => format!("bind \"{}\"", p.escape_debug()),
+        Source::Overlay(p, size) => format!("overlay \"{}\" of {size} bytes over it", p.escape_debug()),
+        Source::Tmpfs(size, mode, owner) => {
+            let owner = owner.as_ref().map_or(String::new(), |o| match o {
+                Id::Number(n) => format!(" owner {n}"),
+                Id::Name(n) => format!(" owner {n}"),
+            });
+            format!("tmpfs of {size} bytes, mode {mode:o}{owner}")
+        }
+        Source::Proc => "proc".into(),
+        Source::Sysfs => "sysfs".into(),
+        Source::Devpts => "devpts".into(),
+        Source::Mqueue => "mqueue".into(),
+        Source::Cgroup2 => "cgroup2".into(),
+    };
+    let flags = [m.writable, m.exec, m.suid, m.dev];
+    let words: Vec<&str> = [if m.writable { "rw" } else { "ro" }, "exec", "suid", "dev"]
+        .into_iter()
+        .zip([true, m.exec, m.suid, m.dev])
+        .filter(|(_, on)| *on)
+        .map(|(w, _)| w)
+        .collect();
+    let text = format!("{source} -> \"{target}\" {}", words.join(" "));
+    (What::Mount(source, flags), text)
+}
+
+/// True when everything below `inner` is below `outer`.
+fn is_below(inner: &str, outer: &str) -> bool {
+    outer == "/" || inner == outer || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// Does one of the list grant at least this?
+fn covered(f: &Fact, list: &[Fact]) -> bool {
+    let same = |o: &&Fact| o.domain == f.domain && o.key == f.key;
+    match &f.what {
+        What::Present | What::Hidden => list.iter().any(|o| same(&o)),
+        What::Rank(n) => list.iter().filter(same).any(|o| matches!(o.what, What::Rank(m) if m >= *n)),
+        What::Other(_) => list.iter().filter(same).any(|o| o.what == f.what),
+        What::Path(right, path) => list.iter().any(|o| match &o.what {
+            // Execution reads.
+            What::Path(r, p) => (r == right || *r == Right::Exec && *right == Right::Read) && is_below(path, p),
+            _ => false,
+        }),
+        What::Port(how, port) => {
+            list.iter().any(|o| matches!(o.what, What::Port(h, p) if h == *how && (p.is_none() || p == *port)))
+        }
+        What::Mount(source, flags) => list.iter().filter(same).any(|o| match &o.what {
+            What::Mount(s, has) => s == source && flags.iter().zip(has).all(|(f, h)| *h || !*f),
+            _ => false,
+        }),
+    }
+}
+
+/// What `new` grants that `old` doesn't, and the reverse.
+pub fn compare<'a>(old: &'a [Fact], new: &'a [Fact]) -> Vec<Difference<'a>> {
+    let mut out = Vec::new();
+    let partner = |f: &Fact, list: &'a [Fact]| list.iter().find(|o| o.domain == f.domain && o.key == f.key);
+    for f in new.iter().filter(|f| !covered(f, old)) {
+        let before = partner(f, old);
+        let effect = match (&f.what, before.map(|b| &b.what)) {
+            (What::Hidden, _) => Effect::Narrowed,
+            (What::Other(_), Some(_)) => Effect::Changed,
+            (What::Mount(a, _), Some(What::Mount(b, _))) if a != b => Effect::Changed,
+            // A variable of one's own, or what wasn't said before.
+            (What::Other(_), None) => Effect::Changed,
+            _ => Effect::Widened,
+        };
+        out.push(Difference { effect, old: before, new: Some(f) });
+    }
+    for f in old.iter().filter(|f| !covered(f, new)) {
+        let after = partner(f, new);
+        let effect = match &f.what {
+            What::Hidden => Effect::Widened,
+            // Said once already, from the other side.
+            What::Other(_) | What::Mount(..) if after.is_some_and(|a| !covered(a, old)) => continue,
+            What::Other(_) => Effect::Changed,
+            _ => Effect::Narrowed,
+        };
+        out.push(Difference { effect, old: Some(f), new: after });
+    }
+    // `keep` is three sets, and one line.
+    out.dedup_by(|b, a| {
+        a.effect == b.effect
+            && a.new.map(|f| (f.span, &f.text)) == b.new.map(|f| (f.span, &f.text))
+            && a.old.map(|f| (f.span, &f.text)) == b.old.map(|f| (f.span, &f.text))
+    });
+    out
+}
+
+/// What a machine grants beyond a ceiling, in the domains that the ceiling bounds: capabilities, network,
+/// devices, user namespace and no_new_privs always (what isn't granted there is denied); mounts, files,
+/// environment, limits and the rest of the process where the ceiling says something about them.
+pub fn beyond<'a>(machine: &'a [Fact], ceiling: &'a [Fact], bounds: &Grants) -> Vec<&'a Fact> {
+    let speaks = |f: &Fact| match f.domain {
+        Domain::Syscalls => false,
+        Domain::Capabilities | Domain::Network | Domain::Devices => true,
+        Domain::Mounts => !bounds.mounts.is_empty() && f.what != What::Hidden,
+        Domain::Files => !bounds.files.is_empty(),
+        Domain::Environment => !bounds.environment.is_empty(),
+        Domain::Limits => bounds.scalars.contains_key(&format!("limits.{}", f.key)),
+        Domain::Process => match f.key.as_str() {
+            "userns" | "no-new-privs" | "landlock" => true,
+            "root access" => bounds.scalars.contains_key("root"),
+            "root user" => bounds.scalars.contains_key("user"),
+            key => bounds.scalars.contains_key(key),
+        },
+    };
+    machine.iter().filter(|f| speaks(f) && !covered(f, ceiling)).collect()
+}
