@@ -215,6 +215,11 @@ pub const CODES: &[Page] = &[
         text: "Mounts are stacked in the order written. The outer folder comes first.",
     },
     Page {
+        code: "E0313",
+        title: "a waiver of nothing",
+        text: "Only findings of `lint` can be waived: W0801 to W0803.",
+    },
+    Page {
         code: "E0312",
         title: "an override below a ceiling",
         text: "Where a machine is `within` a ceiling, no inherited denial can be lifted: the ceiling's owner decides.",
@@ -464,6 +469,32 @@ pub const CODES: &[Page] = &[
         code: "W0701",
         title: "a grave grant without a reason",
         text: "The grant is powerful; write down why it is needed. `check --strict` makes this an error.",
+    },
+    Page {
+        code: "W0801",
+        title: "a grave grant without a reason",
+        text: concat!(
+            "`lint` grades every grant by what follows from it. One of high risk wants `why \"...\"` on its line, so that the\n",
+            "next reviewer knows it was meant. `waive W0801 why \"...\"` accepts all of a machine.",
+        ),
+    },
+    Page {
+        code: "W0802",
+        title: "a line that says nothing new",
+        text: concat!(
+            "Without this line the machine would be the same. For calls that is decided exactly, by comparing what the policy\n",
+            "means with and without it; for paths and ports another line covers it.",
+        ),
+    },
+    Page {
+        code: "W0803",
+        title: "a line that never takes effect",
+        text: "Denials are sticky: whatever this line grants, a stricter rule refuses. Decided exactly.",
+    },
+    Page {
+        code: "W0805",
+        title: "a stale waiver",
+        text: "The machine has no finding of this code any more. Delete the line.",
     },
     Page { code: "E0702", title: "a grant has ended", text: "Its `until` date is past." },
     Page {

@@ -18,6 +18,7 @@ pub mod machine;
 pub mod plan;
 pub mod policy;
 pub mod proof;
+pub mod review;
 pub mod source;
 pub mod syntax;
 pub mod sys;

@@ -133,6 +133,21 @@ impl Sources {
         Origin::Written(self.cite(span))
     }
 
+    /// The files that somebody wrote: the built-in library left out.
+    pub fn written(&self) -> impl Iterator<Item = &SourceFile> {
+        self.files.iter().filter(|f| f.root.is_some())
+    }
+
+    /// Every file, the built-in library included.
+    pub fn all(&self) -> impl Iterator<Item = &SourceFile> {
+        self.files.iter()
+    }
+
+    /// True when a line stands in a file that somebody wrote.
+    pub fn is_written(&self, span: Span) -> bool {
+        self.get(span.file).is_some_and(|f| f.root.is_some())
+    }
+
     /// The text that a span covers.
     pub fn text(&self, span: Span) -> &str {
         self.get(span.file).and_then(|f| f.text.get(span.start as usize..span.end as usize)).unwrap_or("")

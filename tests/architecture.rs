@@ -27,6 +27,7 @@ const TABLE: &[(&str, &[&str])] = &[
     // `sys` for the layout of an instruction and for the child in which the filter generator runs.
     ("compile", &["policy", "proof", "host", "diagnostic", "source", "kernel", "sys"]),
     // `policy` for the names of capabilities, `syntax` for quoting: both only to print.
+    ("review", &["compile", "proof", "policy", "plan", "kernel", "source", "diagnostic"]),
     ("plan", &["compile", "source", "policy", "syntax", "sys"]),
     ("launch", &["plan", "sys"]),
     ("machine", &["plan", "launch", "sys"]),

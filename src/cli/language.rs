@@ -1,11 +1,12 @@
 //! `check`, `fmt`, `test`, `explain` and `groups`.
 
 use super::front::{self, Loaded, Outcome, Stop};
+use super::review::{self, Format};
 use crate::codes;
 use crate::compile;
 use crate::diagnostic::{Diagnostics, did_you_mean};
 use crate::kernel::numbers::Arch;
-use crate::policy::syscalls::{Action, Rule, Test};
+use crate::policy::syscalls::Action;
 use crate::policy::{Policy, capabilities, loader, resolve};
 use crate::source::{Sources, display_name};
 use crate::syntax::{self, ast, print};
@@ -14,8 +15,10 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-pub(super) fn check(files: &[PathBuf], strict: bool, json: bool) -> Outcome {
+pub(super) fn check(files: &[PathBuf], strict: bool, locked: bool, format: Format) -> Outcome {
+    let json = format == Format::Json;
     let mut worst = 0;
+    let mut found = Vec::new();
     let mut results = Vec::new();
     for file in files {
         let mut l = front::load(file)?;
@@ -24,10 +27,12 @@ pub(super) fn check(files: &[PathBuf], strict: bool, json: bool) -> Outcome {
             l.diagnostics.promote_warnings();
         }
         let failed = l.diagnostics.has_errors();
-        if failed {
+        if failed || locked && !review::is_locked(file)? {
             worst = 2;
         }
-        if json {
+        if matches!(format, Format::Sarif | Format::Markdown) {
+            found.push((display_name(file), review::check_found(&l), serde_json::Value::Null));
+        } else if json {
             results.push(json!({
                 "file": file.display().to_string(),
                 "ok": !failed,
@@ -48,8 +53,13 @@ pub(super) fn check(files: &[PathBuf], strict: bool, json: bool) -> Outcome {
             front::print(&format!("{}: {verdict}\n", display_name(file)))?;
         }
     }
-    if json {
-        print_json(&json!({ "version": 1, "files": results }))?;
+    match format {
+        Format::Json => print_json(&json!({ "version": 1, "files": results }))?,
+        Format::Human => {}
+        _ => {
+            let named: Vec<String> = files.iter().map(|p| display_name(p)).collect();
+            review::print_found(&found, format, &format!("stockade check {}", named.join(" ")))?;
+        }
     }
     Ok(worst)
 }
@@ -260,7 +270,7 @@ fn explain_json(p: &Policy, l: &Loaded) -> serde_json::Value {
         "mounts": p.mounts.iter().map(|m| json!({"target": m.target, "writable": m.writable, "exec": m.exec, "line": place(m.span), "why": m.meta.why})).collect::<Vec<_>>(),
         "files": p.files.iter().map(|f| json!({"right": format!("{:?}", f.right).to_lowercase(), "path": f.path, "line": place(f.span), "why": f.meta.why})).collect::<Vec<_>>(),
         "ports": p.ports.iter().map(|f| json!({"use": format!("{:?}", f.how).to_lowercase(), "port": f.port, "line": place(f.span), "why": f.meta.why})).collect::<Vec<_>>(),
-        "syscalls": p.syscalls.iter().map(|r| json!({"call": rule_text(r), "action": action_text(r.action), "line": place(r.span), "group": r.group.map(place), "why": r.meta.why})).collect::<Vec<_>>(),
+        "syscalls": p.syscalls.iter().map(|r| json!({"call": r.to_string(), "action": r.action.word(), "line": place(r.span), "group": r.group.map(place), "why": r.meta.why})).collect::<Vec<_>>(),
         "limits": p.limits.iter().map(|(k, v)| json!({"name": k, "value": v.value, "line": place(v.span)})).collect::<Vec<_>>(),
     })
 }
@@ -351,7 +361,7 @@ fn effective(p: &Policy, l: &Loaded, c: Option<&compile::Confinement>) -> String
     let mut by_line: std::collections::BTreeMap<(crate::source::Span, Action), Vec<String>> =
         std::collections::BTreeMap::new();
     for r in &p.syscalls {
-        by_line.entry((r.span, r.action)).or_default().push(rule_text(r));
+        by_line.entry((r.span, r.action)).or_default().push(r.to_string());
     }
     for ((span, action), list) in by_line {
         let why = p.syscalls.iter().find(|r| r.span == span).and_then(|r| r.meta.why.clone());
@@ -360,7 +370,7 @@ fn effective(p: &Policy, l: &Loaded, c: Option<&compile::Confinement>) -> String
         } else {
             list.join(" ")
         };
-        calls.push((format!("{} {text}", action_text(action)), place(span), why));
+        calls.push((format!("{} {text}", action.word()), place(span), why));
     }
     let size = c.map_or(0, |c| c.filter.program.len());
     section(
@@ -371,47 +381,6 @@ fn effective(p: &Policy, l: &Loaded, c: Option<&compile::Confinement>) -> String
     section("limits", "setrlimit", p.limits.iter().map(|(k, v)| one(format!("{k} {}", v.value), v.span)).collect());
     out.push_str("\nx86-64 calls 335 (uretprobe) and 336 (uprobe) pass every seccomp filter by the kernel's design; outside a\ntrampoline of the kernel's own they do nothing.\n");
     out
-}
-
-fn action_text(a: Action) -> String {
-    match a {
-        Action::Allow => "allow".into(),
-        Action::Log => "log".into(),
-        Action::Errno(e) => {
-            format!("deny errno {}", crate::kernel::constants::name_of("errno", u64::from(e)).unwrap_or("?"))
-        }
-        Action::Kill => "kill".into(),
-    }
-}
-
-/// A rule as the language writes it.
-fn rule_text(r: &Rule) -> String {
-    if r.conditions.is_empty() {
-        return r.call.name.to_owned();
-    }
-    let list = |v: &[i128]| v.iter().map(i128::to_string).collect::<Vec<_>>().join(", ");
-    let conditions: Vec<String> = r
-        .conditions
-        .iter()
-        .map(|c| {
-            let name = r.call.args.get(usize::from(c.argument)).map_or("?", |a| a.name);
-            let test = match &c.test {
-                Test::In(v) => match v.as_slice() {
-                    [one] => format!("== {one}"),
-                    _ => format!("in [{}]", list(v)),
-                },
-                Test::NotIn(v) => format!("not in [{}]", list(v)),
-                Test::Between(a, b) => format!("in {a}..={b}"),
-                Test::Masked(m, v) => format!("& {m:#x} in {v:x?}"),
-                Test::HasAll(m) => format!("has all {m:#x}"),
-                Test::HasAny(m) => format!("has any {m:#x}"),
-                Test::HasNone(m) => format!("has none {m:#x}"),
-                Test::Only(m) => format!("only {m:#x}"),
-            };
-            format!("{name} {test}")
-        })
-        .collect();
-    format!("{}({})", r.call.name, conditions.join(", "))
 }
 
 pub(super) fn groups(group: Option<&str>, file: Option<&Path>, json: bool) -> Outcome {
@@ -438,7 +407,7 @@ pub(super) fn groups(group: Option<&str>, file: Option<&Path>, json: bool) -> Ou
     if json {
         let list: Vec<_> = found
             .iter()
-            .map(|(n, r)| json!({"name": n, "rules": r.iter().map(rule_text).collect::<Vec<_>>()}))
+            .map(|(n, r)| json!({"name": n, "rules": r.iter().map(ToString::to_string).collect::<Vec<_>>()}))
             .collect();
         print_json(&json!({ "version": 1, "groups": list }))?;
         return Ok(0);
@@ -447,7 +416,7 @@ pub(super) fn groups(group: Option<&str>, file: Option<&Path>, json: bool) -> Ou
     for (name, rules) in found {
         if wanted.is_some() {
             out.push_str(&format!("{name}\n"));
-            let mut texts: Vec<String> = rules.iter().map(rule_text).collect();
+            let mut texts: Vec<String> = rules.iter().map(ToString::to_string).collect();
             texts.sort();
             texts.dedup();
             for t in texts {
@@ -461,7 +430,7 @@ pub(super) fn groups(group: Option<&str>, file: Option<&Path>, json: bool) -> Ou
     Ok(0)
 }
 
-fn print_json(v: &serde_json::Value) -> Result<(), Stop> {
+pub(super) fn print_json(v: &serde_json::Value) -> Result<(), Stop> {
     let text = serde_json::to_string_pretty(v).map_err(|e| Stop::host(e.to_string()))?;
     front::print(&format!("{text}\n"))
 }

@@ -3,9 +3,11 @@
 mod front;
 mod language;
 mod new;
+mod review;
 mod run;
 
 use clap::{Parser, Subcommand};
+use review::Format;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -48,9 +50,93 @@ enum Verb {
         /// Warnings are errors
         #[arg(long)]
         strict: bool,
+        /// Each file's lock must be what the policy comes to
+        #[arg(long)]
+        locked: bool,
         /// Print the result as JSON
         #[arg(long)]
         json: bool,
+        /// How the result is printed
+        #[arg(long, value_enum, default_value = "human")]
+        format: Format,
+    },
+    /// Compare by meaning: two files, two folders, or two git revisions of a folder
+    Diff {
+        /// The old file or folder; with --git a revision, or A..B
+        old: String,
+        /// The new one; with --git, left out, the folder as it is
+        new: Option<String>,
+        /// Compare revisions of this folder of a git repository
+        #[arg(long, value_name = "FOLDER")]
+        git: Option<PathBuf>,
+        /// Exit with 1 when met: widened, changed, narrowed or any, then >= and a risk
+        #[arg(long, value_parser = review::fail_on, value_name = "EFFECT>=RISK")]
+        fail_on: Option<review::FailOn>,
+        /// How the result is printed
+        #[arg(long, value_enum, default_value = "human")]
+        format: Format,
+    },
+    /// Say what a reviewer would ask about
+    Lint {
+        /// Policy files or folders of them
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// How the result is printed
+        #[arg(long, value_enum, default_value = "human")]
+        format: Format,
+    },
+    /// Ask what a machine can do: "nginx can socket(family == AF_ALG)"
+    #[command(after_help = "Exit codes: 0 yes, 1 no, 3 unknown.")]
+    Query {
+        /// The question
+        question: String,
+        /// Policy file
+        file: PathBuf,
+        /// How the result is printed
+        #[arg(long, value_enum, default_value = "human")]
+        format: Format,
+    },
+    /// Ask which machines can do something: "can capability sys_admin"
+    #[command(after_help = "Exit codes: 0 somebody, 1 nobody, 3 unknown.")]
+    Who {
+        /// The question
+        question: String,
+        /// Policy files or folders of them
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// How the result is printed
+        #[arg(long, value_enum, default_value = "human")]
+        format: Format,
+    },
+    /// Say which lines let a machine do something, or keep it from it
+    Why {
+        /// Policy file
+        file: PathBuf,
+        /// The machine
+        machine: String,
+        /// A call, `capability X`, `write "/etc"`, `connect tcp 5432`, ...
+        #[arg(required = true)]
+        what: Vec<String>,
+        /// How the result is printed
+        #[arg(long, value_enum, default_value = "human")]
+        format: Format,
+    },
+    /// Write what policies come to into a lock beside each, to be committed
+    Lock {
+        /// Policy files or folders of them
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Say what raising the kernel baseline would add
+    Kernel {
+        /// The release, as in 6.18
+        version: String,
+        /// Policy files or folders of them
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// How the result is printed
+        #[arg(long, value_enum, default_value = "human")]
+        format: Format,
     },
     /// Write policies in their canonical form
     Fmt {
@@ -122,7 +208,20 @@ pub fn run() -> ExitCode {
     trace(arguments.verbose);
     let result = match arguments.verb {
         Verb::New { name, os, build, .. } => new::new(&name, os, build),
-        Verb::Check { files, strict, json } => language::check(&files, strict, json),
+        Verb::Check { files, strict, locked, json, format } => {
+            language::check(&files, strict, locked, if json { Format::Json } else { format })
+        }
+        Verb::Diff { old, new, git, fail_on, format } => {
+            review::compare(&review::Diff { old: &old, new: new.as_deref(), git: git.as_deref(), format, fail_on })
+        }
+        Verb::Lint { files, format } => review::lint(&files, format),
+        Verb::Query { question, file, format } => review::ask(&question, &[file], false, format),
+        Verb::Who { question, files, format } => review::ask(&question, &files, true, format),
+        Verb::Why { file, machine, what, format } => {
+            review::ask(&format!("{machine} can {}", what.join(" ")), &[file], false, format)
+        }
+        Verb::Lock { files } => review::write_locks(&files),
+        Verb::Kernel { version, files, format } => review::kernel(&version, &files, format),
         Verb::Fmt { files, check } => language::fmt(&files, check),
         Verb::Explain { subject, machine, json } => language::explain(&subject, machine.as_deref(), json),
         Verb::Test { files, json } => language::test(&files, json),

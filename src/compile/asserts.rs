@@ -57,8 +57,8 @@ fn allowed(policy: &Policy, arch: Arch, call: &Call, d: &mut Diagnostics) -> Opt
     Some((regions.allowed(), span))
 }
 
-/// Why the claim is possible, if it is.
-fn evidence(policy: &Policy, arch: Arch, claim: &Claim, d: &mut Diagnostics) -> Option<(Span, String)> {
+/// Why the claim is possible, if it is: the line that grants it, and how.
+pub fn evidence(policy: &Policy, arch: Arch, claim: &Claim, d: &mut Diagnostics) -> Option<(Span, String)> {
     match claim {
         Claim::Syscall(call, conditions) => call_evidence(policy, arch, call, conditions, d),
         Claim::Capability(n) => {

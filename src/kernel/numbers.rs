@@ -28,6 +28,14 @@ impl Arch {
         }
     }
 
+    /// Its usual name.
+    pub fn word(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "x86-64",
+            Arch::Aarch64 => "aarch64",
+        }
+    }
+
     /// The number of a call; `None` when the architecture doesn't have it.
     pub fn number(self, name: &str) -> Option<u32> {
         let id = match self {

@@ -4,10 +4,12 @@ use super::files::{self, Right};
 use super::network::Use;
 use super::reader::{Args, Context, number};
 use super::syscalls::{self, Action, Condition, Target};
-use super::{capabilities, reader};
+use super::{capabilities, loader, reader};
+use crate::diagnostic::Diagnostics;
 use crate::kernel::calls::{self, Call};
-use crate::source::{Span, Spanned};
-use crate::syntax::ast::Statement;
+use crate::source::{Sources, Span, Spanned};
+use crate::syntax::{self, ast::Statement};
+use std::collections::BTreeMap;
 
 /// A claim about everything the machine can do.
 #[derive(Clone, Debug)]
@@ -96,6 +98,31 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement) -> Vec<Assertion> {
     let Some((never, claims)) = claims else { return Vec::new() };
     args.finish(cx);
     claims.into_iter().map(|claim| Assertion { never, claim, span: s.span }).collect()
+}
+
+/// Reads a question like `socket(family == AF_ALG)`, `capability sys_admin` or `connect tcp 5432`: what can
+/// stand after `can` in an `assert` block, `syscall` left out where a call is named.
+pub fn question(text: &str, sources: &mut Sources, diagnostics: &mut Diagnostics) -> Vec<Claim> {
+    let first = text.split([' ', '(']).next().unwrap_or("");
+    let subject = match first {
+        "cap" => text.replacen("cap", "capability", 1),
+        w if SUBJECTS.contains(&w) => text.to_owned(),
+        _ => format!("syscall {text}"),
+    };
+    let Some(id) = loader::from_text("question", format!("can {subject}\n").as_bytes(), sources, diagnostics) else {
+        return Vec::new();
+    };
+    if diagnostics.has_errors() {
+        return Vec::new();
+    }
+    let file = syntax::parse(sources, id, diagnostics);
+    let params = BTreeMap::new();
+    let mut cx = Context { diagnostics, params: &params };
+    let mut out = Vec::new();
+    for s in file.statements() {
+        out.extend(read(&mut cx, s).into_iter().map(|a| a.claim));
+    }
+    out
 }
 
 fn read_claims(cx: &mut Context<'_>, args: &mut Args<'_>) -> Option<(bool, Vec<Claim>)> {

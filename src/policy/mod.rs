@@ -16,6 +16,7 @@ pub mod resolve;
 pub mod resources;
 mod sections;
 pub mod syscalls;
+pub mod words;
 
 pub use reader::Meta;
 

@@ -86,6 +86,8 @@ pub struct Grants {
     pub assertions: Vec<Assertion>,
     /// Names of profiles that bound this one.
     pub within: Vec<Spanned<String>>,
+    /// Findings of `lint` that the author accepts.
+    pub waivers: Vec<Waiver>,
     /// Lines that lift an inherited denial.
     pub lifts: Vec<Span>,
     pub(super) removes: Vec<Remove>,
@@ -118,6 +120,17 @@ fn conflict(cx: &mut Context<'_>, key: &str, old: &Scalar, new: &Scalar) {
     );
 }
 
+/// A finding that the author accepts, with the reason.
+#[derive(Clone, Debug)]
+pub struct Waiver {
+    /// The finding's code.
+    pub code: String,
+    /// The reason.
+    pub why: String,
+    /// The line.
+    pub span: Span,
+}
+
 /// A profile that a machine must not exceed.
 #[derive(Clone, Debug)]
 pub struct Ceiling {
@@ -140,6 +153,17 @@ pub struct Resolved {
 /// Reads and resolves file `id` of `sources` with all its imports. Findings go to `diagnostics`;
 /// a machine with an error in it is still returned, so that later passes can report more.
 pub fn resolve(id: FileId, sources: &mut Sources, diagnostics: &mut Diagnostics, today: &str) -> Resolved {
+    resolve_under(id, sources, diagnostics, today, None)
+}
+
+/// The same under another baseline than the file's own, to see what that would change.
+pub fn resolve_under(
+    id: FileId,
+    sources: &mut Sources,
+    diagnostics: &mut Diagnostics,
+    today: &str,
+    baseline: Option<(u16, u16)>,
+) -> Resolved {
     let mut files = Vec::new();
     if diagnostics.has_errors() {
         // The text itself was refused: there is nothing to resolve.
@@ -150,6 +174,9 @@ pub fn resolve(id: FileId, sources: &mut Sources, diagnostics: &mut Diagnostics,
     let mut decl = Declarations::default();
     for (file_id, file) in &files {
         declare(*file_id, *file_id == id, file, diagnostics, &mut decl);
+    }
+    if let (Some(to), Some(k)) = (baseline, &mut decl.kernel) {
+        k.value = to;
     }
     let mut machines = Vec::new();
     if !main_is_bad {
@@ -197,6 +224,10 @@ fn load(id: FileId, sources: &mut Sources, diagnostics: &mut Diagnostics, out: &
                 name
             };
             let Some(name) = name else { continue };
+            // Of the library each file is read once, whoever imports it.
+            if name.value.starts_with("std/") && seen.contains(&name.value) {
+                continue;
+            }
             if let Some(file) = loader::import(&name, id, sources, diagnostics) {
                 let shown = sources.get(file).map(|f| f.name.clone()).unwrap_or_default();
                 if !seen.contains(&shown) {
@@ -395,6 +426,7 @@ fn union(cx: &mut Context<'_>, into: &mut Grants, from: Grants, child: &Grants) 
     into.assertions.extend(from.assertions.into_iter().filter(|g| !seen.contains(&g.span)));
     into.within.extend(from.within);
     into.lifts.extend(from.lifts);
+    into.waivers.extend(from.waivers);
 }
 
 /// A variable has one value, whoever sets it.
@@ -486,6 +518,7 @@ fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Grants, own: G
     base.devices.extend(own.devices);
     base.assertions.extend(own.assertions);
     base.within.extend(own.within);
+    base.waivers.extend(own.waivers);
     base.lifts.extend(own.lines.iter().filter(|l| l.verb == syscalls::Verb::Lift).map(|l| l.span));
     Some(base)
 }

@@ -2,7 +2,7 @@
 
 use super::declare::{block_of, no_block};
 use super::reader::{Args, Context, number};
-use super::resolve::{Grants, Value};
+use super::resolve::{Grants, Value, Waiver};
 use super::{asserts, capabilities, files, mounts, network, process, resources, syscalls};
 use crate::syntax::ast;
 
@@ -32,6 +32,7 @@ const SECTIONS: &[&str] = &[
     "assert",
     "extends",
     "within",
+    "waive",
     "override",
 ];
 
@@ -158,6 +159,19 @@ pub(super) fn section(cx: &mut Context<'_>, s: &ast::Statement, out: &mut Grants
             args.no_until(cx);
             args.finish(cx);
             out.within.extend(names);
+        }
+        "waive" => {
+            let Some(code) = args.word(cx, "the code of a finding, as in W0801") else { return };
+            args.no_until(cx);
+            args.finish(cx);
+            let known = ["W0801", "W0802", "W0803"];
+            if !known.contains(&code.value.as_str()) {
+                return cx.unknown("E0313", "finding", &code, &known);
+            }
+            match args.meta.why.clone() {
+                Some(why) => out.waivers.push(Waiver { code: code.value, why, span: s.span }),
+                None => cx.error("E0308", s.span, "a waiver needs a reason", "add why \"...\""),
+            }
         }
         "credentials" | "service" => cx.not_yet(s.span, &format!("`{}`", keyword.value)),
         _ => cx.unknown("E0201", "statement", &keyword, SECTIONS),

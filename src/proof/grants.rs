@@ -353,6 +353,10 @@ fn is_below(inner: &str, outer: &str) -> bool {
 }
 
 /// Does one of the list grant at least this?
+pub fn is_covered(f: &Fact, list: &[Fact]) -> bool {
+    covered(f, list)
+}
+
 fn covered(f: &Fact, list: &[Fact]) -> bool {
     let same = |o: &&Fact| o.domain == f.domain && o.key == f.key;
     match &f.what {

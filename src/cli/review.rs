@@ -1,0 +1,533 @@
+//! `diff`, `lint`, `query`, `who`, `why`, `lock` and `kernel`.
+
+use super::front::{self, Loaded, Outcome, Stop};
+use super::language::print_json;
+use crate::diagnostic::{Diagnostics, Severity};
+use crate::kernel::numbers::Arch;
+use crate::policy::asserts::{self, Claim};
+use crate::policy::{TABLE, loader, resolve};
+use crate::proof::grants::Effect;
+use crate::review::diff::{self, Machine};
+use crate::review::output::{self, Finding};
+use crate::review::query::{self, Verdict};
+use crate::review::risk::Risk;
+use crate::review::{lint, lock};
+use crate::source::{Sources, display_name};
+use clap::ValueEnum;
+use serde_json::json;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// How a result is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For a terminal
+    Human,
+    /// One JSON document
+    Json,
+    /// SARIF 2.1.0
+    Sarif,
+    /// One comment of a pull request
+    Markdown,
+}
+
+/// `widened`, `widened>=high`, `changed`, `any`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FailOn {
+    effect: Option<Effect>,
+    least: Risk,
+}
+
+pub(super) fn fail_on(text: &str) -> Result<FailOn, String> {
+    let (what, least) = text.split_once(">=").unwrap_or((text, "low"));
+    let effect = match what {
+        "widened" => Some(Effect::Widened),
+        "changed" => Some(Effect::Changed),
+        "narrowed" => Some(Effect::Narrowed),
+        "any" => None,
+        _ => return Err("write widened, changed, narrowed or any, then >=low, >=medium, >=high or >=critical".into()),
+    };
+    let least = Risk::parse(least).ok_or("a risk is low, medium, high or critical")?;
+    Ok(FailOn { effect, least })
+}
+
+impl FailOn {
+    fn is_met(self, machines: &[Machine]) -> bool {
+        let hit = |r: &diff::Row| self.effect.is_none_or(|e| e == r.effect) && r.risk >= self.least;
+        machines.iter().any(|m| m.rows.iter().any(hit))
+    }
+}
+
+/// The policy files of a path: itself, or those right in a folder.
+fn policies(path: &Path) -> Result<Vec<PathBuf>, Stop> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let read = fs::read_dir(path).map_err(|e| Stop::usage(format!("can't read {}: {e}", display_name(path))))?;
+    let mut out = Vec::new();
+    for entry in read {
+        let p = entry.map_err(|e| Stop::usage(e.to_string()))?.path();
+        if p.extension().is_some_and(|e| e == "stockade") {
+            out.push(p);
+        }
+    }
+    out.sort();
+    Ok(out)
+}
+
+/// A folder with a git revision's policy files in it; removed with the value.
+struct Checkout(PathBuf);
+
+impl Drop for Checkout {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap_or(());
+    }
+}
+
+fn git(folder: &Path, arguments: &[&str]) -> Result<Vec<u8>, Stop> {
+    let out = Command::new("git")
+        .arg("-C")
+        .arg(folder)
+        .args(arguments)
+        .output()
+        .map_err(|e| Stop::host(format!("can't run git: {e}")))?;
+    if out.status.success() {
+        return Ok(out.stdout);
+    }
+    let why = String::from_utf8_lossy(&out.stderr).trim().escape_debug().to_string();
+    Err(Stop::usage(format!("git {}: {why}", arguments.first().unwrap_or(&""))))
+}
+
+/// The policy files of a folder as they were in a revision, with the folders below.
+fn checkout(folder: &Path, revision: &str) -> Result<Checkout, Stop> {
+    if revision.starts_with('-') {
+        return Err(Stop::usage(format!("`{revision}` is no revision")));
+    }
+    let root = std::env::temp_dir().join(format!("stockade-diff-{}-{:x}", std::process::id(), rand(revision)));
+    fs::create_dir(&root).map_err(|e| Stop::host(format!("can't make {}: {e}", root.display())))?;
+    let made = Checkout(root);
+    let listed = git(folder, &["ls-tree", "-r", "-z", "--name-only", revision, "."])?;
+    for name in String::from_utf8_lossy(&listed).split('\0').filter(|n| n.ends_with(".stockade")) {
+        let relative = Path::new(name);
+        // What a repository calls its files must not lead out of the folder.
+        if !relative.components().all(|c| matches!(c, std::path::Component::Normal(_))) {
+            return Err(Stop::usage(format!("the revision has a file `{}`", name.escape_debug())));
+        }
+        let text = git(folder, &["show", &format!("{revision}:./{name}")])?;
+        let to = made.0.join(relative);
+        let written = fs::create_dir_all(to.parent().unwrap_or(&made.0)).and_then(|()| fs::write(&to, text));
+        written.map_err(|e| Stop::host(format!("can't write {}: {e}", to.display())))?;
+    }
+    Ok(made)
+}
+
+fn rand(seed: &str) -> u64 {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    let mut h = std::collections::hash_map::RandomState::new().build_hasher();
+    h.write(seed.as_bytes());
+    h.finish()
+}
+
+pub(super) struct Diff<'a> {
+    pub(super) old: &'a str,
+    pub(super) new: Option<&'a str>,
+    pub(super) git: Option<&'a Path>,
+    pub(super) format: Format,
+    pub(super) fail_on: Option<FailOn>,
+}
+
+pub(super) fn compare(d: &Diff<'_>) -> Outcome {
+    let (mut kept, mut prefixes) = (Vec::new(), Vec::new());
+    let (old, new) = match (d.git, d.new) {
+        (None, None) => return Err(Stop::usage("name two files or folders, or revisions with `--git FOLDER`")),
+        (None, Some(new)) => (PathBuf::from(d.old), PathBuf::from(new)),
+        (Some(folder), new) => {
+            let mut side = |revision: &str| -> Result<PathBuf, Stop> {
+                let c = checkout(folder, revision)?;
+                let path = c.0.clone();
+                prefixes.push(format!("{}/", path.display()));
+                kept.push(c);
+                Ok(path)
+            };
+            let (a, b) = match d.old.split_once("..") {
+                Some((a, b)) => (a, Some(b)),
+                None => (d.old, new),
+            };
+            let old = side(a)?;
+            // Without a second revision: the folder as it lies there.
+            let new = match b {
+                Some(b) => side(b)?,
+                None => folder.to_owned(),
+            };
+            (old, new)
+        }
+    };
+    let mut machines = Vec::new();
+    for (a, b) in pairs(&old, &new)? {
+        let before = a.map(|p| load(&p)).transpose()?;
+        let after = b.map(|p| load(&p)).transpose()?;
+        let (Some(before), Some(after)) = (before, after) else { return Ok(2) };
+        if before.report() | after.report() {
+            return Ok(2);
+        }
+        let side = |l: &'_ Loaded| -> (Vec<crate::policy::Policy>,) { (l.resolved.machines.clone(),) };
+        let ((x,), (y,)) = (side(&before), side(&after));
+        machines.extend(diff::compare(
+            &diff::Side { machines: &x, sources: &before.sources },
+            &diff::Side { machines: &y, sources: &after.sources },
+            Arch::NATIVE,
+        ));
+    }
+    for row in machines.iter_mut().flat_map(|m| &mut m.rows) {
+        for p in &prefixes {
+            row.line = row.line.replace(p.as_str(), "");
+            row.via.iter_mut().for_each(|v| *v = v.replace(p.as_str(), ""));
+        }
+    }
+    let command = match (d.git, d.new) {
+        (Some(f), Some(n)) => format!("stockade diff --git {} {} {n}", f.display(), d.old),
+        (Some(f), None) => format!("stockade diff --git {} {}", f.display(), d.old),
+        (None, n) => format!("stockade diff {} {}", d.old, n.unwrap_or("")),
+    };
+    match d.format {
+        Format::Human => front::print(&output::text(&machines))?,
+        Format::Json => print_json(&json!({ "version": 1, "machines": machines }))?,
+        Format::Sarif => print_json(&output::sarif(&output::findings(&machines)))?,
+        Format::Markdown => front::print(&output::markdown(&machines, &command))?,
+    }
+    if machines.iter().any(|m| m.undecided.is_some()) {
+        return Ok(3);
+    }
+    Ok(u8::from(d.fail_on.is_some_and(|f| f.is_met(&machines))))
+}
+
+type Pair = (Option<PathBuf>, Option<PathBuf>);
+
+/// Files of the same name; a file on one side only stands against an empty policy.
+fn pairs(old: &Path, new: &Path) -> Result<Vec<Pair>, Stop> {
+    if !old.is_dir() && !new.is_dir() {
+        return Ok(vec![(Some(old.to_owned()), Some(new.to_owned()))]);
+    }
+    if old.is_dir() != new.is_dir() {
+        return Err(Stop::usage("a folder is compared with a folder"));
+    }
+    let name = |p: &PathBuf| p.file_name().map(ToOwned::to_owned);
+    let (a, b) = (policies(old)?, policies(new)?);
+    let mut out: Vec<Pair> = Vec::new();
+    for p in &a {
+        let other = b.iter().find(|q| name(q) == name(p)).cloned();
+        out.push((Some(p.clone()), Some(other.unwrap_or_else(|| PathBuf::from(EMPTY)))));
+    }
+    for q in b.iter().filter(|q| !a.iter().any(|p| name(p) == name(q))) {
+        out.push((Some(PathBuf::from(EMPTY)), Some(q.clone())));
+    }
+    Ok(out)
+}
+
+/// Stands for a policy file that isn't there.
+const EMPTY: &str = "";
+
+fn load(path: &Path) -> Result<Loaded, Stop> {
+    if path.as_os_str() != EMPTY {
+        return front::load(path);
+    }
+    let (mut sources, mut diagnostics) = (Sources::default(), Diagnostics::default());
+    let id = loader::from_text("none", b"policy 1\nkernel 6.18\n", &mut sources, &mut diagnostics)
+        .ok_or_else(|| Stop::host("too many files"))?;
+    let resolved = resolve::resolve(id, &mut sources, &mut diagnostics, &front::today());
+    Ok(Loaded { sources, diagnostics, resolved })
+}
+
+/// Diagnostics as findings of SARIF.
+fn found(d: &Diagnostics, sources: &Sources) -> Vec<Finding> {
+    d.iter()
+        .map(|x| {
+            let span = x.labels.first().map(|l| l.span);
+            Finding {
+                rule: x.code.to_owned(),
+                level: if x.severity == Severity::Error { "error" } else { "warning" },
+                message: x.help.as_ref().map_or(x.message.clone(), |h| format!("{} ({h})", x.message)),
+                place: span.map_or_else(|| "?:1".into(), |s| sources.cite(s)),
+                identity: format!("{} {} {}", x.code, x.message, span.map_or("", |s| sources.text(s))),
+            }
+        })
+        .collect()
+}
+
+/// Findings of one file in the form that was asked for.
+pub(super) fn print_found(
+    files: &[(String, Vec<Finding>, serde_json::Value)],
+    format: Format,
+    command: &str,
+) -> Outcome {
+    match format {
+        Format::Sarif => print_json(&output::sarif(&files.iter().flat_map(|(_, f, _)| f.clone()).collect::<Vec<_>>()))?,
+        Format::Json => {
+            let list: Vec<_> = files.iter().map(|(n, _, v)| json!({ "file": n, "diagnostics": v })).collect();
+            print_json(&json!({ "version": 1, "files": list }))?;
+        }
+        Format::Markdown => {
+            let mut out = String::from("### Policy findings\n\n");
+            let cell = |t: &str| t.replace('|', "\\|").replace('<', "&lt;").replace('\n', " ");
+            if files.iter().all(|(_, f, _)| f.is_empty()) {
+                out.push_str("None.\n\n");
+            } else {
+                out.push_str("| | code | finding | line |\n|---|---|---|---|\n");
+            }
+            for f in files.iter().flat_map(|(_, f, _)| f) {
+                out.push_str(&format!("| {} | {} | {} | {} |\n", f.level, f.rule, cell(&f.message), cell(&f.place)));
+            }
+            front::print(&format!("{out}\nMade by `{command}`\n"))?;
+        }
+        Format::Human => {}
+    }
+    Ok(0)
+}
+
+pub(super) fn check_found(l: &Loaded) -> Vec<Finding> {
+    found(&l.diagnostics, &l.sources)
+}
+
+pub(super) fn lint(paths: &[PathBuf], format: Format) -> Outcome {
+    let mut code = 0;
+    let mut files = Vec::new();
+    for path in paths {
+        for file in policies(path)? {
+            let mut l = front::load(&file)?;
+            if l.diagnostics.has_errors() {
+                code = 2;
+            } else {
+                let mut d = Diagnostics::default();
+                for m in &l.resolved.machines {
+                    lint::check(m, &l.sources, &mut d);
+                }
+                // Said once already, in the words of `check`.
+                let spans: Vec<_> = d.iter().filter_map(|x| x.labels.first().map(|s| s.span)).collect();
+                let mut all = Diagnostics::default();
+                for x in l
+                    .diagnostics
+                    .iter()
+                    .filter(|x| !(x.code == "W0701" && x.labels.first().is_some_and(|s| spans.contains(&s.span))))
+                {
+                    all.push(x.clone());
+                }
+                for x in d.iter() {
+                    all.push(x.clone());
+                }
+                l.diagnostics = all;
+                if l.diagnostics.iter().next().is_some() {
+                    code = code.max(1);
+                }
+            }
+            if format == Format::Human {
+                l.report();
+                let n = l.diagnostics.iter().count();
+                let verdict = if n == 0 { "no findings".to_owned() } else { format!("{n} findings") };
+                front::print(&format!("{}: {verdict}\n", display_name(&file)))?;
+            }
+            files.push((display_name(&file), found(&l.diagnostics, &l.sources), l.diagnostics.to_json(&l.sources)));
+        }
+    }
+    let named: Vec<String> = paths.iter().map(|p| display_name(p)).collect();
+    print_found(&files, format, &format!("stockade lint {}", named.join(" ")))?;
+    Ok(code)
+}
+
+/// Reads `MACHINE can CLAIM`, or `can CLAIM` for every machine, or just a claim.
+fn claims(text: &str, sources: &mut Sources) -> Result<(Option<String>, Vec<Claim>), Stop> {
+    let (machine, claim) = match text.split_once(" can ") {
+        Some((m, c)) => (Some(m.trim().to_owned()).filter(|m| m != "who"), c),
+        None => (None, text.strip_prefix("can ").unwrap_or(text)),
+    };
+    let mut d = Diagnostics::default();
+    let claims = asserts::question(claim.trim(), sources, &mut d);
+    if d.has_errors() || claims.is_empty() {
+        write!(std::io::stderr(), "{}", d.render(sources, front::colour())).unwrap_or(());
+        return Err(Stop::usage("the question isn't one; as in \"nginx can socket(family == AF_ALG)\""));
+    }
+    Ok((machine, claims))
+}
+
+/// Answers for one machine, or for all of several files.
+pub(super) fn ask(question: &str, paths: &[PathBuf], all: bool, format: Format) -> Outcome {
+    let mut answers = Vec::new();
+    for path in paths {
+        for file in policies(path)? {
+            let mut l = front::load(&file)?;
+            if l.diagnostics.has_errors() {
+                l.report();
+                return Ok(2);
+            }
+            let (machine, claims) = claims(question, &mut l.sources)?;
+            let wanted: Vec<_> = if all {
+                l.resolved.machines.iter().filter(|m| machine.as_ref().is_none_or(|n| *n == m.name)).collect()
+            } else {
+                vec![l.machine(machine.as_deref())?]
+            };
+            for m in wanted {
+                answers.extend(claims.iter().map(|c| query::ask(m, &l.sources, c, Arch::NATIVE)));
+            }
+        }
+    }
+    if all {
+        answers.retain(|a| a.verdict != Verdict::No);
+    }
+    match format {
+        Format::Json => print_json(&json!({ "version": 1, "question": question, "answers": answers }))?,
+        Format::Sarif => {
+            let list: Vec<Finding> = answers
+                .iter()
+                .map(|a| Finding {
+                    rule: "query".into(),
+                    level: "note",
+                    message: format!("{}: {:?}: {}", a.machine, a.verdict, a.reason).to_lowercase(),
+                    place: a.lines.first().map_or("?:1".into(), |(p, _)| p.clone()),
+                    identity: format!("{question} {}", a.machine),
+                })
+                .collect();
+            print_json(&output::sarif(&list))?;
+        }
+        Format::Human | Format::Markdown => {
+            let mut out = String::new();
+            let bullet = if format == Format::Markdown { "- " } else { "" };
+            for a in &answers {
+                let verdict = format!("{:?}", a.verdict).to_lowercase();
+                out.push_str(&format!("{bullet}{}: {verdict} ({}): {}\n", a.machine, a.basis, a.reason));
+                for (place, text) in &a.lines {
+                    out.push_str(&format!("  {place}  {text}\n"));
+                }
+                out.extend(a.witness.iter().map(|w| format!("  shown by {w}\n")));
+            }
+            if answers.is_empty() {
+                out.push_str("nobody\n");
+            }
+            front::print(&out)?;
+        }
+    }
+    let worst = |v| answers.iter().any(|a| a.verdict == v);
+    Ok(match () {
+        () if worst(Verdict::Unknown) => 3,
+        () if worst(Verdict::No) || answers.is_empty() => 1,
+        () => 0,
+    })
+}
+
+fn lock_of(file: &Path) -> PathBuf {
+    file.with_extension("lock")
+}
+
+/// The lock's text now; `None` when the policy has errors, which were printed.
+fn locked_now(file: &Path) -> Result<Option<String>, Stop> {
+    let l = front::load(file)?;
+    if l.diagnostics.has_errors() {
+        l.report();
+        return Ok(None);
+    }
+    lock::text(&l.resolved.machines, &l.sources).map(Some).map_err(Stop::usage)
+}
+
+pub(super) fn write_locks(paths: &[PathBuf]) -> Outcome {
+    for path in paths {
+        for file in policies(path)? {
+            let Some(text) = locked_now(&file)? else { return Ok(2) };
+            let to = lock_of(&file);
+            let old = fs::read_to_string(&to).unwrap_or_default();
+            if old == text {
+                front::print(&format!("{}: unchanged\n", display_name(&to)))?;
+                continue;
+            }
+            let temporary = to.with_extension("lock.tmp");
+            fs::write(&temporary, &text)
+                .and_then(|()| fs::rename(&temporary, &to))
+                .map_err(|e| Stop::host(format!("can't write {}: {e}", display_name(&to))))?;
+            front::print(&format!("{}: {} lines\n", display_name(&to), text.lines().count()))?;
+        }
+    }
+    Ok(0)
+}
+
+/// `check --locked`: what the committed lock says otherwise; `true` when it is the same.
+pub(super) fn is_locked(file: &Path) -> Result<bool, Stop> {
+    let Some(now) = locked_now(file)? else { return Ok(false) };
+    let to = lock_of(file);
+    let committed = match fs::read_to_string(&to) {
+        Ok(t) => t,
+        Err(e) => {
+            front::say(&format!(
+                "error: no lock for {}: {}: {e}; `stockade lock` writes it",
+                display_name(file),
+                display_name(&to)
+            ));
+            return Ok(false);
+        }
+    };
+    let lines = lock::difference(&committed, &now);
+    if lines.is_empty() && committed == now {
+        return Ok(true);
+    }
+    let mut text = format!("error: {} isn't what {} comes to now\n", display_name(&to), display_name(file));
+    for l in lines.iter().take(40) {
+        text.push_str(&format!("  {l}\n"));
+    }
+    if lines.len() > 40 {
+        text.push_str(&format!("  ... and {} more\n", lines.len() - 40));
+    }
+    text.push_str("  help: review the lines, then run `stockade lock` and commit the lock");
+    front::say(&text);
+    Ok(false)
+}
+
+/// What raising the baseline to a release adds.
+pub(super) fn kernel(version: &str, paths: &[PathBuf], format: Format) -> Outcome {
+    let parsed = version.split_once('.').and_then(|(a, b)| Some((a.parse::<u16>().ok()?, b.parse::<u16>().ok()?)));
+    let Some(to) = parsed else { return Err(Stop::usage(format!("`{version}` is no kernel release, as in 6.18"))) };
+    if to > TABLE {
+        return Err(Stop::usage(format!("the table of system calls ends at Linux {}.{}", TABLE.0, TABLE.1)));
+    }
+    let mut results = Vec::new();
+    let mut out = String::new();
+    for path in paths {
+        for file in policies(path)? {
+            let l = front::load(&file)?;
+            if l.report() {
+                return Ok(2);
+            }
+            // The same file, under the baseline that is asked about.
+            let (mut sources, mut d) = (Sources::default(), Diagnostics::default());
+            let id = loader::read(&file, &mut sources, &mut d).map_err(|e| Stop::usage(e.to_string()))?;
+            let raised = resolve::resolve_under(id, &mut sources, &mut d, &front::today(), Some(to));
+            for m in &l.resolved.machines {
+                let Some(r) = raised.machines.iter().find(|r| r.name == m.name) else { continue };
+                let list = query::raise(m, r, &sources, Arch::NATIVE);
+                out.push_str(&format!(
+                    "{}: kernel {}.{} -> {}.{} adds {} calls\n",
+                    m.name,
+                    m.kernel.0,
+                    m.kernel.1,
+                    to.0,
+                    to.1,
+                    list.len()
+                ));
+                for n in &list {
+                    let line = n.line.as_ref().map(|l| format!("  {l}")).unwrap_or_default();
+                    out.push_str(&format!(
+                        "  {:<8} {:<24} {:<5} {}{line}\n",
+                        n.risk.word().to_uppercase(),
+                        n.call,
+                        n.since,
+                        n.becomes
+                    ));
+                }
+                results.push(json!({ "machine": m.name, "from": format!("{}.{}", m.kernel.0, m.kernel.1), "to": version, "calls": list }));
+            }
+        }
+    }
+    if format == Format::Json {
+        print_json(&json!({ "version": 1, "machines": results }))?;
+    } else {
+        front::print(&out)?;
+    }
+    Ok(0)
+}

@@ -1,0 +1,401 @@
+//! What a change of a policy does, by meaning: calls proved, the other domains fact by fact.
+
+use super::risk::{self, Grade, Risk};
+use crate::kernel::calls::{self, Call};
+use crate::kernel::numbers::Arch;
+use crate::policy::Policy;
+use crate::policy::meaning::Vector;
+use crate::policy::syscalls::{Action, Rule};
+use crate::proof::diagram::{FALSE, Node, Store};
+use crate::proof::grants::{self, Domain, Effect, Fact};
+use crate::proof::{bpf, intent, witness};
+use crate::source::{Sources, Span};
+use serde::Serialize;
+
+/// One difference, as a reviewer reads it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// What it does.
+    pub effect: Effect,
+    /// Its domain.
+    pub domain: Domain,
+    /// Of what is granted, or was.
+    pub risk: Risk,
+    /// The grant in the words of the language.
+    pub text: String,
+    /// What follows.
+    pub consequence: &'static str,
+    /// Where that is described.
+    pub reference: &'static str,
+    /// The line that causes it, `file:line`.
+    pub line: String,
+    /// The line is one of the old policy: what is gone.
+    pub gone: bool,
+    /// The author's reason.
+    pub why: Option<String>,
+    /// What held before, or holds now for what is gone.
+    pub was: String,
+    /// A call that shows it.
+    pub witness: Option<String>,
+    /// Through which profiles or groups the line came, nearest first.
+    pub via: Vec<String>,
+}
+
+/// One machine's differences.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    /// Its name.
+    pub name: String,
+    /// `both`, `added` or `removed`.
+    pub state: &'static str,
+    /// Ranked: the gravest widening first.
+    pub rows: Vec<Row>,
+    /// Lines that were written differently and change nothing.
+    pub lines_without_effect: usize,
+    /// Calls are proved to be treated alike.
+    pub calls_proved_equal: bool,
+    /// Why something couldn't be decided.
+    pub undecided: Option<String>,
+}
+
+impl Machine {
+    /// Differences of one effect.
+    pub fn count(&self, effect: Effect) -> usize {
+        self.rows.iter().filter(|r| r.effect == effect).count()
+    }
+
+    /// The gravest of what is widened or changed.
+    pub fn gravest(&self) -> Option<Risk> {
+        self.rows.iter().filter(|r| r.effect != Effect::Narrowed).map(|r| r.risk).max()
+    }
+}
+
+/// A resolved file and its text.
+pub struct Side<'a> {
+    /// Its machines.
+    pub machines: &'a [Policy],
+    /// Where their lines are.
+    pub sources: &'a Sources,
+}
+
+/// Compares two sides machine by machine.
+pub fn compare(old: &Side<'_>, new: &Side<'_>, arch: Arch) -> Vec<Machine> {
+    let mut names: Vec<&str> = old.machines.iter().chain(new.machines).map(|m| m.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let find = |list: &'_ [Policy], name: &str| list.iter().position(|m| m.name == name);
+    names
+        .into_iter()
+        .map(|name| {
+            let before = find(old.machines, name).and_then(|i| old.machines.get(i));
+            let after = find(new.machines, name).and_then(|i| new.machines.get(i));
+            match (before, after) {
+                (Some(a), Some(b)) => machine(a, old.sources, b, new.sources, arch),
+                (a, b) => lonely(name, a.is_some(), b.or(a), new.sources),
+            }
+        })
+        .collect()
+}
+
+/// A machine that is only on one side: all of it is the change.
+fn lonely(name: &str, removed: bool, policy: Option<&Policy>, sources: &Sources) -> Machine {
+    let row = policy.filter(|_| !removed).map(|p| Row {
+        effect: Effect::Widened,
+        domain: Domain::Process,
+        risk: Risk::Medium,
+        text: "a machine that wasn't there: read it whole, `stockade explain`".into(),
+        consequence: "everything that it grants is new",
+        reference: "stockade explain",
+        line: sources.cite(p.span),
+        gone: false,
+        why: p.about.clone(),
+        was: "no machine".into(),
+        witness: None,
+        via: Vec::new(),
+    });
+    Machine {
+        name: name.to_owned(),
+        state: if removed { "removed" } else { "added" },
+        rows: row.into_iter().collect(),
+        lines_without_effect: 0,
+        calls_proved_equal: false,
+        undecided: None,
+    }
+}
+
+fn machine(old: &Policy, old_sources: &Sources, new: &Policy, new_sources: &Sources, arch: Arch) -> Machine {
+    let mut rows = Vec::new();
+    let mut s = Store::default();
+    for call in calls::CALLS.iter().filter(|c| arch.number(c.name).is_some()) {
+        let sides = [(old, old_sources), (new, new_sources)];
+        changed(&mut s, call, sides, arch, &mut rows);
+    }
+    let undecided = s.exceeded().then(|| "the conditions on arguments need more than the budget of the proof".into());
+    let mut rows = merged(rows);
+    let equal = rows.is_empty() && undecided.is_none();
+    rows.extend(other_domains(old, old_sources, new, new_sources));
+    rows.extend(claims(old, old_sources, new, new_sources));
+    rows.sort_by(|a, b| (a.effect, b.risk, &a.line, &a.text).cmp(&(b.effect, a.risk, &b.line, &b.text)));
+    let mut cited: Vec<&str> = rows.iter().map(|r| r.line.as_str()).collect();
+    cited.sort_unstable();
+    cited.dedup();
+    let lines_without_effect = moved_lines(old_sources, new_sources).saturating_sub(cited.len());
+    Machine { name: new.name.clone(), state: "both", rows, lines_without_effect, calls_proved_equal: equal, undecided }
+}
+
+/// A difference on one call, before those of one line are put together.
+struct Found {
+    effect: Effect,
+    call: &'static str,
+    text: String,
+    was: String,
+    span: Span,
+    gone: bool,
+    why: Option<String>,
+    line: String,
+    via: Vec<String>,
+    witness: String,
+}
+
+/// What changed on one call, by the rules that cause it.
+fn changed(s: &mut Store, call: &'static Call, sides: [(&Policy, &Sources); 2], arch: Arch, out: &mut Vec<Found>) {
+    let rules = sides.map(|(p, _)| p.syscalls.iter().filter(|r| std::ptr::eq(r.call, call)).collect::<Vec<&Rule>>());
+    let [before, after] = [0, 1].map(|i: usize| {
+        let own = rules.get(i).map_or(&[][..], Vec::as_slice);
+        let reviewed = sides.get(i).is_some_and(|(p, _)| call.since <= p.kernel);
+        intent::of_call(s, own, reviewed)
+    });
+    if before == after {
+        return;
+    }
+    for effect in [Effect::Widened, Effect::Changed, Effect::Narrowed] {
+        let mut rest =
+            s.combine(before, after, &|a, b| u32::from(effect_of(bpf::decode(a), bpf::decode(b)) == Some(effect)));
+        // The cause is a rule that is there now; or one that was there; or the baseline.
+        for (which, node) in [(1, after), (0, before)] {
+            let Some(((_, sources), list)) = sides.get(which).zip(rules.get(which)) else { continue };
+            for r in list {
+                if rest == FALSE {
+                    break;
+                }
+                let when = intent::holds(s, &r.conditions);
+                let acts = s.combine(node, node, &|a, _| u32::from(bpf::decode(a) == r.action));
+                let own = s.and(when, acts);
+                let caused = s.and(rest, own);
+                // A rule that both sides have explains nothing.
+                let twin = sides
+                    .get(1 - which)
+                    .zip(rules.get(1 - which))
+                    .is_some_and(|(_, l)| l.iter().any(|o| o.action == r.action && o.conditions == r.conditions));
+                if caused == FALSE || twin {
+                    continue;
+                }
+                rest = s.choose(caused, FALSE, rest);
+                let v = shown(s, caused, call, arch);
+                let mut via = Vec::new();
+                if let Some(group) = r.group {
+                    via.push(sources.cite(group));
+                }
+                out.push(Found {
+                    effect,
+                    call: call.name,
+                    text: format!("{} {r}", r.action.word()),
+                    was: answer(s, if which == 1 { before } else { after }, &v),
+                    span: r.span,
+                    gone: which == 0,
+                    why: r.meta.why.clone(),
+                    line: sources.cite(r.span),
+                    via,
+                    witness: witness(call.name, &v),
+                });
+            }
+        }
+        if rest != FALSE {
+            let v = shown(s, rest, call, arch);
+            let [(a, _), (b, sources)] = sides;
+            let baseline = a.kernel != b.kernel;
+            out.push(Found {
+                effect,
+                call: call.name,
+                text: format!("{} {}", answer(s, after, &v), call.name),
+                was: answer(s, before, &v),
+                span: b.span,
+                gone: false,
+                why: baseline.then(|| format!("kernel {}.{} -> {}.{}", a.kernel.0, a.kernel.1, b.kernel.0, b.kernel.1)),
+                line: sources.cite(b.span),
+                via: Vec::new(),
+                witness: witness(call.name, &v),
+            });
+        }
+    }
+}
+
+/// What a diagram says of a call, as the language writes it.
+fn answer(s: &Store, n: Node, v: &Vector) -> String {
+    bpf::decode(s.evaluate(n, v)).word()
+}
+
+fn shown(s: &Store, condition: Node, call: &Call, arch: Arch) -> Vector {
+    let found = s.difference(condition, FALSE).unwrap_or(Vector { arch: 0, nr: 0, args: [0; 6], ip: 0 });
+    Vector { arch: arch.audit(), nr: arch.number(call.name).unwrap_or(0), ..found }
+}
+
+/// What a change of one answer does; refusals with another errno are neither more nor less.
+fn effect_of(before: Action, after: Action) -> Option<Effect> {
+    match (before, after) {
+        (a, b) if a == b => None,
+        (Action::Errno(_), Action::Errno(_)) => Some(Effect::Changed),
+        (a, b) if b < a => Some(Effect::Widened),
+        _ => Some(Effect::Narrowed),
+    }
+}
+
+/// The calls that one line brings are one row.
+fn merged(found: Vec<Found>) -> Vec<Row> {
+    let mut rows: Vec<(Vec<Found>, Row)> = Vec::new();
+    for f in found {
+        let grade = risk::call(f.call, &f.text);
+        let place = rows.iter_mut().find(|(l, r)| {
+            l.first().is_some_and(|o| {
+                (o.effect, o.span, o.gone, &o.was) == (f.effect, f.span, f.gone, &f.was)
+                    && o.text.split(' ').next() == f.text.split(' ').next()
+            }) && r.line == f.line
+        });
+        match place {
+            Some((list, row)) => {
+                if grade.risk > row.risk {
+                    (row.risk, row.consequence, row.reference) = (grade.risk, grade.consequence, grade.reference);
+                    row.witness = Some(f.witness.clone());
+                    // The gravest is named first.
+                    list.insert(0, f);
+                } else {
+                    list.push(f);
+                }
+                let verb =
+                    list.first().and_then(|o| o.text.split_once(' ').map(|(v, _)| v.to_owned())).unwrap_or_default();
+                let names: Vec<&str> = list.iter().map(|o| o.text.split_once(' ').map_or("", |(_, t)| t)).collect();
+                let shown = names.iter().take(4).copied().collect::<Vec<_>>().join(", ");
+                let more = if names.len() > 4 { format!(", ... ({} rules)", names.len()) } else { String::new() };
+                row.text = format!("{verb} {shown}{more}");
+            }
+            None => {
+                let row = row_of(&f, grade);
+                rows.push((vec![f], row));
+            }
+        }
+    }
+    rows.into_iter().map(|(_, r)| r).collect()
+}
+
+fn row_of(f: &Found, grade: Grade) -> Row {
+    Row {
+        effect: f.effect,
+        domain: Domain::Syscalls,
+        risk: grade.risk,
+        text: f.text.clone(),
+        consequence: grade.consequence,
+        reference: grade.reference,
+        line: f.line.clone(),
+        gone: f.gone,
+        why: f.why.clone(),
+        was: f.was.clone(),
+        witness: Some(f.witness.clone()),
+        via: f.via.clone(),
+    }
+}
+
+fn other_domains(old: &Policy, old_sources: &Sources, new: &Policy, new_sources: &Sources) -> Vec<Row> {
+    let (before, after) = (grants::facts(&old.grants, old.span), grants::facts(&new.grants, new.span));
+    let differences = grants::compare(&before, &after);
+    let row = |d: &grants::Difference<'_>| {
+        let (fact, gone): (&Fact, bool) = match (d.new, d.old) {
+            // What is gone is shown as it was, unless a new value stands in its place.
+            (Some(n), _) => (n, false),
+            (None, Some(o)) => (o, true),
+            (None, None) => return None,
+        };
+        let grade = risk::fact(fact, if gone { old } else { new });
+        let sources = if gone { old_sources } else { new_sources };
+        Some(Row {
+            effect: d.effect,
+            domain: fact.domain,
+            risk: grade.risk,
+            text: fact.text.clone(),
+            consequence: grade.consequence,
+            reference: grade.reference,
+            line: sources.cite(fact.span),
+            gone,
+            why: fact.why.clone(),
+            was: match (gone, d.old) {
+                (false, Some(o)) => o.text.clone(),
+                _ => "not granted".into(),
+            },
+            witness: None,
+            via: Vec::new(),
+        })
+    };
+    differences.iter().filter_map(row).collect()
+}
+
+/// Assertions, tests and ceilings that are gone: nothing is granted by that, and less is held.
+fn claims(old: &Policy, old_sources: &Sources, new: &Policy, new_sources: &Sources) -> Vec<Row> {
+    let text = |s: &Sources, span: Span| s.text(span).split_whitespace().collect::<Vec<_>>().join(" ");
+    let held = |p: &Policy, s: &Sources| -> Vec<(String, Span)> {
+        let mut list: Vec<(String, Span)> =
+            p.assertions.iter().map(|a| (format!("assert {}", text(s, a.span)), a.span)).collect();
+        list.extend(p.within.iter().map(|c| (format!("within {}", c.name.value), c.name.span)));
+        list.extend(p.tests.iter().flat_map(|t| &t.checks).map(|c| (format!("test {}", text(s, c.span)), c.span)));
+        list
+    };
+    let now = held(new, new_sources);
+    let mut out: Vec<Row> = Vec::new();
+    for (claim, span) in held(old, old_sources) {
+        if now.iter().any(|(c, _)| *c == claim) || out.iter().any(|r| r.text == claim) {
+            continue;
+        }
+        let ceiling = claim.starts_with("within");
+        out.push(Row {
+            effect: Effect::Changed,
+            domain: Domain::Process,
+            risk: if ceiling { Risk::High } else { Risk::Low },
+            text: claim,
+            consequence: "what was held by a check is held by nobody",
+            reference: "stockade check",
+            line: old_sources.cite(span),
+            gone: true,
+            why: None,
+            was: "not checked".into(),
+            witness: None,
+            via: Vec::new(),
+        });
+    }
+    out
+}
+
+/// Lines that stand on one side only; comments and blank lines don't count.
+fn moved_lines(old: &Sources, new: &Sources) -> usize {
+    let lines = |s: &Sources| {
+        let mut list: Vec<String> = s
+            .written()
+            .flat_map(|f| f.text.lines())
+            .map(|l| l.split_whitespace().collect::<Vec<_>>().join(" "))
+            .filter(|l| !l.is_empty() && !l.starts_with('#') && l != "}")
+            .collect();
+        list.sort();
+        list
+    };
+    let (a, b) = (lines(old), lines(new));
+    let missing = |from: &[String], other: &[String]| {
+        let mut rest = other.to_vec();
+        from.iter()
+            .filter(|l| match rest.binary_search(l) {
+                Ok(i) => {
+                    rest.remove(i);
+                    false
+                }
+                Err(_) => true,
+            })
+            .count()
+    };
+    missing(&a, &b) + missing(&b, &a)
+}

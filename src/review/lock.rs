@@ -1,0 +1,81 @@
+//! The lock: what a policy comes to, one grant a line, to be committed beside it. A change in a profile of the
+//! library, or in this program, is then a line in a diff.
+
+use crate::compile;
+use crate::diagnostic::Diagnostics;
+use crate::kernel::numbers::Arch;
+use crate::plan::step::Program;
+use crate::policy::Policy;
+use crate::proof::grants;
+use crate::source::Sources;
+use sha2::{Digest as _, Sha256};
+
+/// The lock of a file's machines; `Err` names what can't be compiled.
+pub fn text(machines: &[Policy], sources: &Sources) -> Result<String, String> {
+    let mut out = String::from("stockade lock 1\n");
+    let mut files: Vec<(String, String)> =
+        sources.all().map(|f| (base(&f.name).to_owned(), digest(f.text.as_bytes()))).collect();
+    files.sort();
+    for (name, sum) in files {
+        out.push_str(&format!("file {name} sha256:{sum}\n"));
+    }
+    for m in machines {
+        out.push_str(&format!("\nmachine {} kernel {}.{}\n", m.name, m.kernel.0, m.kernel.1));
+        let mut lines = Vec::new();
+        let place = |span| base_of_place(&sources.cite(span));
+        let why =
+            |w: &Option<String>| w.as_ref().map(|w| format!("  why \"{}\"", w.escape_debug())).unwrap_or_default();
+        for r in &m.syscalls {
+            let by = r.group.map(|g| format!(" by {}", place(g))).unwrap_or_default();
+            lines.push(format!("syscalls {} {r}  <- {}{by}{}", r.action.word(), place(r.span), why(&r.meta.why)));
+        }
+        for f in grants::facts(&m.grants, m.span) {
+            lines.push(format!("{} {}  <- {}{}", f.domain.word(), f.text, place(f.span), why(&f.why)));
+        }
+        for c in &m.within {
+            lines.push(format!("within {}  <- {}", c.name.value, place(c.name.span)));
+        }
+        lines.sort();
+        lines.dedup();
+        for l in lines {
+            out.push_str(&format!("  {l}\n"));
+        }
+        for arch in [Arch::X86_64, Arch::Aarch64] {
+            let mut d = Diagnostics::default();
+            let Some(f) = compile::portable(m, arch, &mut d).filter(|_| !d.has_errors()) else {
+                let why = d.iter().next().map(|x| x.message.clone()).unwrap_or_default();
+                return Err(format!("machine `{}` can't be compiled for {}: {why}", m.name, arch.word()));
+            };
+            let size = f.program.len();
+            out.push_str(&format!(
+                "  filter {} sha256:{} {} instructions, generator stockade {}\n",
+                arch.word(),
+                Program(f.program).sha256(),
+                size,
+                env!("CARGO_PKG_VERSION"),
+            ));
+        }
+    }
+    Ok(out)
+}
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The name without its folder: a lock is the same wherever the repository lies. Library names stay whole.
+fn base(name: &str) -> &str {
+    if name.starts_with("std/") { name } else { name.rsplit('/').next().unwrap_or(name) }
+}
+
+fn base_of_place(place: &str) -> String {
+    base(place).to_owned()
+}
+
+/// The lines on one side only, `-` for the committed lock and `+` for what the policy comes to now.
+pub fn difference(committed: &str, now: &str) -> Vec<String> {
+    let (old, new): (Vec<&str>, Vec<&str>) = (committed.lines().collect(), now.lines().collect());
+    let mut out: Vec<String> = old.iter().filter(|l| !new.contains(l)).map(|l| format!("- {}", l.trim())).collect();
+    out.extend(new.iter().filter(|l| !old.contains(l)).map(|l| format!("+ {}", l.trim())));
+    out
+}

@@ -1,0 +1,8 @@
+//! Review by meaning: what a change widens, what a machine can do, what is written in vain.
+
+pub mod diff;
+pub mod lint;
+pub mod lock;
+pub mod output;
+pub mod query;
+pub mod risk;

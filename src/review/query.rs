@@ -1,0 +1,181 @@
+//! Questions about a machine: can it, who can, and which lines are behind the answer.
+
+use super::risk::{self, Risk};
+use crate::compile::asserts;
+use crate::diagnostic::Diagnostics;
+use crate::kernel::calls;
+use crate::kernel::numbers::Arch;
+use crate::policy::Policy;
+use crate::policy::asserts::Claim;
+use crate::policy::meaning::{Meaning, Vector};
+use crate::policy::syscalls::{Action, Rule};
+use crate::proof::diagram::{FALSE, Store};
+use crate::proof::{bpf, intent, witness};
+use crate::source::Sources;
+use serde::Serialize;
+
+/// What is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It can.
+    Yes,
+    /// It can't.
+    No,
+    /// It can't be decided.
+    Unknown,
+}
+
+/// An answer with what it rests on.
+#[derive(Clone, Debug, Serialize)]
+pub struct Answer {
+    /// The machine.
+    pub machine: String,
+    /// Can it?
+    pub verdict: Verdict,
+    /// In a sentence.
+    pub reason: String,
+    /// Lines behind it, `file:line` with what they say.
+    pub lines: Vec<(String, String)>,
+    /// A call that shows it, replayed.
+    pub witness: Option<String>,
+    /// `proved`, `exact` or `modelled`.
+    pub basis: &'static str,
+}
+
+/// Answers one claim for one machine.
+pub fn ask(policy: &Policy, sources: &Sources, claim: &Claim, arch: Arch) -> Answer {
+    if let Claim::Syscall(call, conditions) = claim {
+        return ask_call(policy, sources, call, conditions, arch);
+    }
+    let mut d = Diagnostics::default();
+    let found = asserts::evidence(policy, arch, claim, &mut d);
+    let basis = match claim {
+        Claim::Capability(_) | Claim::Port(..) | Claim::SetuidExec => "exact",
+        _ => "modelled",
+    };
+    let lines = found.iter().map(|(span, _)| (sources.cite(*span), sources.text(*span).to_owned())).collect();
+    Answer {
+        machine: policy.name.clone(),
+        verdict: if found.is_some() { Verdict::Yes } else { Verdict::No },
+        reason: found.map_or("nothing grants it".into(), |(_, how)| how),
+        lines,
+        witness: None,
+        basis,
+    }
+}
+
+fn ask_call(
+    policy: &Policy,
+    sources: &Sources,
+    call: &'static calls::Call,
+    conditions: &[crate::policy::syscalls::Condition],
+    arch: Arch,
+) -> Answer {
+    let mut s = Store::default();
+    let rules: Vec<&Rule> = policy.syscalls.iter().filter(|r| std::ptr::eq(r.call, call)).collect();
+    let node = intent::of_call(&mut s, &rules, call.since <= policy.kernel);
+    let asked = intent::holds(&mut s, conditions);
+    let runs = s.combine(node, node, &|a, _| u32::from(bpf::decode(a) <= Action::Log));
+    let both = s.and(asked, runs);
+    let text = crate::policy::words::call(call.name, call.args, conditions);
+    let answer = |verdict, reason: String, lines, witness| Answer {
+        machine: policy.name.clone(),
+        verdict,
+        reason,
+        lines,
+        witness,
+        basis: "proved",
+    };
+    let Some(number) = arch.number(call.name) else {
+        return answer(Verdict::No, format!("{} has no `{}`", arch.word(), call.name), Vec::new(), None);
+    };
+    if s.exceeded() {
+        return answer(
+            Verdict::Unknown,
+            "the conditions need more than the budget of the proof".into(),
+            Vec::new(),
+            None,
+        );
+    }
+    let of = |list: Vec<&Rule>| -> Vec<(String, String)> {
+        let line = |r: &Rule| {
+            let by = r.group.map(|g| format!(", in the group at {}", sources.cite(g))).unwrap_or_default();
+            let why = r.meta.why.as_ref().map(|w| format!(", why \"{}\"", w.escape_debug())).unwrap_or_default();
+            (sources.cite(r.span), format!("{} {r}{by}{why}", r.action.word()))
+        };
+        list.into_iter().map(line).collect()
+    };
+    if let Some(found) = s.difference(both, FALSE) {
+        let v = Vector { arch: arch.audit(), nr: number, ..found };
+        let meaning = Meaning::new(policy, arch);
+        // Replayed by what shares nothing with the diagrams.
+        if meaning.decide(&v) > Action::Log {
+            return answer(
+                Verdict::Unknown,
+                "the replay of the call disagrees: please report this".into(),
+                Vec::new(),
+                None,
+            );
+        }
+        let everything = s.choose(asked, runs, crate::proof::diagram::TRUE) == crate::proof::diagram::TRUE;
+        let how = if everything { "always runs" } else { "runs for some arguments" };
+        return answer(Verdict::Yes, format!("`{text}` {how}"), of(meaning.rules(&v)), Some(witness(call.name, &v)));
+    }
+    let denials: Vec<&Rule> = rules.iter().copied().filter(|r| r.action > Action::Log).collect();
+    let mut reason = format!("`{text}` never runs: ");
+    if denials.is_empty() {
+        let since = call.since <= policy.kernel;
+        reason.push_str(if since {
+            "no line allows it (errno EPERM)"
+        } else {
+            "newer than the baseline (errno ENOSYS)"
+        });
+    } else {
+        reason.push_str("it is denied");
+    }
+    answer(Verdict::No, reason, of(denials), None)
+}
+
+/// A call that a newer baseline knows.
+#[derive(Clone, Debug, Serialize)]
+pub struct Newer {
+    /// The call.
+    pub call: &'static str,
+    /// The release that has it first.
+    pub since: String,
+    /// How grave it is to have it.
+    pub risk: Risk,
+    /// What follows.
+    pub consequence: &'static str,
+    /// What becomes of it if only the baseline is raised.
+    pub becomes: String,
+    /// The line that would do it.
+    pub line: Option<String>,
+}
+
+/// What raising the baseline adds: each call that is newer than the policy's and no newer than `to`, with
+/// what becomes of it. `raised` is the same policy with the baseline raised.
+pub fn raise(policy: &Policy, raised: &Policy, sources: &Sources, arch: Arch) -> Vec<Newer> {
+    let newer = |c: &&calls::Call| c.since > policy.kernel && c.since <= raised.kernel && arch.number(c.name).is_some();
+    let mut out: Vec<Newer> = calls::CALLS
+        .iter()
+        .filter(newer)
+        .map(|c| {
+            let rule = raised.syscalls.iter().filter(|r| r.call.name == c.name).max_by_key(|r| r.action);
+            let grade = risk::call(c.name, rule.map(ToString::to_string).as_deref().unwrap_or(c.name));
+            let becomes =
+                rule.map_or("errno EPERM in place of ENOSYS".to_owned(), |r| format!("{} {r}", r.action.word()));
+            Newer {
+                call: c.name,
+                since: format!("{}.{}", c.since.0, c.since.1),
+                risk: grade.risk,
+                consequence: grade.consequence,
+                becomes,
+                line: rule.map(|r| sources.cite(r.span)),
+            }
+        })
+        .collect();
+    out.sort_by(|a, b| b.risk.cmp(&a.risk).then(a.call.cmp(b.call)));
+    out
+}

@@ -1,0 +1,356 @@
+//! How grave a grant is: an ordinal, one sentence of what follows from it, and where that is described.
+//! Computed from what was compiled, never from the text.
+
+use crate::policy::Policy;
+use crate::policy::files::Right;
+use crate::policy::network::Use;
+use crate::proof::grants::{Domain, Fact, What};
+use serde::Serialize;
+
+/// An ordinal, not a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Risk {
+    /// Ordinary.
+    Low,
+    /// Worth a look.
+    Medium,
+    /// Wants a reason.
+    High,
+    /// Gives the host away, or nearly.
+    Critical,
+}
+
+impl Risk {
+    /// As it is printed.
+    pub fn word(self) -> &'static str {
+        match self {
+            Risk::Low => "low",
+            Risk::Medium => "medium",
+            Risk::High => "high",
+            Risk::Critical => "critical",
+        }
+    }
+
+    /// The ordinal of a word.
+    pub fn parse(word: &str) -> Option<Risk> {
+        [Risk::Low, Risk::Medium, Risk::High, Risk::Critical].into_iter().find(|r| r.word() == word)
+    }
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grade {
+    /// How grave.
+    pub risk: Risk,
+    /// What follows, in one sentence.
+    pub consequence: &'static str,
+    /// A man page, kernel document or CVE.
+    pub reference: &'static str,
+}
+
+const fn grade(risk: Risk, consequence: &'static str, reference: &'static str) -> Grade {
+    Grade { risk, consequence, reference }
+}
+
+use Risk::{Critical, High, Low, Medium};
+
+/// (calls, grade)
+const CALLS: &[(&[&str], Grade)] = &[
+    (
+        &["init_module", "finit_module", "delete_module"],
+        grade(Critical, "code in the kernel, if the capability is there", "init_module(2)"),
+    ),
+    (&["kexec_load", "kexec_file_load"], grade(Critical, "another kernel in place of this one", "kexec_load(2)")),
+    (&["bpf"], grade(High, "programs in the kernel; a long record of verifier faults", "bpf(2), CVE-2021-3490")),
+    (
+        &["ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp"],
+        grade(High, "reads and changes other processes of the same user", "ptrace(2), pidfd_getfd(2)"),
+    ),
+    (
+        &["unshare", "setns", "clone3"],
+        grade(
+            High,
+            "new namespaces open kernel code that is root's alone otherwise",
+            "user_namespaces(7), CVE-2022-0185",
+        ),
+    ),
+    (
+        &[
+            "mount",
+            "umount2",
+            "pivot_root",
+            "fsopen",
+            "fsmount",
+            "fsconfig",
+            "fspick",
+            "move_mount",
+            "open_tree",
+            "mount_setattr",
+            "open_tree_attr",
+        ],
+        grade(High, "changes the file tree that confines it", "mount(2), CVE-2024-21626"),
+    ),
+    (
+        &["io_uring_setup", "io_uring_enter", "io_uring_register"],
+        grade(High, "a ring makes calls that no filter sees", "io_uring(7), CVE-2023-2598"),
+    ),
+    (
+        &["open_by_handle_at"],
+        grade(High, "opens any file of a file system, past mounts and folders", "open_by_handle_at(2)"),
+    ),
+    (
+        &["perf_event_open"],
+        grade(High, "large kernel interface with a record of faults; measures others", "perf_event_open(2)"),
+    ),
+    (&["userfaultfd"], grade(High, "stops the kernel at a chosen place, which makes races certain", "userfaultfd(2)")),
+    (
+        &["add_key", "request_key", "keyctl"],
+        grade(High, "keyrings aren't divided by namespaces", "keyrings(7), CVE-2016-0728"),
+    ),
+    (&["iopl", "ioperm"], grade(Critical, "raw access to the machine's ports", "ioperm(2)")),
+    (&["reboot"], grade(Medium, "ends its PID namespace; the host's where it has no own one", "reboot(2)")),
+    (&["swapon", "swapoff", "quotactl", "acct"], grade(High, "settings of the whole host", "swapon(2)")),
+    (
+        &["settimeofday", "clock_settime", "clock_adjtime", "adjtimex"],
+        grade(High, "the clock of the whole host", "clock_settime(2)"),
+    ),
+    (
+        &["personality"],
+        grade(Medium, "switches off address randomisation, makes readable memory executable", "personality(2)"),
+    ),
+    (
+        &["modify_ldt"],
+        grade(Medium, "segment descriptors: old and rarely used kernel code", "modify_ldt(2), CVE-2015-5157"),
+    ),
+    (&["chroot"], grade(Medium, "another root folder for its processes", "chroot(2)")),
+    (&["mknod", "mknodat"], grade(Medium, "makes device nodes, where a mount lets them work", "mknod(2)")),
+    (&["syslog"], grade(Medium, "the kernel's log, with addresses in it", "syslog(2)")),
+    (
+        &["fanotify_init", "fanotify_mark"],
+        grade(Medium, "watches and holds up other processes' file access", "fanotify(7)"),
+    ),
+    (&["vmsplice", "tee"], grade(Medium, "shares pages between pipes and memory", "vmsplice(2), CVE-2022-0847")),
+    (&["seccomp"], grade(Low, "can only narrow its own filter", "seccomp(2)")),
+    (
+        &["setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setgroups", "setfsuid", "setfsgid"],
+        grade(Medium, "changes who it is, as far as its capabilities go", "credentials(7)"),
+    ),
+    (&["fchmodat2", "chmod", "fchmod", "fchmodat"], grade(Low, "modes of files that it may write", "chmod(2)")),
+    (&["execveat"], grade(Medium, "executes what has no name", "execveat(2)")),
+    (&["memfd_create", "memfd_secret"], grade(Low, "files that lie in memory only", "memfd_create(2)")),
+    (&["kill", "tkill", "tgkill", "pidfd_send_signal"], grade(Low, "signals to processes that it sees", "kill(2)")),
+];
+
+/// Conditions that make a call graver than its name: (call, what a rule's text shows, grade).
+const SHAPES: &[(&str, &str, Grade)] = &[
+    ("ioctl", "TIOCSTI", grade(High, "pushes keystrokes into a shared terminal", "ioctl_tty(2), CVE-2017-5226")),
+    ("ioctl", "TIOCLINUX", grade(High, "pastes into a console", "ioctl_console(2), CVE-2023-1523")),
+    (
+        "socket",
+        "AF_ALG",
+        grade(High, "the kernel's crypto from user space: a record of faults", "AF_ALG, CVE-2019-8912"),
+    ),
+    ("socket", "AF_VSOCK", grade(High, "reaches the hypervisor; no network namespace divides it", "vsock(7)")),
+    ("socket", "AF_PACKET", grade(High, "raw frames of its network", "packet(7), CVE-2020-14386")),
+    ("socket", "AF_BLUETOOTH", grade(High, "a large protocol stack without network namespaces", "CVE-2020-12351")),
+    ("socket", "AF_NETLINK", grade(Medium, "kernel settings by messages", "netlink(7)")),
+    (
+        "clone",
+        "CLONE_NEWUSER",
+        grade(High, "user namespaces open kernel code that is root's alone otherwise", "user_namespaces(7)"),
+    ),
+    ("prctl", "PR_SET_MM", grade(Medium, "changes what /proc says of it", "PR_SET_MM(2const)")),
+];
+
+const CAPABILITIES: &[(&str, Grade)] = &[
+    ("sys_module", grade(Critical, "code in the kernel", "capabilities(7)")),
+    ("sys_rawio", grade(Critical, "raw memory, ports and disks", "capabilities(7)")),
+    ("sys_admin", grade(Critical, "mounts, namespaces and a hundred other things", "capabilities(7), LWN 486306")),
+    ("sys_ptrace", grade(High, "reads and changes any process that it sees", "capabilities(7)")),
+    ("dac_read_search", grade(High, "reads any file, and opens by handle past the root", "open_by_handle_at(2)")),
+    ("dac_override", grade(High, "reads and writes any file that is mounted", "capabilities(7)")),
+    ("sys_boot", grade(Medium, "reboot and kexec", "reboot(2)")),
+    ("sys_time", grade(High, "the host's clock", "capabilities(7)")),
+    ("bpf", grade(High, "programs in the kernel", "bpf(2)")),
+    ("perfmon", grade(High, "measures other processes and the kernel", "perf_event_open(2)")),
+    ("net_admin", grade(High, "addresses, routes, rules of its network namespace", "capabilities(7)")),
+    ("net_raw", grade(Medium, "forged packets in its network", "raw(7)")),
+    ("setuid", grade(High, "becomes any user that is mapped", "capabilities(7)")),
+    ("setgid", grade(High, "becomes any group that is mapped", "capabilities(7)")),
+    ("setpcap", grade(High, "moves capabilities between its sets", "capabilities(7)")),
+    ("setfcap", grade(High, "gives files capabilities", "capabilities(7)")),
+    ("mknod", grade(Medium, "makes device nodes", "mknod(2)")),
+    ("chown", grade(Medium, "takes any file that is mounted and mapped", "chown(2)")),
+    ("fowner", grade(Medium, "changes modes of anybody's files", "capabilities(7)")),
+    ("syslog", grade(Medium, "the kernel's log and addresses", "syslog(2)")),
+    ("mac_admin", grade(High, "changes the security module's policy", "capabilities(7)")),
+    ("mac_override", grade(High, "goes past the security module", "capabilities(7)")),
+    ("checkpoint_restore", grade(Medium, "chooses PIDs, reads map_files", "capabilities(7)")),
+    ("sys_chroot", grade(Medium, "chroot and entering mount namespaces", "chroot(2)")),
+    ("net_bind_service", grade(Low, "ports below 1024", "ip(7)")),
+];
+
+const ORDINARY: Grade = grade(Low, "one more call into the kernel", "syscalls(2)");
+
+/// The grade of letting a call through, by its name and the rule as text.
+pub fn call(name: &str, rule: &str) -> Grade {
+    let shaped = SHAPES.iter().find(|(n, part, _)| *n == name && rule.contains(part)).map(|(_, _, g)| *g);
+    let named = CALLS.iter().find(|(names, _)| names.contains(&name)).map(|(_, g)| *g);
+    // A socket without a condition on its family has every family.
+    if name == "socket" && !rule.contains("family") {
+        return grade(High, "every address family, the rarely used with it", "address_families(7)");
+    }
+    if name == "clone" && !rule.contains("clone_flags") {
+        return grade(High, "new namespaces open kernel code that is root's alone otherwise", "user_namespaces(7)");
+    }
+    match (shaped, named) {
+        (Some(a), Some(b)) => {
+            if a.risk >= b.risk {
+                a
+            } else {
+                b
+            }
+        }
+        (a, b) => a.or(b).unwrap_or(ORDINARY),
+    }
+}
+
+/// Places of the host that give more than files.
+const SENSITIVE: &[(&str, &str)] = &[
+    ("/", "the whole host"),
+    ("/etc", "the host's settings and accounts"),
+    ("/usr", "the host's programs"),
+    ("/boot", "the host's kernel"),
+    ("/root", "the administrator's files and keys"),
+    ("/home", "people's files and keys"),
+    ("/var/lib", "other services' data"),
+    ("/dev", "the host's devices"),
+    ("/proc", "the host's processes"),
+    ("/sys", "the host's kernel settings"),
+    ("/run", "other services' sockets"),
+    ("/var/run/docker.sock", "an engine that runs anything as root"),
+    ("/run/docker.sock", "an engine that runs anything as root"),
+    ("/run/systemd", "the host's service manager"),
+    ("/run/dbus", "the host's message bus"),
+];
+
+/// The grade of a fact of another domain.
+pub fn fact(f: &Fact, policy: &Policy) -> Grade {
+    let isolated = policy.userns.value != crate::policy::process::Userns::Identity;
+    match (&f.domain, &f.what) {
+        (Domain::Capabilities, _) => {
+            let name = f.key.split(' ').next().unwrap_or("");
+            let g = CAPABILITIES
+                .iter()
+                .find(|(n, _)| *n == name)
+                .map_or(grade(Medium, "a privilege of root", "capabilities(7)"), |(_, g)| *g);
+            // Inside a user namespace it reaches what that namespace owns.
+            match g.risk {
+                Critical if isolated => Grade { risk: High, ..g },
+                High if isolated => Grade { risk: Medium, ..g },
+                _ => g,
+            }
+        }
+        (Domain::Network, What::Rank(_)) => {
+            grade(High, "the host's network: its ports, UDP, and what listens on loopback", "network_namespaces(7)")
+        }
+        (Domain::Network, What::Port(Use::Connect, None)) => {
+            grade(Medium, "connects to any TCP port that its network reaches", "landlock(7)")
+        }
+        (Domain::Network, What::Port(Use::Listen, None)) => grade(Medium, "serves on any TCP port", "landlock(7)"),
+        (Domain::Network, _) => grade(Low, "one TCP port", "landlock(7)"),
+        (Domain::Devices, _) => grade(High, "a device of the host, with its driver", "mknod(2)"),
+        (Domain::Limits, What::Rank(u64::MAX)) => {
+            grade(Medium, "no bound: it can use up what the host has", "getrlimit(2)")
+        }
+        (Domain::Limits, _) => grade(Low, "a higher bound", "getrlimit(2)"),
+        (Domain::Environment, _) => grade(Low, "a variable of the program", "environ(7)"),
+        (Domain::Files, What::Path(right, path)) => files(*right, path, policy),
+        (Domain::Mounts, What::Mount(source, flags)) => mounts(source, *flags),
+        (Domain::Mounts, _) => grade(Medium, "a place that was hidden is seen", "mount_namespaces(7)"),
+        (Domain::Process, _) => process(f),
+        _ => ORDINARY,
+    }
+}
+
+fn process(f: &Fact) -> Grade {
+    match f.key.as_str() {
+        "userns" => grade(Critical, "its root is the host's root", "user_namespaces(7)"),
+        "no-new-privs" => grade(High, "set-user-ID programs raise its privileges", "PR_SET_NO_NEW_PRIVS(2const)"),
+        "root access" => grade(Medium, "writes to its root", "mount_namespaces(7)"),
+        "root user" => grade(Medium, "starts as root of its user namespace", "user_namespaces(7)"),
+        "landlock" => grade(High, "accepts a kernel that leaves rights open", "landlock(7)"),
+        "root" | "program" => grade(Medium, "another program or another root than was reviewed", "execve(2)"),
+        _ => grade(Low, "another value than was reviewed", "execve(2)"),
+    }
+}
+
+fn files(right: Right, path: &str, policy: &Policy) -> Grade {
+    let both = |other: Right| policy.files.iter().any(|r| r.right == other && r.path == path);
+    match right {
+        Right::Write | Right::Create if both(Right::Exec) => {
+            grade(High, "what it writes there it can execute", "landlock(7)")
+        }
+        Right::Exec if both(Right::Write) => grade(High, "what it writes there it can execute", "landlock(7)"),
+        _ if path == "/" => grade(Medium, "no file rule holds: mounts alone govern", "landlock(7)"),
+        Right::Exec => grade(Medium, "more programs", "landlock(7)"),
+        Right::Write | Right::Create => {
+            grade(Medium, "more that it can change, where the mount lets it", "landlock(7)")
+        }
+        Right::Ioctl => grade(Medium, "device settings", "landlock(7)"),
+        _ => grade(Low, "more that it can read", "landlock(7)"),
+    }
+}
+
+fn mounts(source: &str, [writable, exec, suid, dev]: [bool; 4]) -> Grade {
+    if suid || dev {
+        return grade(High, "set-user-ID files or devices work on it", "mount(2)");
+    }
+    let host = source.strip_prefix("bind ").map(|p| p.trim_matches('"'));
+    match (host, writable) {
+        (Some(p), true) if SENSITIVE.iter().any(|(s, _)| s == &p) => {
+            grade(Critical, "writes where the host keeps its own", "mount_namespaces(7)")
+        }
+        (Some(p), false) if SENSITIVE.iter().any(|(s, _)| s == &p) => {
+            grade(High, "sees where the host keeps its own", "mount_namespaces(7)")
+        }
+        (Some(_), true) if exec => grade(High, "writes and executes in a folder of the host", "mount(2)"),
+        (Some(_), true) => grade(Medium, "changes a folder of the host", "mount_namespaces(7)"),
+        (Some(_), false) => grade(Low, "reads a folder of the host", "mount_namespaces(7)"),
+        (None, true) if exec => grade(Medium, "memory that it writes and executes", "mount(2)"),
+        (None, _) => grade(Low, "memory or a view of the kernel of its own", "mount_namespaces(7)"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::calls;
+
+    #[test]
+    fn the_table_names_what_exists_and_each_once() {
+        let mut seen = std::collections::BTreeSet::new();
+        for (names, g) in CALLS {
+            assert!(!g.consequence.is_empty() && !g.reference.is_empty());
+            for n in *names {
+                assert!(calls::find(n).is_some(), "{n}");
+                assert!(seen.insert(*n), "{n} twice");
+            }
+        }
+        for (name, _, _) in SHAPES {
+            assert!(calls::find(name).is_some());
+        }
+        for (name, _) in CAPABILITIES {
+            assert!(crate::policy::capabilities::number(name).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn conditions_make_graver_or_lighter() {
+        assert_eq!(call("socket", "socket(family == AF_INET)").risk, Low);
+        assert_eq!(call("socket", "socket").risk, High);
+        assert_eq!(call("ioctl", "ioctl(cmd == TIOCSTI)").risk, High);
+        assert_eq!(call("read", "read").risk, Low);
+    }
+}
