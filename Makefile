@@ -21,7 +21,7 @@ packages:
 	@tests/packages build
 
 build: packages
-	@cargo build --release --quiet
+	@cargo build --release
 
 root: packages
 	@tests/packages root
@@ -39,7 +39,7 @@ test: build root lint
 	cargo test --lib --bins
 	cargo test --test architecture --test text --test meaning --test kernel
 	cargo test --test rows_launch --test rows_calls --test rows_tree --test fail_open
-	cargo test --test machines --test user --test review --test within
+	cargo test --test machines --test user --test review --test within --test reviewing
 	cargo test --test faults -- --test-threads=1
 	docs/check-examples target/debug/stockade
 	@tests/demo $(CACHE)

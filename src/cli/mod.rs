@@ -121,6 +121,19 @@ enum Verb {
         #[arg(long, value_enum, default_value = "human")]
         format: Format,
     },
+    /// Print one page of HTML: of a machine, or of a change when a second side is named
+    Report {
+        /// Policy file; or the old side of a change, as in `diff`
+        old: String,
+        /// The new side of a change
+        new: Option<String>,
+        /// The machine, when the file has several
+        #[arg(long)]
+        machine: Option<String>,
+        /// Compare revisions of this folder of a git repository
+        #[arg(long, value_name = "FOLDER")]
+        git: Option<PathBuf>,
+    },
     /// Write what policies come to into a lock beside each, to be committed
     Lock {
         /// Policy files or folders of them
@@ -219,6 +232,16 @@ pub fn run() -> ExitCode {
         Verb::Who { question, files, format } => review::ask(&question, &files, true, format),
         Verb::Why { file, machine, what, format } => {
             review::ask(&format!("{machine} can {}", what.join(" ")), &[file], false, format)
+        }
+        Verb::Report { old, new, machine, git } => {
+            let d = review::Diff {
+                old: &old,
+                new: new.as_deref(),
+                git: git.as_deref(),
+                format: Format::Human,
+                fail_on: None,
+            };
+            review::page(&d, machine.as_deref())
         }
         Verb::Lock { files } => review::write_locks(&files),
         Verb::Kernel { version, files, format } => review::kernel(&version, &files, format),

@@ -11,7 +11,7 @@ use crate::review::diff::{self, Machine};
 use crate::review::output::{self, Finding};
 use crate::review::query::{self, Verdict};
 use crate::review::risk::Risk;
-use crate::review::{lint, lock};
+use crate::review::{lint, lock, report};
 use crate::source::{Sources, display_name};
 use clap::ValueEnum;
 use serde_json::json;
@@ -138,7 +138,43 @@ pub(super) struct Diff<'a> {
     pub(super) fail_on: Option<FailOn>,
 }
 
+/// Compares, prints, and says whether `--fail-on` is met.
 pub(super) fn compare(d: &Diff<'_>) -> Outcome {
+    let Some(machines) = compared(d)? else { return Ok(2) };
+    let command = match (d.git, d.new) {
+        (Some(f), Some(n)) => format!("stockade diff --git {} {} {n}", f.display(), d.old),
+        (Some(f), None) => format!("stockade diff --git {} {}", f.display(), d.old),
+        (None, n) => format!("stockade diff {} {}", d.old, n.unwrap_or("")),
+    };
+    match d.format {
+        Format::Human => front::print(&output::text(&machines))?,
+        Format::Json => print_json(&json!({ "version": 1, "machines": machines }))?,
+        Format::Sarif => print_json(&output::sarif(&output::findings(&machines)))?,
+        Format::Markdown => front::print(&output::markdown(&machines, &command))?,
+    }
+    if machines.iter().any(|m| m.undecided.is_some()) {
+        return Ok(3);
+    }
+    Ok(u8::from(d.fail_on.is_some_and(|f| f.is_met(&machines))))
+}
+
+/// A page in HTML: of a machine, or of a change when a second side is named.
+pub(super) fn page(d: &Diff<'_>, machine: Option<&str>) -> Outcome {
+    if d.new.is_none() && d.git.is_none() {
+        let l = front::load(Path::new(d.old))?;
+        if l.report() {
+            return Ok(2);
+        }
+        front::print(&report::machine(l.machine(machine)?, &l.sources))?;
+        return Ok(0);
+    }
+    let Some(machines) = compared(d)? else { return Ok(2) };
+    front::print(&report::change(&machines))?;
+    Ok(0)
+}
+
+/// The differences of two sides; `None` when a policy has errors, which were printed.
+fn compared(d: &Diff<'_>) -> Result<Option<Vec<Machine>>, Stop> {
     let (mut kept, mut prefixes) = (Vec::new(), Vec::new());
     let (old, new) = match (d.git, d.new) {
         (None, None) => return Err(Stop::usage("name two files or folders, or revisions with `--git FOLDER`")),
@@ -168,17 +204,12 @@ pub(super) fn compare(d: &Diff<'_>) -> Outcome {
     for (a, b) in pairs(&old, &new)? {
         let before = a.map(|p| load(&p)).transpose()?;
         let after = b.map(|p| load(&p)).transpose()?;
-        let (Some(before), Some(after)) = (before, after) else { return Ok(2) };
+        let (Some(before), Some(after)) = (before, after) else { return Ok(None) };
         if before.report() | after.report() {
-            return Ok(2);
+            return Ok(None);
         }
-        let side = |l: &'_ Loaded| -> (Vec<crate::policy::Policy>,) { (l.resolved.machines.clone(),) };
-        let ((x,), (y,)) = (side(&before), side(&after));
-        machines.extend(diff::compare(
-            &diff::Side { machines: &x, sources: &before.sources },
-            &diff::Side { machines: &y, sources: &after.sources },
-            Arch::NATIVE,
-        ));
+        let [x, y] = [&before, &after].map(|l| diff::Side { machines: &l.resolved.machines, sources: &l.sources });
+        machines.extend(diff::compare(&x, &y, Arch::NATIVE));
     }
     for row in machines.iter_mut().flat_map(|m| &mut m.rows) {
         for p in &prefixes {
@@ -186,21 +217,7 @@ pub(super) fn compare(d: &Diff<'_>) -> Outcome {
             row.via.iter_mut().for_each(|v| *v = v.replace(p.as_str(), ""));
         }
     }
-    let command = match (d.git, d.new) {
-        (Some(f), Some(n)) => format!("stockade diff --git {} {} {n}", f.display(), d.old),
-        (Some(f), None) => format!("stockade diff --git {} {}", f.display(), d.old),
-        (None, n) => format!("stockade diff {} {}", d.old, n.unwrap_or("")),
-    };
-    match d.format {
-        Format::Human => front::print(&output::text(&machines))?,
-        Format::Json => print_json(&json!({ "version": 1, "machines": machines }))?,
-        Format::Sarif => print_json(&output::sarif(&output::findings(&machines)))?,
-        Format::Markdown => front::print(&output::markdown(&machines, &command))?,
-    }
-    if machines.iter().any(|m| m.undecided.is_some()) {
-        return Ok(3);
-    }
-    Ok(u8::from(d.fail_on.is_some_and(|f| f.is_met(&machines))))
+    Ok(Some(machines))
 }
 
 type Pair = (Option<PathBuf>, Option<PathBuf>);

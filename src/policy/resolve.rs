@@ -493,7 +493,8 @@ fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Grants, own: G
         let syscalls::Verb::Set(action) = line.verb else { continue };
         for (call, conditions, group) in syscalls::expand(cx, &decl.groups, &line.targets) {
             let rule = syscalls::Rule { call, conditions, action, meta: line.meta.clone(), span: line.span, group };
-            if !base.syscalls.iter().any(|r| r.action == action && r.same_target(&rule)) {
+            // What an inherited line says already is kept as well: `lint` names it, and a lock shows both.
+            if !base.syscalls.iter().any(|r| r.action == action && r.span == rule.span && r.same_target(&rule)) {
                 base.syscalls.push(rule);
             }
         }

@@ -261,7 +261,11 @@ fn scalars(g: &Grants, span: Span, push: &mut impl FnMut(Domain, String, What, S
         } else {
             What::Other(format!("{n:03o}"))
         };
-        let text = if key == "landlock" { format!("require landlock {n}") } else { format!("umask {n:03o}") };
+        let text = match (key, value(key).is_some()) {
+            ("landlock", true) => format!("require landlock {n}"),
+            ("landlock", false) => "every right that Landlock knows".into(),
+            _ => format!("umask {n:03o}"),
+        };
         push(Domain::Process, key.into(), what, text, g.scalars.get(key).map_or(span, |s| s.span), &None);
     }
     for name in resources::rlimits() {

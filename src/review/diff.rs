@@ -146,7 +146,6 @@ fn machine(old: &Policy, old_sources: &Sources, new: &Policy, new_sources: &Sour
 /// A difference on one call, before those of one line are put together.
 struct Found {
     effect: Effect,
-    call: &'static str,
     text: String,
     was: String,
     span: Span,
@@ -155,6 +154,7 @@ struct Found {
     line: String,
     via: Vec<String>,
     witness: String,
+    grade: Grade,
 }
 
 /// What changed on one call, by the rules that cause it.
@@ -192,13 +192,13 @@ fn changed(s: &mut Store, call: &'static Call, sides: [(&Policy, &Sources); 2], 
                 }
                 rest = s.choose(caused, FALSE, rest);
                 let v = shown(s, caused, call, arch);
+                let grade = risk::call(s, call, caused);
                 let mut via = Vec::new();
                 if let Some(group) = r.group {
                     via.push(sources.cite(group));
                 }
                 out.push(Found {
                     effect,
-                    call: call.name,
                     text: format!("{} {r}", r.action.word()),
                     was: answer(s, if which == 1 { before } else { after }, &v),
                     span: r.span,
@@ -207,16 +207,17 @@ fn changed(s: &mut Store, call: &'static Call, sides: [(&Policy, &Sources); 2], 
                     line: sources.cite(r.span),
                     via,
                     witness: witness(call.name, &v),
+                    grade,
                 });
             }
         }
         if rest != FALSE {
             let v = shown(s, rest, call, arch);
+            let grade = risk::call(s, call, rest);
             let [(a, _), (b, sources)] = sides;
             let baseline = a.kernel != b.kernel;
             out.push(Found {
                 effect,
-                call: call.name,
                 text: format!("{} {}", answer(s, after, &v), call.name),
                 was: answer(s, before, &v),
                 span: b.span,
@@ -225,6 +226,7 @@ fn changed(s: &mut Store, call: &'static Call, sides: [(&Policy, &Sources); 2], 
                 line: sources.cite(b.span),
                 via: Vec::new(),
                 witness: witness(call.name, &v),
+                grade,
             });
         }
     }
@@ -254,7 +256,7 @@ fn effect_of(before: Action, after: Action) -> Option<Effect> {
 fn merged(found: Vec<Found>) -> Vec<Row> {
     let mut rows: Vec<(Vec<Found>, Row)> = Vec::new();
     for f in found {
-        let grade = risk::call(f.call, &f.text);
+        let grade = f.grade;
         let place = rows.iter_mut().find(|(l, r)| {
             l.first().is_some_and(|o| {
                 (o.effect, o.span, o.gone, &o.was) == (f.effect, f.span, f.gone, &f.was)

@@ -43,7 +43,7 @@ fn reasons(policy: &Policy, out: &mut Vec<Diagnostic>) {
         }
     };
     for r in policy.syscalls.iter().filter(|r| r.action <= Action::Log && r.meta.why.is_none() && r.group.is_none()) {
-        let g = risk::call(r.call.name, &r.to_string());
+        let g = risk::rule(r);
         if g.risk >= Risk::High {
             say(r.span, format!("`allow {r}`"), g);
         }

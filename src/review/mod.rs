@@ -5,4 +5,5 @@ pub mod lint;
 pub mod lock;
 pub mod output;
 pub mod query;
+pub mod report;
 pub mod risk;

@@ -9,7 +9,7 @@ use crate::policy::Policy;
 use crate::policy::asserts::Claim;
 use crate::policy::meaning::{Meaning, Vector};
 use crate::policy::syscalls::{Action, Rule};
-use crate::proof::diagram::{FALSE, Store};
+use crate::proof::diagram::{FALSE, Store, TRUE};
 use crate::proof::{bpf, intent, witness};
 use crate::source::Sources;
 use serde::Serialize;
@@ -118,7 +118,7 @@ fn ask_call(
                 None,
             );
         }
-        let everything = s.choose(asked, runs, crate::proof::diagram::TRUE) == crate::proof::diagram::TRUE;
+        let everything = s.choose(asked, runs, TRUE) == TRUE;
         let how = if everything { "always runs" } else { "runs for some arguments" };
         return answer(Verdict::Yes, format!("`{text}` {how}"), of(meaning.rules(&v)), Some(witness(call.name, &v)));
     }
@@ -163,7 +163,7 @@ pub fn raise(policy: &Policy, raised: &Policy, sources: &Sources, arch: Arch) ->
         .filter(newer)
         .map(|c| {
             let rule = raised.syscalls.iter().filter(|r| r.call.name == c.name).max_by_key(|r| r.action);
-            let grade = risk::call(c.name, rule.map(ToString::to_string).as_deref().unwrap_or(c.name));
+            let grade = rule.map_or_else(|| risk::call(&mut Store::default(), c, TRUE), risk::rule);
             let becomes =
                 rule.map_or("errno EPERM in place of ENOSYS".to_owned(), |r| format!("{} {r}", r.action.word()));
             Newer {

@@ -1,10 +1,15 @@
 //! How grave a grant is: an ordinal, one sentence of what follows from it, and where that is described.
 //! Computed from what was compiled, never from the text.
 
+use crate::kernel::calls::Call;
+use crate::kernel::constants;
 use crate::policy::Policy;
 use crate::policy::files::Right;
 use crate::policy::network::Use;
+use crate::policy::syscalls::{Condition, Rule, Test};
+use crate::proof::diagram::{FALSE, Node, Store};
 use crate::proof::grants::{Domain, Fact, What};
+use crate::proof::intent;
 use serde::Serialize;
 
 /// An ordinal, not a number.
@@ -142,25 +147,60 @@ const CALLS: &[(&[&str], Grade)] = &[
     (&["kill", "tkill", "tgkill", "pidfd_send_signal"], grade(Low, "signals to processes that it sees", "kill(2)")),
 ];
 
-/// Conditions that make a call graver than its name: (call, what a rule's text shows, grade).
-const SHAPES: &[(&str, &str, Grade)] = &[
-    ("ioctl", "TIOCSTI", grade(High, "pushes keystrokes into a shared terminal", "ioctl_tty(2), CVE-2017-5226")),
-    ("ioctl", "TIOCLINUX", grade(High, "pastes into a console", "ioctl_console(2), CVE-2023-1523")),
+/// Values that make a call graver than its name: (call, argument, names of constants, any of whose bits or
+/// just these values, grade).
+const SHAPES: &[(&str, &str, &[&str], bool, Grade)] = &[
+    (
+        "ioctl",
+        "cmd",
+        &["TIOCSTI"],
+        false,
+        grade(High, "pushes keystrokes into a shared terminal", "ioctl_tty(2), CVE-2017-5226"),
+    ),
+    ("ioctl", "cmd", &["TIOCLINUX"], false, grade(High, "pastes into a console", "ioctl_console(2), CVE-2023-1523")),
     (
         "socket",
-        "AF_ALG",
+        "family",
+        &["AF_ALG"],
+        false,
         grade(High, "the kernel's crypto from user space: a record of faults", "AF_ALG, CVE-2019-8912"),
     ),
-    ("socket", "AF_VSOCK", grade(High, "reaches the hypervisor; no network namespace divides it", "vsock(7)")),
-    ("socket", "AF_PACKET", grade(High, "raw frames of its network", "packet(7), CVE-2020-14386")),
-    ("socket", "AF_BLUETOOTH", grade(High, "a large protocol stack without network namespaces", "CVE-2020-12351")),
-    ("socket", "AF_NETLINK", grade(Medium, "kernel settings by messages", "netlink(7)")),
+    (
+        "socket",
+        "family",
+        &["AF_VSOCK"],
+        false,
+        grade(High, "reaches the hypervisor; no network namespace divides it", "vsock(7)"),
+    ),
+    ("socket", "family", &["AF_PACKET"], false, grade(High, "raw frames of its network", "packet(7), CVE-2020-14386")),
+    (
+        "socket",
+        "family",
+        &["AF_BLUETOOTH"],
+        false,
+        grade(High, "a large protocol stack without network namespaces", "CVE-2020-12351"),
+    ),
+    ("socket", "family", &["AF_NETLINK"], false, grade(Medium, "kernel settings by messages", "netlink(7)")),
     (
         "clone",
-        "CLONE_NEWUSER",
-        grade(High, "user namespaces open kernel code that is root's alone otherwise", "user_namespaces(7)"),
+        "clone_flags",
+        &[
+            "CLONE_NEWUSER",
+            "CLONE_NEWNS",
+            "CLONE_NEWNET",
+            "CLONE_NEWPID",
+            "CLONE_NEWIPC",
+            "CLONE_NEWUTS",
+            "CLONE_NEWCGROUP",
+        ],
+        true,
+        grade(
+            High,
+            "new namespaces open kernel code that is root's alone otherwise",
+            "user_namespaces(7), CVE-2022-0185",
+        ),
     ),
-    ("prctl", "PR_SET_MM", grade(Medium, "changes what /proc says of it", "PR_SET_MM(2const)")),
+    ("prctl", "option", &["PR_SET_MM"], false, grade(Medium, "changes what /proc says of it", "PR_SET_MM(2const)")),
 ];
 
 const CAPABILITIES: &[(&str, Grade)] = &[
@@ -193,27 +233,33 @@ const CAPABILITIES: &[(&str, Grade)] = &[
 
 const ORDINARY: Grade = grade(Low, "one more call into the kernel", "syscalls(2)");
 
-/// The grade of letting a call through, by its name and the rule as text.
-pub fn call(name: &str, rule: &str) -> Grade {
-    let shaped = SHAPES.iter().find(|(n, part, _)| *n == name && rule.contains(part)).map(|(_, _, g)| *g);
-    let named = CALLS.iter().find(|(names, _)| names.contains(&name)).map(|(_, g)| *g);
-    // A socket without a condition on its family has every family.
-    if name == "socket" && !rule.contains("family") {
-        return grade(High, "every address family, the rarely used with it", "address_families(7)");
-    }
-    if name == "clone" && !rule.contains("clone_flags") {
-        return grade(High, "new namespaces open kernel code that is root's alone otherwise", "user_namespaces(7)");
-    }
-    match (shaped, named) {
-        (Some(a), Some(b)) => {
-            if a.risk >= b.risk {
-                a
-            } else {
-                b
-            }
+/// The grade of letting a call through for the arguments in `region`.
+pub fn call(s: &mut Store, call: &Call, region: Node) -> Grade {
+    let named = CALLS.iter().find(|(names, _)| names.contains(&call.name)).map(|(_, g)| *g);
+    let mut found: Vec<Grade> = named.into_iter().collect();
+    for (_, argument, names, bits, g) in SHAPES.iter().filter(|(n, ..)| *n == call.name) {
+        let Some(index) = call.args.iter().position(|a| a.name == *argument) else { continue };
+        let Some(kind) = call.args.get(index).map(|a| a.ty) else { continue };
+        let values: Vec<u64> = names.iter().filter_map(|n| constants::find(n)).map(|c| c.value).collect();
+        let test = if *bits {
+            Test::HasAny(values.iter().fold(0, |all, v| all | v))
+        } else {
+            Test::In(values.iter().map(|v| i128::from(*v)).collect())
+        };
+        let shape = intent::holds(s, &[Condition { argument: u8::try_from(index).unwrap_or(0), kind, test }]);
+        if s.and(region, shape) != FALSE {
+            found.push(*g);
         }
-        (a, b) => a.or(b).unwrap_or(ORDINARY),
     }
+    // The first of the gravest: a name before a shape, a shape before those below it.
+    found.into_iter().rev().max_by_key(|g| g.risk).unwrap_or(ORDINARY)
+}
+
+/// The grade of a rule by itself.
+pub fn rule(r: &Rule) -> Grade {
+    let mut s = Store::default();
+    let region = intent::holds(&mut s, &r.conditions);
+    call(&mut s, r.call, region)
 }
 
 /// Places of the host that give more than files.
@@ -338,8 +384,9 @@ mod tests {
                 assert!(seen.insert(*n), "{n} twice");
             }
         }
-        for (name, _, _) in SHAPES {
-            assert!(calls::find(name).is_some());
+        for (name, argument, values, _, _) in SHAPES {
+            assert!(calls::find(name).unwrap().args.iter().any(|a| a.name == *argument), "{name}");
+            assert!(values.iter().all(|v| constants::find(v).is_some()), "{values:?}");
         }
         for (name, _) in CAPABILITIES {
             assert!(crate::policy::capabilities::number(name).is_some(), "{name}");
@@ -347,10 +394,21 @@ mod tests {
     }
 
     #[test]
-    fn conditions_make_graver_or_lighter() {
-        assert_eq!(call("socket", "socket(family == AF_INET)").risk, Low);
-        assert_eq!(call("socket", "socket").risk, High);
-        assert_eq!(call("ioctl", "ioctl(cmd == TIOCSTI)").risk, High);
-        assert_eq!(call("read", "read").risk, Low);
+    fn what_a_rule_lets_through_decides() {
+        let graded = |name: &str, argument: &str, test: Test| {
+            let call = calls::find(name).unwrap();
+            let index = call.args.iter().position(|a| a.name == argument).unwrap();
+            let c = Condition { argument: u8::try_from(index).unwrap(), kind: call.args[index].ty, test };
+            let mut s = Store::default();
+            let region = intent::holds(&mut s, &[c]);
+            super::call(&mut s, call, region).risk
+        };
+        assert_eq!(graded("ioctl", "cmd", Test::In(vec![0x5412])), High);
+        assert_eq!(graded("ioctl", "cmd", Test::NotIn(vec![0x5412, 0x541c])), Low);
+        assert_eq!(graded("ioctl", "cmd", Test::NotIn(vec![0x541c])), High);
+        assert_eq!(graded("socket", "family", Test::In(vec![2])), Low);
+        assert_eq!(graded("socket", "family", Test::Between(1, 100)), High);
+        assert_eq!(graded("clone", "clone_flags", Test::HasNone(0x7e02_0000)), Low);
+        assert_eq!(graded("clone", "clone_flags", Test::HasNone(0x1000_0000)), High);
     }
 }

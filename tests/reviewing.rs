@@ -1,0 +1,388 @@
+//! Reviews as a person and a pipeline use them: what a change widens, by which line, and why.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test ends at the first surprise")]
+
+mod harness;
+
+use harness::{Dir, Ran, stockade};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+fn policy(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("policies").join(format!("{name}.stockade"))
+}
+
+const SHIPPED: [&str; 5] = ["debian", "nginx", "redis", "unbound", "untrusted-build"];
+
+fn call(arguments: &[&str]) -> Ran {
+    stockade().args(arguments).output().unwrap().into()
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let ran = call(arguments);
+    serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{e}\n{}{}", ran.out, ran.err))
+}
+
+/// The text of a shipped policy with some lines replaced, beside it the diff as JSON.
+fn changed(name: &str, change: impl Fn(String) -> String) -> (Dir, Value, String) {
+    let dir = Dir::new("changed");
+    let text = std::fs::read_to_string(policy(name)).unwrap();
+    let after = change(text.clone());
+    assert_ne!(text, after, "the test changes nothing");
+    let new = dir.write(&format!("{name}.stockade"), &after);
+    let (a, b) = (policy(name), new);
+    let v = json(&["diff", a.to_str().unwrap(), b.to_str().unwrap(), "--format", "json"]);
+    let shown = call(&["diff", a.to_str().unwrap(), b.to_str().unwrap()]).out;
+    (dir, v["machines"][0].clone(), shown)
+}
+
+/// The text with a `syscalls` block more in its machine.
+fn with_calls(text: &str, lines: &str) -> String {
+    let start = text.find("\nmachine ").unwrap();
+    let end = start + text[start..].find("\n}\n").unwrap();
+    format!("{}\n  syscalls {{\n    {lines}\n  }}{}", &text[..end], &text[end..])
+}
+
+fn line_of(text: &str, part: &str) -> usize {
+    text.lines().position(|l| l.contains(part)).unwrap() + 1
+}
+
+#[test]
+fn a_one_line_widening_names_line_risk_and_reason() {
+    for name in SHIPPED {
+        let (dir, m, shown) = changed(name, |t| with_calls(&t, "allow bpf why \"a wish\""));
+        let text = std::fs::read_to_string(dir.0.join(format!("{name}.stockade"))).unwrap();
+        // Some of the profiles deny it: then nothing is widened, and that is said as well.
+        let rows: Vec<&Value> = m["rows"].as_array().unwrap().iter().filter(|r| r["effect"] == "widened").collect();
+        if name == "debian" {
+            assert!(rows.is_empty(), "a denial is sticky: {shown}");
+            continue;
+        }
+        assert_eq!(rows.len(), 1, "{name}: {shown}");
+        let place = format!("{name}.stockade:{}", line_of(&text, "allow bpf"));
+        assert!(rows[0]["line"].as_str().unwrap().ends_with(&place), "{shown}");
+        assert_eq!((rows[0]["risk"].as_str(), rows[0]["why"].as_str()), (Some("high"), Some("a wish")), "{shown}");
+        assert!(rows[0]["was"].as_str().unwrap().starts_with("errno"), "{shown}");
+        assert!(shown.contains("max risk HIGH") && shown.contains("allow bpf"), "{shown}");
+    }
+}
+
+#[test]
+fn a_refactoring_is_proved_to_change_nothing() {
+    let (_dir, m, shown) = changed("nginx", |t| {
+        t.replace("machine nginx {", "group @mine {\n  allow getpid\n  allow getppid\n  allow gettid\n  allow read\n}\nprofile common {\n  limits {\n    nproc 512\n  }\n  syscalls {\n    allow @mine\n    allow socket(family in [AF_INET6, AF_INET, AF_UNIX], type & 0xf == SOCK_STREAM, protocol in [0, IPPROTO_TCP])\n  }\n}\nmachine nginx {")
+            .replace("  extends std/net-server", "  extends std/net-server, common")
+            .replace("    nproc 512\n    fsize", "    fsize")
+    });
+    assert_eq!(m["rows"].as_array().unwrap().len(), 0, "{shown}");
+    assert!(m["calls_proved_equal"].as_bool().unwrap() && m["lines_without_effect"].as_u64().unwrap() >= 12, "{shown}");
+}
+
+#[test]
+fn each_domain_is_compared() {
+    let (_dir, m, shown) = changed("nginx", |t| {
+        t.replace("capabilities { none }", "capabilities { keep net_bind_service why \"low ports\" }")
+            .replace("never capability [net_bind_service, setuid]", "never capability setuid")
+            .replace("-> \"/srv\" ro", "-> \"/srv\" rw why \"uploads\"")
+            .replace("never write \"/srv\"", "never write \"/usr\"")
+            .replace("nofile 16384", "nofile 1024")
+            .replace("read \"/usr/share/nginx\" \"/etc\"", "read \"/usr/share\" \"/etc\"")
+            .replace("    listen tcp 8080", "    listen tcp [8080, 8443]")
+            .replace("within std/ceiling/internet-facing\n", "")
+            .replace("user www-data", "user www-data\n  environment { set A \"b\" }")
+    });
+    let has = |effect: &str, domain: &str, text: &str| {
+        let hit =
+            |r: &Value| r["effect"] == effect && r["domain"] == domain && r["text"].as_str().unwrap().contains(text);
+        assert!(m["rows"].as_array().unwrap().iter().any(hit), "{effect} {domain} {text}\n{shown}");
+    };
+    has("widened", "capabilities", "net_bind_service");
+    has("widened", "mounts", "\"/srv\" rw");
+    has("narrowed", "limits", "nofile 1024");
+    has("widened", "files", "read \"/usr/share\"");
+    has("widened", "network", "listen tcp 8443");
+    has("changed", "environment", "set A");
+    has("changed", "process", "within std/ceiling/internet-facing");
+    has("changed", "process", "never write \"/srv\"");
+}
+
+/// A value that a rule excludes isn't what the rule grants.
+#[test]
+fn risk_is_of_what_is_let_through() {
+    let with = |line: &str| {
+        let (_d, m, _) = changed("untrusted-build", |t| with_calls(&t, line));
+        m["rows"][0]["risk"].as_str().unwrap_or("none").to_owned()
+    };
+    assert_eq!(with("allow socket(family == AF_INET, protocol == 0)"), "low");
+    assert_eq!(with("allow socket(family in 20..=50)"), "high");
+    assert_eq!(with("allow chroot"), "medium");
+}
+
+#[test]
+fn exit_codes_speak_to_pipelines() {
+    let dir = Dir::new("exit");
+    let text = std::fs::read_to_string(policy("redis")).unwrap();
+    let new = dir.write(
+        "redis.stockade",
+        &text.replace("  extends std/net-server", "  extends std/net-server\n  syscalls { allow chroot }"),
+    );
+    let (a, b) = (policy("redis"), new);
+    let (a, b) = (a.to_str().unwrap(), b.to_str().unwrap());
+    // The ceiling doesn't have it: an error of the policy comes before any comparison.
+    assert_eq!(call(&["check", b]).code, 2);
+    let open = std::fs::read_to_string(b).unwrap().replace("  within std/ceiling/internet-facing\n", "");
+    std::fs::write(b, open).unwrap();
+    assert_eq!(call(&["diff", a, b]).code, 0);
+    assert_eq!(call(&["diff", a, b, "--fail-on", "widened"]).code, 1);
+    assert_eq!(call(&["diff", a, b, "--fail-on", "widened>=high"]).code, 0);
+    assert_eq!(call(&["diff", b, a, "--fail-on", "widened"]).code, 0);
+    assert_eq!(call(&["diff", a, b, "--fail-on", "sideways"]).code, 2);
+    assert_eq!(call(&["diff", a, "/nonexistent"]).code, 2);
+    let nginx = policy("nginx");
+    let ask = |question: &str| call(&["query", question, nginx.to_str().unwrap()]).code;
+    assert_eq!(ask("nginx can accept4"), 0);
+    assert_eq!(ask("nginx can socket(family == AF_ALG)"), 1);
+    assert_eq!(ask("nginx can listen tcp 8080"), 0);
+    assert_eq!(ask("nginx can listen tcp 80"), 1);
+    assert_eq!(ask("nginx can capability sys_admin"), 1);
+    assert_eq!(ask("nginx can exec \"/usr/lib/x\""), 0);
+    assert_eq!(ask("nginx can frobnicate"), 2);
+    assert_eq!(ask("nobody can accept4"), 2);
+}
+
+#[test]
+fn questions_are_answered_with_lines() {
+    let all = policy("nginx").parent().unwrap().to_owned();
+    let who = call(&["who", "can cap sys_admin", all.to_str().unwrap()]);
+    assert!(who.code == 0 && who.out.contains("debian: yes (exact)") && !who.out.contains("nginx"), "{}", who.out);
+    assert_eq!(call(&["who", "can bpf", all.to_str().unwrap()]).code, 1);
+    let nginx = policy("nginx");
+    let why = call(&["why", nginx.to_str().unwrap(), "nginx", "init_module"]).out;
+    assert!(why.contains("no (proved)") && why.contains("std/daemon:17") && why.contains("kill"), "{why}");
+    let why = call(&["why", nginx.to_str().unwrap(), "nginx", "socket(family", "==", "AF_INET)"]).out;
+    assert!(
+        why.contains("yes (proved)") && why.contains("shown by socket(family=0x2") && why.contains("std/groups"),
+        "{why}"
+    );
+    let v = json(&["query", "nginx can openat", nginx.to_str().unwrap(), "--format", "json"]);
+    assert_eq!(v["answers"][0]["verdict"], "yes");
+}
+
+#[test]
+fn lint_finds_what_is_in_vain_and_waivers_hold() {
+    let dir = Dir::new("lint");
+    let machine = |body: &str| {
+        format!(
+            "policy 1\nkernel 6.12\nimport \"std/daemon\"\nmachine m {{\n  extends std/daemon\n  root host\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n{body}\n}}\n"
+        )
+    };
+    let lint = |body: &str| call(&["lint", dir.write("l.stockade", &machine(body)).to_str().unwrap()]);
+    let clean = lint("");
+    assert_eq!(clean.code, 0, "{}{}", clean.out, clean.err);
+    for (body, code) in [
+        ("  syscalls { allow read }", "W0802"),
+        ("  syscalls { allow socket(family == AF_UNIX, type & 0xf == SOCK_STREAM) }", "W0802"),
+        ("  syscalls { allow init_module }", "W0803"),
+        ("  syscalls { allow chroot }\n  files { exec \"/usr\"; read \"/usr/lib\" }", "W0802"),
+        ("  syscalls { allow perf_event_open }", "W0801"),
+        ("  waive W0802 why \"none\"", "W0805"),
+    ] {
+        let ran = lint(body);
+        assert!(ran.code == 1 && ran.err.contains(code), "{body}: {}{}", ran.out, ran.err);
+    }
+    assert_eq!(lint("  syscalls { allow chroot }").code, 0, "it is needed and ordinary");
+    assert_eq!(lint("  syscalls { allow perf_event_open why \"quota tool\" }").code, 0);
+    assert_eq!(lint("  syscalls { allow read }\n  waive W0802 why \"kept for readers\"").code, 0);
+    assert_eq!(lint("  syscalls { allow read }\n  waive W0802").code, 2, "a waiver needs a reason");
+}
+
+#[test]
+fn locks_hold() {
+    for name in SHIPPED {
+        let ran = call(&["check", "--locked", policy(name).to_str().unwrap()]);
+        assert_eq!(ran.code, 0, "{name}: {}{}", ran.out, ran.err);
+    }
+    let dir = Dir::new("lock");
+    let text = std::fs::read_to_string(policy("unbound")).unwrap();
+    let file = dir.write("unbound.stockade", &text);
+    let path = file.to_str().unwrap();
+    let missing = call(&["check", "--locked", path]);
+    assert!(missing.code == 2 && missing.err.contains("no lock"), "{}", missing.err);
+    assert_eq!(call(&["lock", path]).code, 0);
+    assert_eq!(call(&["check", "--locked", path]).code, 0);
+    assert!(call(&["lock", path]).out.contains("unchanged"), "the same text gives the same lock");
+    std::fs::write(&file, text.replace("limits {", "limits {\n    nice 5;")).unwrap();
+    let stale = call(&["check", "--locked", path]);
+    assert!(stale.code == 2 && stale.err.contains("+ limits nice 5"), "{}", stale.err);
+}
+
+#[test]
+fn raising_the_baseline_is_shown_first() {
+    let v = json(&["kernel", "6.18", policy("nginx").to_str().unwrap(), "--format", "json"]);
+    let calls = v["machines"][0]["calls"].as_array().unwrap();
+    let one = |name: &str| calls.iter().find(|c| c["call"] == name).unwrap().clone();
+    assert_eq!(one("open_tree_attr")["risk"], "high");
+    assert_eq!(one("open_tree_attr")["becomes"], "errno EPERM in place of ENOSYS");
+    assert_eq!(one("setxattrat")["becomes"], "allow setxattrat");
+    assert_eq!(call(&["kernel", "9.9", policy("nginx").to_str().unwrap()]).code, 2);
+}
+
+#[test]
+fn machines_read_every_format() {
+    let dir = Dir::new("formats");
+    let text = std::fs::read_to_string(policy("nginx")).unwrap();
+    let new = text
+        .replace("  limits {", "  syscalls {\n    allow ioctl(cmd == TIOCSTI) why \"a | b `c` <d>\"\n  }\n  limits {");
+    let file = dir.write("nginx.stockade", &new);
+    let (a, b) = (policy("nginx"), file);
+    let (a, b) = (a.to_str().unwrap(), b.to_str().unwrap());
+    let sarif = json(&["diff", a, b, "--format", "sarif"]);
+    assert_eq!(sarif["version"], "2.1.0");
+    let result = &sarif["runs"][0]["results"][0];
+    assert_eq!((result["ruleId"].as_str(), result["level"].as_str()), (Some("widened/syscalls"), Some("error")));
+    let print = result["partialFingerprints"]["stockade/v1"].as_str().unwrap().to_owned();
+    // Moved lines keep their fingerprint.
+    std::fs::write(b, new.replacen("# Where nginx", "\n\n# One more\n# Where nginx", 1)).unwrap();
+    let moved = json(&["diff", a, b, "--format", "sarif"]);
+    let moved = &moved["runs"][0]["results"][0];
+    assert_eq!(moved["partialFingerprints"]["stockade/v1"].as_str(), Some(print.as_str()));
+    let line = |r: &Value| r["locations"][0]["physicalLocation"]["region"]["startLine"].as_u64().unwrap();
+    assert_eq!(line(moved), line(result) + 3);
+    let markdown = call(&["diff", a, b, "--format", "markdown"]).out;
+    assert!(markdown.len() < 65_536 && markdown.contains("| + | high | syscalls |"), "{markdown}");
+    assert!(
+        markdown.contains("why: a \\| b 'c' &lt;d>")
+            && markdown.contains("<details>")
+            && markdown.contains("stockade diff "),
+        "{markdown}"
+    );
+    let bad = dir.write("bad.stockade", &text.replace("user www-data", "usr www-data"));
+    for (verb, code) in [("check", 2), ("lint", 2)] {
+        let ran = call(&[verb, "--format", "sarif", bad.to_str().unwrap()]);
+        let v: Value = serde_json::from_str(&ran.out).unwrap();
+        assert_eq!(ran.code, code);
+        assert!(v["runs"][0]["results"].as_array().unwrap().iter().any(|r| r["ruleId"] == "E0201"), "{v}");
+        assert!(call(&[verb, "--format", "markdown", bad.to_str().unwrap()]).out.contains("| error | E0201 |"));
+    }
+}
+
+/// Every JSON document against its schema in docs/schema, by a validator that isn't ours.
+#[test]
+fn json_is_what_its_schema_says() {
+    let dir = Dir::new("schema");
+    let text = std::fs::read_to_string(policy("nginx")).unwrap();
+    let new = dir.write(
+        "nginx.stockade",
+        &text
+            .replace("nofile 16384", "nofile 20000")
+            .replace("  user www-data", "  user www-data\n  syscalls { allow read }"),
+    );
+    let bad = dir.write("bad.stockade", "policy 1\nkernel 6.12\nmachine m { }\n");
+    let (a, b) = (policy("nginx"), new);
+    let (a, b, bad) = (a.to_str().unwrap(), b.to_str().unwrap(), bad.to_str().unwrap());
+    let script = "import json,sys,jsonschema\njsonschema.validate(json.load(sys.stdin),json.load(open(sys.argv[1])))";
+    if !Command::new("/usr/bin/python3").args(["-c", "import jsonschema"]).status().is_ok_and(|s| s.success()) {
+        return harness::skip("no python3-jsonschema");
+    }
+    for (schema, arguments) in [
+        ("check", vec!["check", "--json", a, bad]),
+        ("diff", vec!["diff", a, b, "--format", "json"]),
+        ("lint", vec!["lint", b, "--format", "json"]),
+        ("query", vec!["query", "nginx can openat", a, "--format", "json"]),
+        ("query", vec!["query", "nginx can bpf", a, "--format", "json"]),
+        ("kernel", vec!["kernel", "6.18", a, "--format", "json"]),
+    ] {
+        let document = call(&arguments).out;
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/schema/{schema}.json"));
+        let mut child = Command::new("/usr/bin/python3")
+            .args(["-c", script])
+            .arg(file)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(child.stdin.as_mut().unwrap(), document.as_bytes()).unwrap();
+        let out = child.wait_with_output().unwrap();
+        assert!(out.status.success(), "{schema}: {}\n{document}", String::from_utf8_lossy(&out.stderr));
+    }
+}
+
+/// Two revisions of a folder, and a revision against the folder as it lies there.
+#[test]
+fn git_revisions_are_compared() {
+    let dir = Dir::new("git");
+    let git = |arguments: &[&str]| {
+        let out = Command::new("git")
+            .arg("-C")
+            .arg(&dir.0)
+            .args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    };
+    let text = "policy 1\nkernel 6.12\nimport \"std/daemon\"\nimport \"shared/base\"\nmachine m {\n  extends base\n  root host\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities { none }\n}\n";
+    git(&["init", "-q"]);
+    std::fs::create_dir_all(dir.0.join("policies/shared")).unwrap();
+    let base = |line: &str| {
+        format!("policy 1\nkernel 6.12\nimport \"std/daemon\"\nprofile base {{\n  extends std/daemon\n{line}\n}}\n")
+    };
+    dir.write("policies/m.stockade", text);
+    dir.write("policies/shared/base.stockade", &base("  limits { nofile 100 }"));
+    git(&["add", "-A"]);
+    git(&["commit", "-qm", "one"]);
+    dir.write("policies/shared/base.stockade", &base("  limits { nofile 200 }"));
+    git(&["commit", "-qam", "two"]);
+    let folder = dir.0.join("policies");
+    let folder = folder.to_str().unwrap();
+    let both = call(&["diff", "--git", folder, "HEAD~1..HEAD"]);
+    assert!(both.out.contains("nofile 200") && both.out.contains("shared/base.stockade:6"), "{}{}", both.out, both.err);
+    assert!(!both.out.contains("/tmp"), "no path of the checkout is shown: {}", both.out);
+    dir.write("policies/shared/base.stockade", &base("  limits { nofile 300 }"));
+    let here = call(&["diff", "--git", folder, "HEAD"]);
+    assert!(here.out.contains("nofile 300") && here.out.contains("was: nofile 200"), "{}{}", here.out, here.err);
+    assert_eq!(call(&["diff", "--git", folder, "--fail-on", "widened", "HEAD"]).code, 1);
+    assert_eq!(call(&["diff", "--git", folder, "nothing"]).code, 2);
+}
+
+/// The page in a real browser: it shows what it must, its search works, and it fetches nothing.
+#[test]
+fn the_report_is_a_page() {
+    let dir = Dir::new("report");
+    let text = std::fs::read_to_string(policy("nginx")).unwrap();
+    let new = text
+        .replace("about \"a web", "about \"<script>document.title='broken'</script> a web")
+        .replace("  limits {", "  syscalls {\n    allow ioctl(cmd == TIOCSTI) why \"<b>bold</b>\"\n  }\n  limits {");
+    let file = dir.write("nginx.stockade", &new);
+    let pages = [
+        ("machine", call(&["report", file.to_str().unwrap()]).out),
+        ("change", call(&["report", policy("nginx").to_str().unwrap(), file.to_str().unwrap()]).out),
+    ];
+    for (name, page) in &pages {
+        assert!(!page.contains("http:") && !page.contains("https:") && !page.contains("<b>bold"), "{name}");
+        assert!(page.contains("default-src 'none'") && page.contains("prefers-color-scheme:dark"), "{name}");
+    }
+    let Some(browser) = ["/usr/bin/chromium", "/usr/bin/google-chrome"].into_iter().find(|p| Path::new(p).exists())
+    else {
+        return harness::skip("no chromium");
+    };
+    for (name, page) in &pages {
+        // Types into the search box once the page's own script is there.
+        let typed = "<script>const b=document.getElementById('find');b.value='tiocsti';b.dispatchEvent(new Event('input'));</script></body>";
+        let path = dir.write(&format!("{name}.html"), &page.replace("</body>", typed));
+        let out = Command::new(browser)
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+            .args(["--disable-background-networking", "--disable-component-update", "--disable-sync", "--dump-dom"])
+            .arg(format!("--user-data-dir={}", dir.0.join(format!("profile-{name}")).display()))
+            .arg(format!("file://{}", path.display()))
+            .output()
+            .unwrap();
+        let dom = String::from_utf8_lossy(&out.stdout);
+        assert!(!dom.contains("<title>broken") && dom.contains("TIOCSTI"), "{name}: {dom}");
+        let rows = dom.matches("<tr").count() - dom.matches("<thead><tr").count();
+        let hidden = dom.matches("<tr hidden").count();
+        assert!((hidden > 0 || *name == "change") && rows - hidden >= 1, "{name}: {rows} rows, {hidden} hidden");
+        assert!(dom.contains(&format!("{} rows", rows - hidden)), "{name}");
+        assert!(dom.contains("<svg") && dom.contains("class=\"risk high\""), "{name}");
+    }
+}
