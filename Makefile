@@ -6,7 +6,7 @@ CACHE := /var/cache/stockade
 # A toolchain of the user's own comes first; the packaged one is taken only when there is none.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help demo test check lint bench faults fuzz install build packages root clean
+.PHONY: help demo test check lint bench judges faults fuzz install build packages root clean
 
 help:
 	@printf '%s\n' \
@@ -14,7 +14,8 @@ help:
 	  'make test     everything that CI runs' \
 	  'make check    only what needs neither root nor a Debian' \
 	  'make bench    start-up time and memory beside the peers, as ratios' \
-	  'make faults   the whole fault sweep (about an hour)' \
+	  'make judges   ten million calls before five judges (a few minutes)' \
+	  'make faults   the whole fault sweep (about a quarter of an hour)' \
 	  'make install  to $$(PREFIX)/bin, default /usr/local'
 
 packages:
@@ -47,6 +48,10 @@ test: build root lint
 bench: build root
 	@tests/packages bench
 	@tests/bench
+
+# The same calls before the evaluator, the diagram, both generators' programs and the running kernel.
+judges: packages
+	STOCKADE_JUDGES=10000000 cargo test --release --test kernel the_judges -- --nocapture
 
 faults: build root
 	@tests/packages test

@@ -25,13 +25,14 @@ use harness::Dir;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use stockade::compile::{self, vectors};
+use stockade::compile::{self, seccomp, vectors};
 use stockade::diagnostic::Diagnostics;
 use stockade::kernel::numbers::Arch;
 use stockade::policy::meaning::{Meaning, Vector};
 use stockade::policy::syscalls::Action;
 use stockade::policy::{Policy, loader, resolve};
-use stockade::proof::bpf;
+use stockade::proof::diagram::Store;
+use stockade::proof::{bpf, intent};
 use stockade::source::Sources;
 use stockade::sys::confine::Instruction;
 
@@ -219,6 +220,106 @@ fn the_kernel_answers_as_the_policy_means() {
     assert!(wrong.is_empty(), "{} disagreements, such as {first:#?}", wrong.len());
 }
 
+/// splitmix64
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.next() % u64::try_from(n).unwrap()).unwrap()
+    }
+}
+
+/// Calls around what the rules ask for: one of their own vectors with registers turned, halves swapped in,
+/// noise above; and calls of any number.
+fn around(base: &[Shot], count: usize, int80: bool, rng: &mut Rng) -> Vec<Shot> {
+    let mut out = Vec::with_capacity(count);
+    while out.len() < count {
+        let mut v = base[rng.below(base.len())].v;
+        for a in &mut v.args {
+            match rng.below(12) {
+                0 => *a ^= 1 << rng.below(64),
+                1 => *a = a.wrapping_add(1),
+                2 => *a = a.wrapping_sub(1),
+                3 => *a = *a & 0xffff_ffff | rng.next() << 32,
+                4 => *a = rng.next() >> rng.below(64),
+                5 => *a = !*a,
+                _ => {}
+            }
+        }
+        match rng.below(40) {
+            0 => v.nr ^= 0x4000_0000,
+            1 => v.nr = u32::try_from(rng.next() >> 32).unwrap(),
+            2 => v.nr = u32::try_from(rng.below(600)).unwrap(),
+            _ => {}
+        }
+        let foreign = int80 && rng.below(50) == 0;
+        if foreign {
+            v.arch = I386;
+            v.nr %= 600;
+            // The 32-bit entry has 32-bit registers.
+            v.args.iter_mut().for_each(|a| *a &= 0xffff_ffff);
+        }
+        if foreign || !EXEMPT.contains(&v.nr) {
+            out.push(Shot { register: u64::from(v.nr), int80: foreign, v });
+        }
+    }
+    out
+}
+
+/// Five judges on the same calls: the plain evaluator, the diagram, our program and libseccomp's in the
+/// interpreter, and the running kernel. `make judges` asks ten million; CI a share.
+#[test]
+fn the_judges_agree() {
+    let wanted: usize = std::env::var("STOCKADE_JUDGES").map_or(320_000, |n| n.parse().unwrap());
+    let int80 = has_int80();
+    let machines = shipped();
+    let each = wanted.div_ceil(machines.len());
+    let mut rng = Rng(0x1ad9e);
+    let (mut total, mut wrong) = (0usize, Vec::new());
+    for (name, policy) in &machines {
+        let mut d = Diagnostics::default();
+        let filter = compile::portable(policy, ARCH, &mut d).unwrap();
+        let second = seccomp::second(policy, &filter).unwrap();
+        let mut store = Store::default();
+        let diagram = intent::of_policy(&mut store, policy, ARCH);
+        let meaning = Meaning::new(policy, ARCH);
+        let neutral = neutral(&filter.program);
+        let base = shots(policy);
+        let mut left = each;
+        while left > 0 {
+            let now = left.min(250_000);
+            left -= now;
+            let fired = around(&base, now, int80, &mut rng);
+            let (answers, said) = answers(&neutral, &fired);
+            assert!(!said.is_empty());
+            for (shot, kernel) in fired.iter().zip(&answers) {
+                let v = &shot.v;
+                let want = meaning.decide(v);
+                let judged = [
+                    ("the diagram", bpf::decode(store.evaluate(diagram, v)) == want),
+                    ("our program", bpf::decode(bpf::run(&filter.program, v, None)) == want),
+                    ("libseccomp's program", bpf::decode(bpf::run(&second.program, v, None)) == want),
+                    ("the kernel", *kernel == -i64::from(code(want))),
+                ];
+                for (judge, _) in judged.iter().filter(|(_, same)| !same) {
+                    wrong.push(format!("{name}: {judge} differs on {v:x?}: the evaluator says {want:?}"));
+                }
+            }
+            total += fired.len();
+        }
+    }
+    println!("{total} calls, 5 judges, {} disagreements", wrong.len());
+    let first: Vec<&String> = wrong.iter().take(10).collect();
+    assert!(wrong.is_empty(), "{} disagreements, such as {first:#?}", wrong.len());
+}
+
 /// The judge must be able to say no: one outcome of the filter is changed, and the kernel shows it.
 #[test]
 fn a_wrong_filter_is_found_out() {
@@ -241,6 +342,5 @@ fn a_wrong_filter_is_found_out() {
         found += usize::from(!compare(&name, &policy, &broken, &fired).0.is_empty());
     }
     println!("{found} of {} changed returns are seen from outside", returns.len());
-    // Two can't be reached: the generator's own tests of architecture and x32 bit stand behind ours.
-    assert!(found + 2 >= returns.len(), "{found} of {}", returns.len());
+    assert_eq!(found, returns.len());
 }

@@ -646,7 +646,11 @@ fn the_second_generator_agrees_and_costs_more() {
         let filter = compiled(&policy).unwrap_or_else(|d| panic!("{name}: {:?}", codes(&d)));
         let _one = COMPILER.lock().unwrap_or_else(|e| e.into_inner());
         let second = seccomp::second(&policy, &filter).unwrap();
-        println!("{name}: {second:?}, ours {}", filter.program.len());
+        let (theirs, ours) = (second.program.len(), filter.program.len());
+        println!(
+            "{name}: {ours} instructions, {theirs} of libseccomp's; expected {} and {}",
+            second.expected_ours, second.expected
+        );
         assert_eq!(second.proved, Ok(()), "{name}");
         assert!(second.expected_ours <= second.expected, "{name}: {second:?}");
     }

@@ -75,7 +75,7 @@ impl std::fmt::Display for Checked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} (filter of {} instructions, proved", self.name, self.instructions)?;
         match &self.second {
-            Ok(s) if s.proved.is_ok() => write!(f, "; libseccomp's of {} too)", s.instructions),
+            Ok(s) if s.proved.is_ok() => write!(f, "; libseccomp's of {} too)", s.program.len()),
             // It isn't loaded, so this is worth knowing and no fault of the policy.
             Ok(_) => write!(f, "; libseccomp makes a program that differs, which isn't used)"),
             Err(why) => write!(f, "; libseccomp makes none: {why})"),
@@ -87,7 +87,7 @@ impl Checked {
     fn json(&self) -> serde_json::Value {
         let second = match &self.second {
             Ok(s) => json!({
-                "name": "libseccomp", "instructions": s.instructions, "proved": s.proved.is_ok(), "loaded": false,
+                "name": "libseccomp", "instructions": s.program.len(), "proved": s.proved.is_ok(), "loaded": false,
                 "expected_instructions": mean(s.expected),
             }),
             Err(why) => json!({ "name": "libseccomp", "proved": false, "loaded": false, "error": why }),

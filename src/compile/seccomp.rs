@@ -98,8 +98,8 @@ fn regions(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Vec<Regions> {
 /// What another generator makes of the same rules.
 #[derive(Clone, Debug)]
 pub struct Second {
-    /// Instructions of its program.
-    pub instructions: usize,
+    /// Its program.
+    pub program: Vec<Instruction>,
     /// Instructions that are expected to run for a call, in thousandths.
     pub expected: u64,
     /// The same for the program that is loaded.
@@ -114,10 +114,10 @@ pub fn second(policy: &Policy, filter: &Filter) -> Result<Second, String> {
     let regions = regions(policy, filter.arch, &mut Diagnostics::default());
     let program = libseccomp::program(policy, filter.arch, &regions)?;
     Ok(Second {
-        instructions: program.len(),
         expected: expected(&regions, filter.arch, &program),
         expected_ours: expected(&regions, filter.arch, &filter.program),
         proved: prove(policy, filter.arch, &program),
+        program,
     })
 }
 
