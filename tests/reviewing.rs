@@ -251,7 +251,7 @@ fn machines_read_every_format() {
     let markdown = call(&["diff", a, b, "--format", "markdown"]).out;
     assert!(markdown.len() < 65_536 && markdown.contains("| + | high | syscalls |"), "{markdown}");
     assert!(
-        markdown.contains("why: a \\| b 'c' &lt;d>")
+        markdown.contains("why: `a \\| b 'c' <d>`")
             && markdown.contains("<details>")
             && markdown.contains("stockade diff "),
         "{markdown}"
@@ -385,4 +385,169 @@ fn the_report_is_a_page() {
         assert!(dom.contains(&format!("{} rows", rows - hidden)), "{name}");
         assert!(dom.contains("<svg") && dom.contains("class=\"risk high\""), "{name}");
     }
+}
+
+/// Two policies of one machine `m`, compared.
+fn between(old: &str, new: &str) -> (Value, String) {
+    let dir = Dir::new("between");
+    let text = |body: &str| {
+        format!(
+            "policy 1\nkernel 6.12\nimport \"std/daemon\"\nmachine m {{\n  extends std/daemon\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n{body}\n}}\n"
+        )
+    };
+    let (a, b) = (dir.write("a.stockade", &text(old)), dir.write("b.stockade", &text(new)));
+    let (a, b) = (a.to_str().unwrap(), b.to_str().unwrap());
+    (json(&["diff", a, b, "--format", "json"])["machines"][0].clone(), call(&["diff", a, b]).out)
+}
+
+fn effects(old: &str, new: &str) -> Vec<String> {
+    let (m, _) = between(old, new);
+    let mut list: Vec<String> =
+        m["rows"].as_array().unwrap().iter().map(|r| r["effect"].as_str().unwrap().to_owned()).collect();
+    list.sort();
+    list.dedup();
+    list
+}
+
+/// Found by a hostile review: each was missed, or named the wrong way round.
+#[test]
+fn no_field_of_a_policy_is_left_out() {
+    let host = "  root host";
+    let with = |line: &str| format!("{host}\n  {line}");
+    let dir = "  root dir \"/srv/img\"";
+    for (old, new, wanted) in [
+        (host.to_owned(), with("userns map 0 -> 1 count 60000"), "widened"),
+        (format!("{dir} ro"), format!("{dir} volatile size=1GiB"), "widened"),
+        (format!("{dir} ephemeral size=1MiB"), format!("{dir} ephemeral size=900GiB"), "widened"),
+        (with("limits { override core 1GiB why \"x\" }"), host.to_owned(), "narrowed"),
+        (host.to_owned(), with("limits { override core 1GiB why \"x\" }"), "widened"),
+        (
+            with("mounts { bind \"/srv/a\" -> \"/b\" ro }"),
+            with("mounts { bind \"/\" -> \"/b\" rw exec suid dev why \"x\" }"),
+            "widened",
+        ),
+        (with("mounts { tmpfs \"/t\" size=1MiB }"), with("mounts { tmpfs \"/t\" size=1GiB }"), "widened"),
+        (with("mounts { hide \"/home\" }"), with("mounts { mask \"/home\" }"), "widened"),
+        (format!("{dir} ro\n  mounts {{ tmpfs \"/t\" size=1MiB }}"), format!("{dir} ro"), "changed"),
+        (host.to_owned(), with("hostname other"), "changed"),
+        (host.to_owned(), with("chdir \"/usr\""), "changed"),
+        (host.to_owned(), with("require landlock 3"), "widened"),
+    ] {
+        let found = effects(&old, &new);
+        assert!(found.contains(&wanted.to_owned()), "{old}\n{new}\n{found:?}");
+    }
+    assert_eq!(effects(host, &with("require landlock 8")), Vec::<String>::new(), "a higher floor grants nothing");
+}
+
+/// A new machine is all that it grants; a renamed one isn't a way past `--fail-on`.
+#[test]
+fn a_new_machine_is_reviewed_whole() {
+    let dir = Dir::new("renamed");
+    let text = |name: &str, body: &str| {
+        format!(
+            "policy 1\nkernel 6.12\nmachine {name} {{\n  root host\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n  syscalls {{ allow [execve, exit_group]; {body} }}\n}}\n"
+        )
+    };
+    let a = dir.write("a.stockade", &text("m", "allow read"));
+    let b = dir.write("b.stockade", &text("m2", "allow bpf"));
+    let (a, b) = (a.to_str().unwrap(), b.to_str().unwrap());
+    assert_eq!(call(&["diff", a, b, "--fail-on", "widened>=high"]).code, 1);
+    let v = json(&["diff", a, b, "--format", "json"]);
+    let states: Vec<&str> = v["machines"].as_array().unwrap().iter().map(|m| m["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["removed", "added"]);
+    assert!(v["machines"][0]["rows"].as_array().unwrap().iter().all(|r| r["effect"] == "narrowed"), "{v}");
+    assert_eq!(call(&["diff", a, b, "--fail-on", "narrowed"]).code, 1);
+    let empty = Dir::new("empty");
+    assert_eq!(call(&["lint", empty.0.to_str().unwrap()]).code, 2, "no policy is no clean policy");
+}
+
+/// What is held is compared by meaning as well.
+#[test]
+fn loosened_checks_are_rows() {
+    let dir = Dir::new("claims");
+    let text = |port: u16, top: &str, waive: &str| {
+        format!(
+            "policy 1\nkernel 6.12\nimport \"std/daemon\"\nparam p port {port}\nprofile top {{\n  capabilities {{ none }}\n  syscalls {{ allow @system-service; {top} }}\n}}\nmachine m {{\n  within top\n  root host\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n  {waive}\n  syscalls {{ allow @system-service; allow chroot; deny clone3; deny openat2 }}\n  assert {{ never connect tcp ${{p}} }}\n}}\n"
+        )
+    };
+    let a = dir.write("a.stockade", &text(80, "allow chroot", ""));
+    let b = dir.write("b.stockade", &text(81, "allow chroot; allow bpf", "waive W0802 why \"x\""));
+    let shown = call(&["diff", a.to_str().unwrap(), b.to_str().unwrap()]).out;
+    for part in ["assert never connect", "the ceiling top grants more", "waive W0802"] {
+        assert!(shown.contains(part), "{part}\n{shown}");
+    }
+}
+
+/// Expired grants can be taken out under review.
+#[test]
+fn an_expired_grant_can_be_compared() {
+    let (_, shown) = between("  root host\n  syscalls { allow chroot until 2024-01-01 why \"x\" }", "  root host");
+    assert!(shown.contains("allow chroot"), "{shown}");
+}
+
+/// A line that another machine needs isn't in vain, and of two that say the same one stays.
+#[test]
+fn lint_gives_no_dangerous_advice() {
+    let dir = Dir::new("advice");
+    let lint = |items: &str| {
+        let text = format!("policy 1\nkernel 6.12\nimport \"std/daemon\"\n{items}");
+        call(&["lint", dir.write("l.stockade", &text).to_str().unwrap()])
+    };
+    let machine = |name: &str, body: &str| {
+        format!(
+            "machine {name} {{\n  extends std/daemon\n  root host\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n{body}\n}}\n"
+        )
+    };
+    let shared = "profile p {\n  syscalls { allow chroot }\n}\n";
+    let two = format!(
+        "{shared}{}{}",
+        machine("a", "  extends p"),
+        machine("b", "  extends p\n  syscalls { deny chroot errno EACCES }")
+    );
+    let ran = lint(&two);
+    assert!(!ran.err.contains("W0803"), "{}", ran.err);
+    let twice = lint(&machine(
+        "a",
+        "  syscalls {\n    allow keyctl(option in 1..=1) why \"x\"\n    allow keyctl(option == 1) why \"x\"\n  }",
+    ));
+    assert_eq!(twice.err.matches("W0802").count(), 1, "{}", twice.err);
+    let many: String = (0..2000).map(|i| format!("    allow fcntl(cmd == {}, arg == {i})\n", 5000 + i)).collect();
+    let started = std::time::Instant::now();
+    let ran = lint(&machine("a", &format!("  syscalls {{\n{many}  }}")));
+    assert!(ran.code <= 2 && started.elapsed() < std::time::Duration::from_secs(30), "{:?}", started.elapsed());
+}
+
+/// The cause of a "no" speaks of what was asked.
+#[test]
+fn a_no_names_its_own_cause() {
+    let dir = Dir::new("cause");
+    let text = "policy 1\nkernel 6.12\nmachine m {\n  root host\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities { none }\n  syscalls {\n    allow [execve, exit_group, read]\n    allow socket(family == AF_UNIX)\n    deny socket(family == AF_PACKET) why \"raw\"\n  }\n}\n";
+    let file = dir.write("m.stockade", text);
+    let ask = |q: &str| call(&["query", q, file.to_str().unwrap()]);
+    let alg = ask("m can socket(family == AF_ALG)");
+    assert!(alg.code == 1 && alg.out.contains("no line allows it") && !alg.out.contains("AF_PACKET"), "{}", alg.out);
+    assert!(ask("m can socket(family == AF_PACKET)").out.contains("m.stockade:11"));
+    assert_eq!(ask("m can read").code, 0, "the call, not the right");
+    assert_eq!(ask("m can read; never connect any").code, 2, "one question at a time");
+    assert_eq!(ask("m can refer \"/data can b\"").code, 1);
+}
+
+/// Markdown and SARIF of hostile names stay text.
+#[test]
+fn names_are_never_markup() {
+    let dir = Dir::new("hostile");
+    let text = |why: &str| {
+        format!(
+            "policy 1\nkernel 6.12\nmachine m {{\n  root host\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n  syscalls {{ allow [execve, exit_group]; {why} }}\n}}\n"
+        )
+    };
+    let a = dir.write("a.stockade", &text(""));
+    let b = dir
+        .write("n#2%20.stockade", &text("allow chroot why \"![x](https://evil.example/p) @team `` **LGTM** | <b>\""));
+    let (a, b) = (a.to_str().unwrap(), b.to_str().unwrap());
+    let markdown = call(&["diff", a, b, "--format", "markdown"]).out;
+    assert!(markdown.contains("why: `![x](https://evil.example/p) @team '' **LGTM** \\| <b>`"), "{markdown}");
+    let sarif = json(&["diff", a, b, "--format", "sarif"]);
+    let uri = sarif["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"].clone();
+    assert!(uri.as_str().unwrap().ends_with("n%232%2520.stockade"), "{uri}");
 }

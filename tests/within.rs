@@ -83,3 +83,65 @@ fn a_ceiling_cannot_be_walked_around() {
         .replace("machine m {\n  within cap", "profile base {\n  within cap\n}\nmachine m {\n  extends base");
     assert!(verb("check", &text).err.contains("E0705"));
 }
+
+/// Found by a hostile review.
+#[test]
+fn what_a_ceiling_says_is_all_held() {
+    let with = |ceiling: &str| format!("{CALLS}\n{ceiling}");
+    let body = |line: &str| calls("").replace(NONE, &format!("{NONE}\n  {line}"));
+    refused(CALLS, &body("userns map 0 -> 1 count 60000"), &["userns"]);
+    refused(CALLS, &body("mounts { bind \"/srv\" -> \"/mnt\" rw dev why \"x\" }"), &["mounts"]);
+    refused(&with("mounts { hide \"/home\" }"), &body(""), &["hide \"/home\""]);
+    accepted(&with("mounts { hide \"/home\" }"), &body("mounts { hide \"/home\" }"));
+    accepted(&with("mounts { tmpfs \"/t\" size=100MiB }"), &body("mounts { tmpfs \"/t\" size=1MiB }"));
+    refused(&with("mounts { tmpfs \"/t\" size=1MiB }"), &body("mounts { tmpfs \"/t\" size=100MiB }"), &["\"/t\" of"]);
+    accepted(&with("limits { core 0 }"), &body(""));
+    accepted(CALLS, &body("require landlock 7"));
+    refused(CALLS, &body("require landlock 3"), &["landlock 3"]);
+    // Its assertions are held, and its own ceilings.
+    let ran = verb("check", &machine(&with("assert { never syscall read }"), &calls("")));
+    assert!(ran.code == 2 && ran.err.contains("E0703"), "{}", ran.err);
+    let text = machine(&format!("  within tighter\n{CALLS}"), &calls(""))
+        .replace("profile cap {", "profile tighter { syscalls { allow exit_group } }\nprofile cap {");
+    assert!(verb("check", &text).err.contains("more than `tighter`"));
+}
+
+/// An instance sets its machine's parameters, not its ceiling's; and an imported file boots nothing.
+#[test]
+fn an_instance_does_not_raise_its_ceiling() {
+    let text = machine(
+        &format!("{CALLS}\nnetwork {{ connect tcp ${{highest}} }}"),
+        &calls("").replace(NONE, &format!("{NONE}\n  network {{ connect tcp ${{highest}} }}")),
+    )
+    .replace("profile cap", "param highest port 80\nprofile cap")
+        + "instance other of m [highest=443]\n";
+    let ran = verb("check", &text);
+    assert!(ran.code == 2 && ran.err.contains("`other` grants more than `cap`"), "{}", ran.err);
+}
+
+/// The work is bounded, whatever a ceiling says.
+#[test]
+fn a_small_ceiling_stays_cheap() {
+    let lines = |range: std::ops::Range<u32>| -> String {
+        range.map(|i| format!("allow kcmp(pid1 has all [{0}], pid2 has all [{0}]); ", 1u32 << i)).collect()
+    };
+    let started = std::time::Instant::now();
+    let ceiling = format!(
+        "syscalls {{ allow @system-service; {} deny clone3 errno ENOSYS; deny openat2 errno ENOSYS; kill @tripwire }}",
+        lines(0..15)
+    );
+    let ran = verb("check", &machine(&ceiling, &calls(&lines(15..30))));
+    assert!(ran.code == 2, "{}{}", ran.out, ran.err);
+    assert!(started.elapsed() < std::time::Duration::from_secs(60), "{:?}", started.elapsed());
+    let errnos: String = ["EACCES", "EAGAIN", "EBUSY", "EEXIST", "EINVAL", "EIO", "EISDIR", "ELOOP"]
+        .iter()
+        .enumerate()
+        .map(|(i, e)| {
+            format!("    deny lseek(offset in 1..=0x7ffffffffffffffe, fd in 1..=254, whence == {i}) errno {e}\n")
+        })
+        .collect();
+    let started = std::time::Instant::now();
+    let ran = verb("check", &machine(CALLS, &calls(&errnos)));
+    assert!(ran.code == 2 && ran.err.contains("E0414"), "{}", ran.err);
+    assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
+}

@@ -65,10 +65,15 @@ pub(super) struct Loaded {
 }
 
 pub(super) fn load(path: &Path) -> Result<Loaded, Stop> {
+    load_on(path, &today())
+}
+
+/// The same on another day.
+pub(super) fn load_on(path: &Path, day: &str) -> Result<Loaded, Stop> {
     let mut sources = Sources::default();
     let mut diagnostics = Diagnostics::default();
     let id = loader::read(path, &mut sources, &mut diagnostics).map_err(|e| Stop::usage(e.to_string()))?;
-    let resolved = resolve::resolve(id, &mut sources, &mut diagnostics, &today());
+    let resolved = resolve::resolve(id, &mut sources, &mut diagnostics, day);
     tracing::info!(file = %path.display(), machines = resolved.machines.len(), "resolved");
     Ok(Loaded { sources, diagnostics, resolved })
 }

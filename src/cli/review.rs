@@ -60,21 +60,33 @@ impl FailOn {
     }
 }
 
-/// The policy files of a path: itself, or those right in a folder.
+/// The policy files of a path: itself, or all below a folder. A folder without any is a mistake.
 fn policies(path: &Path) -> Result<Vec<PathBuf>, Stop> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let read = fs::read_dir(path).map_err(|e| Stop::usage(format!("can't read {}: {e}", display_name(path))))?;
     let mut out = Vec::new();
-    for entry in read {
-        let p = entry.map_err(|e| Stop::usage(e.to_string()))?.path();
-        if p.extension().is_some_and(|e| e == "stockade") {
-            out.push(p);
-        }
+    below(path, 0, &mut out)?;
+    if out.is_empty() {
+        return Err(Stop::usage(format!("no file NAME.stockade in {} or below", display_name(path))));
     }
     out.sort();
     Ok(out)
+}
+
+fn below(folder: &Path, depth: usize, out: &mut Vec<PathBuf>) -> Result<(), Stop> {
+    let fail = |e: std::io::Error| Stop::usage(format!("can't read {}: {e}", display_name(folder)));
+    for entry in fs::read_dir(folder).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        let (p, kind) = (entry.path(), entry.file_type().map_err(fail)?);
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        if kind.is_dir() && !hidden && depth < 16 {
+            below(&p, depth + 1, out)?;
+        } else if kind.is_file() && p.extension().is_some_and(|e| e == "stockade") {
+            out.push(p);
+        }
+    }
+    Ok(())
 }
 
 /// A folder with a git revision's policy files in it; removed with the value.
@@ -230,14 +242,21 @@ fn pairs(old: &Path, new: &Path) -> Result<Vec<Pair>, Stop> {
     if old.is_dir() != new.is_dir() {
         return Err(Stop::usage("a folder is compared with a folder"));
     }
-    let name = |p: &PathBuf| p.file_name().map(ToOwned::to_owned);
-    let (a, b) = (policies(old)?, policies(new)?);
+    let list = |side: &Path| policies(side).map(|l| (l, side.to_owned()));
+    let ((a, old), (b, new)) = match (list(old), list(new)) {
+        (Ok(a), Ok(b)) => (a, b),
+        // All policies may be new, or gone; none on both sides is a mistake.
+        (Ok(a), Err(_)) => (a, (Vec::new(), new.to_owned())),
+        (Err(_), Ok(b)) => ((Vec::new(), old.to_owned()), b),
+        (Err(e), Err(_)) => return Err(e),
+    };
+    let name = |p: &Path, side: &Path| p.strip_prefix(side).map(Path::to_owned).ok();
     let mut out: Vec<Pair> = Vec::new();
     for p in &a {
-        let other = b.iter().find(|q| name(q) == name(p)).cloned();
+        let other = b.iter().find(|q| name(q, &new) == name(p, &old)).cloned();
         out.push((Some(p.clone()), Some(other.unwrap_or_else(|| PathBuf::from(EMPTY)))));
     }
-    for q in b.iter().filter(|q| !a.iter().any(|p| name(p) == name(q))) {
+    for q in b.iter().filter(|q| !a.iter().any(|p| name(p, &old) == name(q, &new))) {
         out.push((Some(PathBuf::from(EMPTY)), Some(q.clone())));
     }
     Ok(out)
@@ -248,7 +267,8 @@ const EMPTY: &str = "";
 
 fn load(path: &Path) -> Result<Loaded, Stop> {
     if path.as_os_str() != EMPTY {
-        return front::load(path);
+        // What has ended by now was granted then: `check` says so, a comparison compares.
+        return front::load_on(path, "1970-01-01");
     }
     let (mut sources, mut diagnostics) = (Sources::default(), Diagnostics::default());
     let id = loader::from_text("none", b"policy 1\nkernel 6.18\n", &mut sources, &mut diagnostics)
@@ -287,14 +307,19 @@ pub(super) fn print_found(
         }
         Format::Markdown => {
             let mut out = String::from("### Policy findings\n\n");
-            let cell = |t: &str| t.replace('|', "\\|").replace('<', "&lt;").replace('\n', " ");
             if files.iter().all(|(_, f, _)| f.is_empty()) {
                 out.push_str("None.\n\n");
             } else {
                 out.push_str("| | code | finding | line |\n|---|---|---|---|\n");
             }
             for f in files.iter().flat_map(|(_, f, _)| f) {
-                out.push_str(&format!("| {} | {} | {} | {} |\n", f.level, f.rule, cell(&f.message), cell(&f.place)));
+                out.push_str(&format!(
+                    "| {} | {} | {} | {} |\n",
+                    f.level,
+                    f.rule,
+                    output::code(&f.message),
+                    output::code(&f.place)
+                ));
             }
             front::print(&format!("{out}\nMade by `{command}`\n"))?;
         }
@@ -317,17 +342,14 @@ pub(super) fn lint(paths: &[PathBuf], format: Format) -> Outcome {
                 code = 2;
             } else {
                 let mut d = Diagnostics::default();
-                for m in &l.resolved.machines {
-                    lint::check(m, &l.sources, &mut d);
-                }
+                lint::check(&l.resolved.machines, &l.sources, &mut d);
+                let waived = l.resolved.machines.iter().any(|m| m.grants.waivers.iter().any(|w| w.code == "W0801"));
                 // Said once already, in the words of `check`.
                 let spans: Vec<_> = d.iter().filter_map(|x| x.labels.first().map(|s| s.span)).collect();
                 let mut all = Diagnostics::default();
-                for x in l
-                    .diagnostics
-                    .iter()
-                    .filter(|x| !(x.code == "W0701" && x.labels.first().is_some_and(|s| spans.contains(&s.span))))
-                {
+                for x in l.diagnostics.iter().filter(|x| {
+                    !(x.code == "W0701" && (waived || x.labels.first().is_some_and(|s| spans.contains(&s.span))))
+                }) {
                     all.push(x.clone());
                 }
                 for x in d.iter() {
@@ -354,7 +376,8 @@ pub(super) fn lint(paths: &[PathBuf], format: Format) -> Outcome {
 
 /// Reads `MACHINE can CLAIM`, or `can CLAIM` for every machine, or just a claim.
 fn claims(text: &str, sources: &mut Sources) -> Result<(Option<String>, Vec<Claim>), Stop> {
-    let (machine, claim) = match text.split_once(" can ") {
+    let named = text.split_once(" can ").filter(|(m, _)| crate::policy::valid_name(m.trim()));
+    let (machine, claim) = match named {
         Some((m, c)) => (Some(m.trim().to_owned()).filter(|m| m != "who"), c),
         None => (None, text.strip_prefix("can ").unwrap_or(text)),
     };
@@ -435,12 +458,16 @@ fn lock_of(file: &Path) -> PathBuf {
     file.with_extension("lock")
 }
 
-/// The lock's text now; `None` when the policy has errors, which were printed.
+/// The lock's text now, empty for a file without a machine; `None` when the policy has errors, which were
+/// printed.
 fn locked_now(file: &Path) -> Result<Option<String>, Stop> {
     let l = front::load(file)?;
     if l.diagnostics.has_errors() {
         l.report();
         return Ok(None);
+    }
+    if l.resolved.machines.is_empty() {
+        return Ok(Some(String::new()));
     }
     lock::text(&l.resolved.machines, &l.sources).map(Some).map_err(Stop::usage)
 }
@@ -449,6 +476,10 @@ pub(super) fn write_locks(paths: &[PathBuf]) -> Outcome {
     for path in paths {
         for file in policies(path)? {
             let Some(text) = locked_now(&file)? else { return Ok(2) };
+            // What only others import is locked where a machine uses it.
+            if text.is_empty() {
+                continue;
+            }
             let to = lock_of(&file);
             let old = fs::read_to_string(&to).unwrap_or_default();
             if old == text {
@@ -468,6 +499,9 @@ pub(super) fn write_locks(paths: &[PathBuf]) -> Outcome {
 /// `check --locked`: what the committed lock says otherwise; `true` when it is the same.
 pub(super) fn is_locked(file: &Path) -> Result<bool, Stop> {
     let Some(now) = locked_now(file)? else { return Ok(false) };
+    if now.is_empty() {
+        return Ok(true);
+    }
     let to = lock_of(file);
     let committed = match fs::read_to_string(&to) {
         Ok(t) => t,

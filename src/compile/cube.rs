@@ -105,6 +105,11 @@ pub fn and(a: &[Cube], b: &[Cube]) -> Vec<Cube> {
     a.iter().flat_map(|x| b.iter().filter_map(|y| x.and(y))).collect()
 }
 
+/// True when some call is in both.
+pub fn overlap(a: &[Cube], b: &[Cube]) -> bool {
+    a.iter().any(|x| b.iter().any(|y| x.and(y).is_some()))
+}
+
 /// The same set without cubes that lie inside others.
 pub fn simplify(mut cubes: Vec<Cube>) -> Vec<Cube> {
     cubes.sort();

@@ -126,29 +126,31 @@ impl Blocks {
             let block = self.action(*action);
             cubes.extend(set.iter().map(|c| (*c, block)));
         }
-        self.compare(&cubes, 0, None, otherwise)
+        let all: Vec<&(Cube, usize)> = cubes.iter().collect();
+        self.compare(&all, 0, None, otherwise)
     }
 
     /// Decides between disjoint cubes from word `place` on; `loaded` is the word in the accumulator,
     /// with the mask applied to it. Words that no cube asks for are passed over.
     fn compare(
         &mut self,
-        cubes: &[(Cube, usize)],
+        cubes: &[&(Cube, usize)],
         place: usize,
         loaded: Option<(usize, u32)>,
         otherwise: usize,
     ) -> usize {
-        let Some((first, _)) = cubes.first() else { return otherwise };
+        let Some((first, _)) = cubes.first().copied() else { return otherwise };
         let mine = |c: &Cube| word(c, place);
         if place == WORDS {
-            return cubes.first().map_or(otherwise, |(_, block)| *block);
+            return cubes.first().map_or(otherwise, |c| c.1);
         }
         if cubes.iter().all(|(c, _)| mine(c).0 == 0) {
             return self.compare(cubes, place + 1, loaded, otherwise);
         }
         // Those that ask the same of this word go on together; the rest is asked when the answer is no.
         let asked = mine(first);
-        let (same, rest): (Vec<_>, Vec<_>) = cubes.iter().partition(|(c, _)| mine(c) == asked);
+        type Part<'c> = Vec<&'c (Cube, usize)>;
+        let (same, rest): (Part<'_>, Part<'_>) = cubes.iter().copied().partition(|c| mine(&c.0) == asked);
         // A call that this cube's comparison lets in may still be in one of the rest, if that one
         // doesn't exclude it by the same word.
         let overlaps = rest.iter().any(|(c, _)| {
@@ -157,7 +159,7 @@ impl Blocks {
         });
         if asked.0 == 0 {
             // Asks nothing here: later, when all that ask something have said no.
-            let (asking, silent): (Vec<_>, Vec<_>) = cubes.iter().partition(|(c, _)| mine(c).0 != 0);
+            let (asking, silent): (Part<'_>, Part<'_>) = cubes.iter().copied().partition(|c| mine(&c.0).0 != 0);
             let last = self.compare(&silent, place + 1, None, otherwise);
             return self.compare(&asking, place, None, last);
         }

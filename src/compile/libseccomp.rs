@@ -18,7 +18,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};
 
 /// How long libseccomp may take.
-const TIME_LIMIT: Duration = Duration::from_secs(10);
+const TIME_LIMIT: Duration = Duration::from_secs(2);
 
 /// The whole program, or why there is none.
 pub(super) fn program(policy: &Policy, arch: Arch, regions: &[Regions]) -> Result<Vec<Instruction>, String> {

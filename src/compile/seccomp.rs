@@ -164,18 +164,21 @@ pub(super) fn partition(number: u32, rules: &[&Rule], d: &mut Diagnostics) -> Op
     let mut by_action: Vec<(Action, Vec<Cube>, &Rule)> = Vec::new();
     for rule in rules {
         let Ok(cubes) = cube::of(&rule.conditions) else { return too_complex(rule, d) };
+        // The sum is bounded as well: comparing all with all takes the square of it.
+        if by_action.iter().map(|(_, set, _)| set.len()).sum::<usize>() + cubes.len() > cube::MOST {
+            return too_complex(rule, d);
+        }
         match by_action.iter_mut().find(|(a, ..)| *a == rule.action) {
-            // The sum is bounded as well: comparing all with all takes the square of it.
-            Some((_, set, _)) if set.len() + cubes.len() > cube::MOST => return too_complex(rule, d),
             Some((_, set, _)) => set.extend(cubes),
             None => by_action.push((rule.action, cubes, rule)),
         }
     }
     by_action.sort_by_key(|(a, ..)| std::cmp::Reverse(*a));
     for (i, (a, set, rule)) in by_action.iter().enumerate() {
-        let twin = by_action.iter().skip(i + 1).find(|(b, other, _)| {
-            matches!((a, b), (Action::Errno(_), Action::Errno(_))) && !cube::and(set, other).is_empty()
-        });
+        let twin = by_action
+            .iter()
+            .skip(i + 1)
+            .find(|(b, other, _)| matches!((a, b), (Action::Errno(_), Action::Errno(_))) && cube::overlap(set, other));
         if let Some((_, _, other)) = twin {
             let name = rule.call.name;
             d.push(

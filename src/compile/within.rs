@@ -21,6 +21,14 @@ pub(super) fn check(policy: &Policy, filter: &Filter, d: &mut Diagnostics) {
     for c in &policy.within {
         calls(policy, filter, c, mine, &mut s, d);
         let (own, ceiling) = (grants::facts(&policy.grants, policy.span), grants::facts(&c.grants, c.declared));
+        for f in grants::uncovered(&own, &ceiling) {
+            let message = format!("`{}` doesn't hide what `{}` hides: `{}`", policy.name, c.name.value, f.text);
+            d.push(
+                Diagnostic::error("E0705", c.name.span, message)
+                    .also(f.span, "the ceiling hides it")
+                    .help("write the same line in `mounts`"),
+            );
+        }
         let mut said = Vec::new();
         for f in grants::beyond(&own, &ceiling, &c.grants) {
             if said.contains(&(f.span, &f.text)) {

@@ -88,8 +88,21 @@ impl Expect {
     }
 }
 
-const SUBJECTS: &[&str] =
-    &["syscall", "capability", "see", "read", "write", "exec", "create", "listen", "connect", "wx", "setuid-exec"];
+const SUBJECTS: &[&str] = &[
+    "syscall",
+    "capability",
+    "see",
+    "read",
+    "write",
+    "exec",
+    "create",
+    "refer",
+    "ioctl",
+    "listen",
+    "connect",
+    "wx",
+    "setuid-exec",
+];
 
 pub(super) fn read(cx: &mut Context<'_>, s: &Statement) -> Vec<Assertion> {
     let mut args = Args::new(cx, s, 0);
@@ -106,7 +119,10 @@ pub fn question(text: &str, sources: &mut Sources, diagnostics: &mut Diagnostics
     let first = text.split([' ', '(']).next().unwrap_or("");
     let subject = match first {
         "cap" => text.replacen("cap", "capability", 1),
-        w if SUBJECTS.contains(&w) => text.to_owned(),
+        // `read`, `write`, `listen` and others are calls as well: a path or a port tells them apart.
+        w if SUBJECTS.contains(&w) && (calls::find(w).is_none() || is_object(text.get(w.len()..).unwrap_or(""))) => {
+            text.to_owned()
+        }
         _ => format!("syscall {text}"),
     };
     let Some(id) = loader::from_text("question", format!("can {subject}\n").as_bytes(), sources, diagnostics) else {
@@ -119,10 +135,18 @@ pub fn question(text: &str, sources: &mut Sources, diagnostics: &mut Diagnostics
     let params = BTreeMap::new();
     let mut cx = Context { diagnostics, params: &params };
     let mut out = Vec::new();
-    for s in file.statements() {
+    for (i, s) in file.statements().enumerate() {
+        if i > 0 {
+            cx.error("E0205", s.span, "one question at a time", "ask the second by itself");
+        }
         out.extend(read(&mut cx, s).into_iter().map(|a| a.claim));
     }
     out
+}
+
+fn is_object(rest: &str) -> bool {
+    let rest = rest.trim_start();
+    rest.starts_with(['"', '[']) || rest.starts_with("tcp") || rest.starts_with("any")
 }
 
 fn read_claims(cx: &mut Context<'_>, args: &mut Args<'_>) -> Option<(bool, Vec<Claim>)> {

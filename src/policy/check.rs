@@ -16,6 +16,10 @@ pub(super) fn finish(
     within: Vec<Ceiling>,
     today: &str,
 ) -> Option<Policy> {
+    if let Some(p) = g.ports.get(4096) {
+        cx.error("E0214", p.span, "more than 4096 ports", "write `any` if all of them are meant");
+        g.ports.truncate(4096);
+    }
     reasons(cx, &g, today);
     newer_than_baseline(cx, &g, kernel);
     // What a group names beyond the baseline nobody reviewed: it stays absent.

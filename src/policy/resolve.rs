@@ -261,7 +261,7 @@ fn build_all(main: FileId, decl: &Declarations<'_>, diagnostics: &mut Diagnostic
     for d in decl.items.values().filter(|d| d.bootable && d.name.span.file == main) {
         machines.extend(machine(&mut cx, decl, d, &d.name, kernel.value, today));
     }
-    for i in &decl.instances {
+    for i in decl.instances.iter().filter(|i| i.name.span.file == main) {
         let Some(d) = decl.items.get(&i.of.value).filter(|d| d.bootable) else {
             let known: Vec<&str> = decl.items.values().filter(|d| d.bootable).map(|d| d.name.value.as_str()).collect();
             cx.unknown("E0303", "machine", &i.of, &known);
@@ -296,7 +296,14 @@ fn machine(
     today: &str,
 ) -> Option<Policy> {
     let grants = effective(cx, decl, d, &mut Walk::default())?;
-    let within = ceilings(cx, decl, &grants);
+    let mut grants = grants;
+    let defaults: BTreeMap<String, String> = decl.params.iter().map(|(k, (_, v))| (k.clone(), v.clone())).collect();
+    // A ceiling is its owner's: no instance of a machine sets its parameters.
+    let mut owner = Context { diagnostics: cx.diagnostics, params: &defaults };
+    let within = ceilings(&mut owner, decl, &grants);
+    for c in &within {
+        grants.assertions.extend(c.grants.assertions.iter().cloned());
+    }
     super::check::finish(cx, name, kernel, grants, within, today)
 }
 
@@ -310,13 +317,19 @@ fn ceilings(cx: &mut Context<'_>, decl: &Declarations<'_>, grants: &Grants) -> V
                 .help("remove the override, or the ceiling"),
         );
     }
-    for name in &grants.within {
+    let mut names = grants.within.clone();
+    let mut next = 0;
+    // A ceiling's own ceilings hold as well.
+    while let Some(name) = names.get(next).cloned() {
+        next += 1;
+        let name = &name;
         if out.iter().any(|c| c.name.value == name.value) {
             continue;
         }
         match decl.items.get(&name.value) {
             Some(p) if !p.bootable => {
                 if let Some(grants) = effective(cx, decl, p, &mut Walk::default()) {
+                    names.extend(grants.within.iter().cloned());
                     out.push(Ceiling { name: name.clone(), declared: p.name.span, grants });
                 }
             }

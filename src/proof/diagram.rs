@@ -99,10 +99,12 @@ pub struct Store {
     chosen: Map<(Node, Node, Node), Node>,
     words: [Option<[Node; 32]>; 16],
     most: usize,
+    /// The work, as distinct from the nodes, was too much.
+    spent: bool,
 }
 
 /// Most nodes of a store unless said otherwise: a shipped machine needs some thousands.
-pub const MOST: usize = 4_000_000;
+pub const MOST: usize = 1_000_000;
 
 impl Default for Store {
     fn default() -> Self {
@@ -114,7 +116,7 @@ impl Store {
     /// A store that gives up beyond `most` nodes; ask [`Store::exceeded`] before trusting an answer.
     pub fn with_budget(most: usize) -> Self {
         let (unique, chosen) = (Map::default(), Map::default());
-        let mut s = Self { nodes: Vec::with_capacity(8192), unique, chosen, words: [None; 16], most };
+        let mut s = Self { nodes: Vec::with_capacity(8192), unique, chosen, words: [None; 16], most, spent: false };
         s.unique.reserve(8192);
         s.chosen.reserve(8192);
         // The two constants first, so that they have their fixed places.
@@ -125,7 +127,7 @@ impl Store {
 
     /// True when the budget was used up: then no diagram made since means anything.
     pub fn exceeded(&self) -> bool {
-        self.nodes.len() >= self.most
+        self.spent || self.nodes.len() >= self.most
     }
 
     /// How many nodes there are.
@@ -214,6 +216,10 @@ impl Store {
         if self.exceeded() {
             return FALSE;
         }
+        if self.chosen.len() >= 4 * self.most {
+            self.spent = true;
+            return FALSE;
+        }
         let split = |i: Inner, n: Node| if i.level == level { (i.low, i.high) } else { (n, n) };
         let ((wl, wh), (tl, th), (ol, oh)) = (split(w, when), split(t, then), split(o, other));
         let low = self.choose(wl, tl, ol);
@@ -287,6 +293,10 @@ impl Store {
     ) -> Node {
         if let Some(n) = done.get(&(a, b)) {
             return *n;
+        }
+        if self.exceeded() || done.len() >= self.most {
+            self.spent = true;
+            return FALSE;
         }
         let (x, y) = (self.inner(a), self.inner(b));
         let level = x.level.min(y.level);

@@ -74,8 +74,8 @@ pub enum What {
     Port(Use, Option<u16>),
     /// What is shown at a target, and how: write, exec, suid, dev.
     Mount(String, [bool; 4]),
-    /// Takes something away: a mask.
-    Hidden,
+    /// Takes something away: a mask, or `true` where nobody can even open what stands there.
+    Hidden(bool),
 }
 
 /// One thing that a policy grants.
@@ -139,6 +139,10 @@ pub fn facts(g: &Grants, span: Span) -> Vec<Fact> {
     for m in &g.mounts {
         let (what, text) = mount(m);
         push(Domain::Mounts, m.target.clone(), what, text, m.span, &m.meta.why);
+        if let Source::Tmpfs(size, ..) | Source::Overlay(_, size) = &m.source {
+            let text = format!("\"{}\" of {size} bytes", m.target.escape_debug());
+            push(Domain::Mounts, format!("{} size", m.target), What::Rank(*size), text, m.span, &m.meta.why);
+        }
     }
     for f in &g.files {
         let word = RIGHTS.iter().find(|(_, r)| *r == f.right).map_or("?", |(n, _)| n);
@@ -182,108 +186,82 @@ pub fn facts(g: &Grants, span: Span) -> Vec<Fact> {
 }
 
 fn scalars(g: &Grants, span: Span, push: &mut impl FnMut(Domain, String, What, String, Span, &Option<String>)) {
-    let mut one = |domain, key: &str, what, text: String| {
-        let s = g.scalars.get(key);
-        push(domain, key.to_owned(), what, text, s.map_or(span, |s| s.span), &s.and_then(|s| s.meta.why.clone()));
-    };
     let value = |key: &str| g.scalars.get(key).map(|s| &s.value);
-    let network = match value("network") {
-        Some(Value::Network(n)) => *n,
-        _ => Network::None,
+    // (the scalar whose line it is, domain, key, how it compares, text)
+    let mut list: Vec<(&str, Domain, &str, What, String)> = Vec::new();
+    let shared = matches!(value("network"), Some(Value::Network(Network::Host)));
+    let text = if shared { "host" } else { "none" };
+    list.push(("network", Domain::Network, "network", What::Rank(u64::from(shared)), text.into()));
+    // Ids that are named may belong to somebody on the host; those of a range that nobody has can't.
+    let (rank, text) = match value("userns") {
+        Some(Value::Userns(Userns::Identity)) => (2, "userns identity".to_owned()),
+        Some(Value::Userns(u @ Userns::Map { .. })) => (1, format!("userns {u:?}").to_lowercase()),
+        _ => (0, "userns auto".to_owned()),
     };
-    let rank = u64::from(network == Network::Host);
-    one(Domain::Network, "network", What::Rank(rank), if rank == 1 { "host".into() } else { "none".into() });
-    if let Some(Value::Userns(u)) = value("userns") {
-        let (rank, text) = match u {
-            Userns::Identity => (1, "userns identity".to_owned()),
-            other => (0, format!("userns {other:?}").to_lowercase()),
-        };
-        one(Domain::Process, "userns", What::Rank(rank), text);
-    } else {
-        one(Domain::Process, "userns", What::Rank(0), "userns auto".into());
+    if rank == 1 {
+        list.push(("userns", Domain::Process, "userns map", What::Other(text.clone()), text.clone()));
     }
+    list.push(("userns", Domain::Process, "userns", What::Rank(rank), text));
     let off = value("no-new-privs").is_some();
-    one(
-        Domain::Process,
-        "no-new-privs",
-        What::Rank(u64::from(off)),
-        format!("no_new_privs {}", if off { "off" } else { "on" }),
-    );
+    let text = format!("no_new_privs {}", if off { "off" } else { "on" });
+    list.push(("no-new-privs", Domain::Process, "no-new-privs", What::Rank(u64::from(off)), text));
     if let Some(Value::Root(r)) = value("root") {
         let (origin, access, text) = root(r);
-        one(Domain::Process, "root", What::Other(origin), text.clone());
-        push(
-            Domain::Process,
-            "root access".into(),
-            What::Rank(access),
-            text,
-            g.scalars.get("root").map_or(span, |s| s.span),
-            &None,
-        );
+        list.push(("root", Domain::Process, "root", What::Other(origin), text.clone()));
+        list.push(("root", Domain::Process, "root access", What::Rank(access), text.clone()));
+        let size = if access == 0 || r.access == Access::ReadWrite { 0 } else { r.size };
+        list.push(("root", Domain::Process, "root size", What::Rank(size), format!("{text} size={size}B")));
     }
-    let mut one = |domain, key: &str, what, text: String| {
-        let s = g.scalars.get(key);
-        push(domain, key.to_owned(), what, text, s.map_or(span, |s| s.span), &s.and_then(|s| s.meta.why.clone()));
-    };
     if let Some(Value::Program(p)) = value("program") {
         let text = match p {
             Program::Boot => "boot".to_owned(),
             Program::Exec(argv) => {
-                format!(
-                    "exec {}",
-                    argv.iter().map(|a| format!("\"{}\"", a.escape_debug())).collect::<Vec<_>>().join(" ")
-                )
+                let words: Vec<String> = argv.iter().map(|a| format!("\"{}\"", a.escape_debug())).collect();
+                format!("exec {}", words.join(" "))
             }
         };
-        one(Domain::Process, "program", What::Other(text.clone()), text);
+        list.push(("program", Domain::Process, "program", What::Other(text.clone()), text));
     }
     if let Some(Value::User(u)) = value("user") {
         let text = user(u);
-        one(Domain::Process, "user", What::Other(text.clone()), text);
         let powerful = matches!(&u.user, Id::Number(0)) || matches!(&u.user, Id::Name(n) if n == "root");
-        push(
-            Domain::Process,
-            "root user".into(),
-            What::Rank(u64::from(powerful)),
-            user(u),
-            g.scalars.get("user").map_or(span, |s| s.span),
-            &None,
-        );
+        list.push(("user", Domain::Process, "user", What::Other(text.clone()), text.clone()));
+        list.push(("user", Domain::Process, "root user", What::Rank(u64::from(powerful)), text));
     }
-    for (key, default) in [("landlock", 0), ("umask", 0o022)] {
-        let n = match value(key) {
-            Some(Value::Number(n)) => *n,
-            _ => default,
-        };
-        let what = if key == "landlock" {
-            // A floor that is written accepts what older kernels leave open: the lower, the more.
-            What::Rank(if value(key).is_some() { 100 - n.min(100) } else { 0 })
-        } else {
-            What::Other(format!("{n:03o}"))
-        };
-        let text = match (key, value(key).is_some()) {
-            ("landlock", true) => format!("require landlock {n}"),
-            ("landlock", false) => "every right that Landlock knows".into(),
-            _ => format!("umask {n:03o}"),
-        };
-        push(Domain::Process, key.into(), what, text, g.scalars.get(key).map_or(span, |s| s.span), &None);
+    for key in ["hostname", "chdir"] {
+        if let Some(Value::Text(t)) = value(key) {
+            let text = format!("{key} {}", t.escape_debug());
+            list.push((key, Domain::Process, key, What::Other(text.clone()), text));
+        }
+    }
+    // A floor below the scopes' ABI accepts what older kernels leave open: the lower, the more.
+    let (rank, text) = match value("landlock") {
+        Some(Value::Number(n)) => (6u64.saturating_sub(*n), format!("require landlock {n}")),
+        _ => (0, "every right that Landlock knows".to_owned()),
+    };
+    list.push(("landlock", Domain::Process, "landlock", What::Rank(rank), text));
+    let umask = match value("umask") {
+        Some(Value::Number(n)) => *n,
+        _ => 0o022,
+    };
+    let text = format!("umask {umask:03o}");
+    list.push(("umask", Domain::Process, "umask", What::Other(text.clone()), text));
+    for (source, domain, key, what, text) in list {
+        let s = g.scalars.get(source);
+        let why = s.and_then(|s| s.meta.why.clone());
+        push(domain, key.to_owned(), what, text, s.map_or(span, |s| s.span), &why);
     }
     for name in resources::rlimits() {
-        let key = format!("limits.{name}");
-        let s = g.scalars.get(&key);
+        let s = g.scalars.get(&format!("limits.{name}"));
         let n = match s.map(|s| &s.value) {
             Some(Value::Number(n)) => *n,
+            // A core dump would leave the machine: none unless it is written.
+            _ if name == "core" => 0,
             _ => u64::MAX,
         };
         let text = format!("{name} {}", if n == u64::MAX { "unlimited".to_owned() } else { n.to_string() });
-        push(
-            Domain::Limits,
-            name.to_owned(),
-            What::Rank(n),
-            text,
-            s.map_or(span, |s| s.span),
-            &s.and_then(|s| s.meta.why.clone()),
-        );
+        let why = s.and_then(|s| s.meta.why.clone());
+        push(Domain::Limits, name.to_owned(), What::Rank(n), text, s.map_or(span, |s| s.span), &why);
     }
 }
 
@@ -294,9 +272,9 @@ fn root(r: &Root) -> (String, u64, String) {
     };
     let (access, rank) = match r.access {
         Access::ReadOnly => ("ro", 0),
-        Access::Volatile => ("volatile", 0),
-        Access::Ephemeral => ("ephemeral", 1),
-        Access::ReadWrite => ("rw", 2),
+        Access::Volatile => ("volatile", 1),
+        Access::Ephemeral => ("ephemeral", 2),
+        Access::ReadWrite => ("rw", 3),
     };
     let text = format!("root {origin} {access}");
     (origin, rank, text)
@@ -323,16 +301,16 @@ fn user(u: &User) -> String {
 fn mount(m: &Mount) -> (What, String) {
     let target = m.target.escape_debug();
     let source = match &m.source {
-        Source::Mask => return (What::Hidden, format!("mask \"{target}\"")),
-        Source::Hide => return (What::Hidden, format!("hide \"{target}\"")),
+        Source::Mask => return (What::Hidden(false), format!("mask \"{target}\"")),
+        Source::Hide => return (What::Hidden(true), format!("hide \"{target}\"")),
         Source::Bind(p) => format!("bind \"{}\"", p.escape_debug()),
-        Source::Overlay(p, size) => format!("overlay \"{}\" of {size} bytes over it", p.escape_debug()),
-        Source::Tmpfs(size, mode, owner) => {
+        Source::Overlay(p, _) => format!("overlay \"{}\"", p.escape_debug()),
+        Source::Tmpfs(_, mode, owner) => {
             let owner = owner.as_ref().map_or(String::new(), |o| match o {
                 Id::Number(n) => format!(" owner {n}"),
                 Id::Name(n) => format!(" owner {n}"),
             });
-            format!("tmpfs of {size} bytes, mode {mode:o}{owner}")
+            format!("tmpfs mode {mode:o}{owner}")
         }
         Source::Proc => "proc".into(),
         Source::Sysfs => "sysfs".into(),
@@ -356,15 +334,24 @@ fn is_below(inner: &str, outer: &str) -> bool {
     outer == "/" || inner == outer || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// Does one of the list grant at least this?
-pub fn is_covered(f: &Fact, list: &[Fact]) -> bool {
-    covered(f, list)
+/// What a ceiling hides and the machine doesn't.
+pub fn uncovered<'a>(machine: &[Fact], ceiling: &'a [Fact]) -> Vec<&'a Fact> {
+    ceiling.iter().filter(|f| matches!(f.what, What::Hidden(_)) && !covered(f, machine)).collect()
+}
+
+/// Does another of the list say what the one at `index` says? Of two that say the same the later one is in vain.
+pub fn is_in_vain(list: &[Fact], index: usize) -> bool {
+    let Some(f) = list.get(index) else { return false };
+    list.iter().enumerate().any(|(j, o)| {
+        j != index && (o.what != f.what || j < index) && o.domain == f.domain && covered(f, std::slice::from_ref(o))
+    })
 }
 
 fn covered(f: &Fact, list: &[Fact]) -> bool {
     let same = |o: &&Fact| o.domain == f.domain && o.key == f.key;
     match &f.what {
-        What::Present | What::Hidden => list.iter().any(|o| same(&o)),
+        What::Present => list.iter().any(|o| same(&o)),
+        What::Hidden(deep) => list.iter().filter(same).any(|o| matches!(o.what, What::Hidden(d) if d || !deep)),
         What::Rank(n) => list.iter().filter(same).any(|o| matches!(o.what, What::Rank(m) if m >= *n)),
         What::Other(_) => list.iter().filter(same).any(|o| o.what == f.what),
         What::Path(right, path) => list.iter().any(|o| match &o.what {
@@ -389,9 +376,14 @@ pub fn compare<'a>(old: &'a [Fact], new: &'a [Fact]) -> Vec<Difference<'a>> {
     for f in new.iter().filter(|f| !covered(f, old)) {
         let before = partner(f, old);
         let effect = match (&f.what, before.map(|b| &b.what)) {
-            (What::Hidden, _) => Effect::Narrowed,
+            (What::Hidden(_), _) => Effect::Narrowed,
             (What::Other(_), Some(_)) => Effect::Changed,
-            (What::Mount(a, _), Some(What::Mount(b, _))) if a != b => Effect::Changed,
+            // Another thing at the same place: only without a flag more it is neither more nor less.
+            (What::Mount(a, now), Some(What::Mount(b, had)))
+                if a != b && !now.iter().zip(had).any(|(n, h)| *n && !h) =>
+            {
+                Effect::Changed
+            }
             // A variable of one's own, or what wasn't said before.
             (What::Other(_), None) => Effect::Changed,
             _ => Effect::Widened,
@@ -401,10 +393,11 @@ pub fn compare<'a>(old: &'a [Fact], new: &'a [Fact]) -> Vec<Difference<'a>> {
     for f in old.iter().filter(|f| !covered(f, new)) {
         let after = partner(f, new);
         let effect = match &f.what {
-            What::Hidden => Effect::Widened,
+            What::Hidden(_) => Effect::Widened,
             // Said once already, from the other side.
             What::Other(_) | What::Mount(..) if after.is_some_and(|a| !covered(a, old)) => continue,
-            What::Other(_) => Effect::Changed,
+            // What lay below a mount is seen again.
+            What::Other(_) | What::Mount(..) => Effect::Changed,
             _ => Effect::Narrowed,
         };
         out.push(Difference { effect, old: Some(f), new: after });
@@ -425,13 +418,19 @@ pub fn beyond<'a>(machine: &'a [Fact], ceiling: &'a [Fact], bounds: &Grants) -> 
     let speaks = |f: &Fact| match f.domain {
         Domain::Syscalls => false,
         Domain::Capabilities | Domain::Network | Domain::Devices => true,
-        Domain::Mounts => !bounds.mounts.is_empty() && f.what != What::Hidden,
+        Domain::Mounts => match f.what {
+            What::Hidden(_) => false,
+            // Devices and set-user-ID files that work are devices and privileges, whoever speaks of mounts.
+            What::Mount(_, [_, _, suid, dev]) if suid || dev => true,
+            _ => !bounds.mounts.is_empty(),
+        },
         Domain::Files => !bounds.files.is_empty(),
         Domain::Environment => !bounds.environment.is_empty(),
         Domain::Limits => bounds.scalars.contains_key(&format!("limits.{}", f.key)),
         Domain::Process => match f.key.as_str() {
             "userns" | "no-new-privs" | "landlock" => true,
-            "root access" => bounds.scalars.contains_key("root"),
+            "userns map" => bounds.scalars.contains_key("userns"),
+            "root access" | "root size" => bounds.scalars.contains_key("root"),
             "root user" => bounds.scalars.contains_key("user"),
             key => bounds.scalars.contains_key(key),
         },

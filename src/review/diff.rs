@@ -5,9 +5,10 @@ use crate::kernel::calls::{self, Call};
 use crate::kernel::numbers::Arch;
 use crate::policy::Policy;
 use crate::policy::meaning::Vector;
+use crate::policy::resolve::{Ceiling, Grants};
 use crate::policy::syscalls::{Action, Rule};
 use crate::proof::diagram::{FALSE, Node, Store};
-use crate::proof::grants::{self, Domain, Effect, Fact};
+use crate::proof::grants::{self, Domain, Effect, Fact, What};
 use crate::proof::{bpf, intent, witness};
 use crate::source::{Sources, Span};
 use serde::Serialize;
@@ -86,61 +87,59 @@ pub fn compare(old: &Side<'_>, new: &Side<'_>, arch: Arch) -> Vec<Machine> {
     let find = |list: &'_ [Policy], name: &str| list.iter().position(|m| m.name == name);
     names
         .into_iter()
-        .map(|name| {
+        .filter_map(|name| {
             let before = find(old.machines, name).and_then(|i| old.machines.get(i));
             let after = find(new.machines, name).and_then(|i| new.machines.get(i));
-            match (before, after) {
-                (Some(a), Some(b)) => machine(a, old.sources, b, new.sources, arch),
-                (a, b) => lonely(name, a.is_some(), b.or(a), new.sources),
-            }
+            machine(name, before, after, [old.sources, new.sources], arch)
         })
         .collect()
 }
 
-/// A machine that is only on one side: all of it is the change.
-fn lonely(name: &str, removed: bool, policy: Option<&Policy>, sources: &Sources) -> Machine {
-    let row = policy.filter(|_| !removed).map(|p| Row {
-        effect: Effect::Widened,
-        domain: Domain::Process,
-        risk: Risk::Medium,
-        text: "a machine that wasn't there: read it whole, `stockade explain`".into(),
-        consequence: "everything that it grants is new",
-        reference: "stockade explain",
-        line: sources.cite(p.span),
-        gone: false,
-        why: p.about.clone(),
-        was: "no machine".into(),
-        witness: None,
-        via: Vec::new(),
-    });
-    Machine {
-        name: name.to_owned(),
-        state: if removed { "removed" } else { "added" },
-        rows: row.into_iter().collect(),
-        lines_without_effect: 0,
-        calls_proved_equal: false,
-        undecided: None,
-    }
-}
-
-fn machine(old: &Policy, old_sources: &Sources, new: &Policy, new_sources: &Sources, arch: Arch) -> Machine {
-    let mut rows = Vec::new();
+/// One machine before and after. `None` on one side: all that the other grants is the change.
+fn machine(
+    name: &str,
+    old: Option<&Policy>,
+    new: Option<&Policy>,
+    sources: [&Sources; 2],
+    arch: Arch,
+) -> Option<Machine> {
+    let any = new.or(old)?;
+    let nothing = |p: &Policy| Policy { syscalls: Vec::new(), grants: Grants::default(), ..p.clone() };
+    let [old_sources, new_sources] = sources;
+    let (before, after) =
+        (old.map_or_else(|| nothing(any), Clone::clone), new.map_or_else(|| nothing(any), Clone::clone));
+    let mut found = Vec::new();
     let mut s = Store::default();
     for call in calls::CALLS.iter().filter(|c| arch.number(c.name).is_some()) {
-        let sides = [(old, old_sources), (new, new_sources)];
-        changed(&mut s, call, sides, arch, &mut rows);
+        changed(&mut s, call, [(&before, old_sources), (&after, new_sources)], arch, &mut found);
     }
     let undecided = s.exceeded().then(|| "the conditions on arguments need more than the budget of the proof".into());
-    let mut rows = merged(rows);
+    let mut rows = merged(found);
     let equal = rows.is_empty() && undecided.is_none();
-    rows.extend(other_domains(old, old_sources, new, new_sources));
-    rows.extend(claims(old, old_sources, new, new_sources));
+    let facts = |p: &Policy, there: bool| if there { grants::facts(&p.grants, p.span) } else { Vec::new() };
+    rows.extend(other_domains(
+        (&before, &facts(&before, old.is_some()), old_sources),
+        (&after, &facts(&after, new.is_some()), new_sources),
+    ));
+    let state = match (old, new) {
+        (Some(a), Some(b)) => {
+            rows.extend(claims(a, old_sources, b, new_sources, arch));
+            "both"
+        }
+        (None, _) => "added",
+        _ => "removed",
+    };
+    if state != "both" {
+        let all = if state == "added" { Effect::Widened } else { Effect::Narrowed };
+        rows.iter_mut().for_each(|r| r.effect = all);
+    }
     rows.sort_by(|a, b| (a.effect, b.risk, &a.line, &a.text).cmp(&(b.effect, a.risk, &b.line, &b.text)));
     let mut cited: Vec<&str> = rows.iter().map(|r| r.line.as_str()).collect();
     cited.sort_unstable();
     cited.dedup();
-    let lines_without_effect = moved_lines(old_sources, new_sources).saturating_sub(cited.len());
-    Machine { name: new.name.clone(), state: "both", rows, lines_without_effect, calls_proved_equal: equal, undecided }
+    let lines_without_effect =
+        if state == "both" { moved_lines(old_sources, new_sources).saturating_sub(cited.len()) } else { 0 };
+    Some(Machine { name: name.to_owned(), state, rows, lines_without_effect, calls_proved_equal: equal, undecided })
 }
 
 /// A difference on one call, before those of one line are put together.
@@ -306,9 +305,10 @@ fn row_of(f: &Found, grade: Grade) -> Row {
     }
 }
 
-fn other_domains(old: &Policy, old_sources: &Sources, new: &Policy, new_sources: &Sources) -> Vec<Row> {
-    let (before, after) = (grants::facts(&old.grants, old.span), grants::facts(&new.grants, new.span));
-    let differences = grants::compare(&before, &after);
+type View<'a> = (&'a Policy, &'a [Fact], &'a Sources);
+
+fn other_domains(old: View<'_>, new: View<'_>) -> Vec<Row> {
+    let differences = grants::compare(old.1, new.1);
     let row = |d: &grants::Difference<'_>| {
         let (fact, gone): (&Fact, bool) = match (d.new, d.old) {
             // What is gone is shown as it was, unless a new value stands in its place.
@@ -316,8 +316,16 @@ fn other_domains(old: &Policy, old_sources: &Sources, new: &Policy, new_sources:
             (None, Some(o)) => (o, true),
             (None, None) => return None,
         };
-        let grade = risk::fact(fact, if gone { old } else { new });
-        let sources = if gone { old_sources } else { new_sources };
+        // Of a whole machine that comes or goes, only what is written or grants something is a change.
+        let alone = d.old.is_none() || d.new.is_none();
+        let (policy, _, sources) = if gone { old } else { new };
+        if alone && fact.span == policy.span && matches!(fact.what, What::Rank(_) | What::Other(_)) {
+            return None;
+        }
+        if alone && matches!(fact.what, What::Rank(0)) {
+            return None;
+        }
+        let grade = risk::fact(fact, policy);
         Some(Row {
             effect: d.effect,
             domain: fact.domain,
@@ -330,6 +338,7 @@ fn other_domains(old: &Policy, old_sources: &Sources, new: &Policy, new_sources:
             why: fact.why.clone(),
             was: match (gone, d.old) {
                 (false, Some(o)) => o.text.clone(),
+                (true, _) => "granted".into(),
                 _ => "not granted".into(),
             },
             witness: None,
@@ -339,39 +348,76 @@ fn other_domains(old: &Policy, old_sources: &Sources, new: &Policy, new_sources:
     differences.iter().filter_map(row).collect()
 }
 
-/// Assertions, tests and ceilings that are gone: nothing is granted by that, and less is held.
-fn claims(old: &Policy, old_sources: &Sources, new: &Policy, new_sources: &Sources) -> Vec<Row> {
-    let text = |s: &Sources, span: Span| s.text(span).split_whitespace().collect::<Vec<_>>().join(" ");
-    let held = |p: &Policy, s: &Sources| -> Vec<(String, Span)> {
-        let mut list: Vec<(String, Span)> =
-            p.assertions.iter().map(|a| (format!("assert {}", text(s, a.span)), a.span)).collect();
-        list.extend(p.within.iter().map(|c| (format!("within {}", c.name.value), c.name.span)));
-        list.extend(p.tests.iter().flat_map(|t| &t.checks).map(|c| (format!("test {}", text(s, c.span)), c.span)));
-        list
-    };
-    let now = held(new, new_sources);
+/// Assertions, tests and ceilings that are gone or were loosened, waivers that are new: nothing is granted by
+/// that, and less is held.
+fn claims(old: &Policy, old_sources: &Sources, new: &Policy, new_sources: &Sources, arch: Arch) -> Vec<Row> {
     let mut out: Vec<Row> = Vec::new();
-    for (claim, span) in held(old, old_sources) {
-        if now.iter().any(|(c, _)| *c == claim) || out.iter().any(|r| r.text == claim) {
-            continue;
+    let mut push = |text: String, span: Span, gone: bool, risk: Risk, was: &str, why: Option<String>| {
+        let line = if gone { old_sources } else { new_sources }.cite(span);
+        if out.iter().any(|r| r.text == text && r.line == line) {
+            return;
         }
-        let ceiling = claim.starts_with("within");
         out.push(Row {
             effect: Effect::Changed,
             domain: Domain::Process,
-            risk: if ceiling { Risk::High } else { Risk::Low },
-            text: claim,
+            risk,
+            text,
             consequence: "what was held by a check is held by nobody",
             reference: "stockade check",
-            line: old_sources.cite(span),
-            gone: true,
-            why: None,
-            was: "not checked".into(),
+            line,
+            gone,
+            why,
+            was: was.into(),
             witness: None,
             via: Vec::new(),
         });
+    };
+    let text = |span: Span| old_sources.text(span).split_whitespace().collect::<Vec<_>>().join(" ");
+    for a in &old.assertions {
+        // By what is claimed, parameters filled in, and not by the text.
+        let same = |b: &crate::policy::asserts::Assertion| {
+            b.never == a.never && format!("{:?}", b.claim) == format!("{:?}", a.claim)
+        };
+        if !new.assertions.iter().any(same) {
+            push(format!("assert {}", text(a.span)), a.span, true, Risk::Low, "held", None);
+        }
+    }
+    for c in old.tests.iter().flat_map(|t| &t.checks) {
+        let same = |b: &crate::policy::asserts::Check| {
+            (b.call.name, b.registers, b.expect) == (c.call.name, c.registers, c.expect)
+        };
+        if !new.tests.iter().flat_map(|t| &t.checks).any(same) {
+            push(format!("test {}", text(c.span)), c.span, true, Risk::Low, "tested", None);
+        }
+    }
+    for c in &old.within {
+        let name = &c.name.value;
+        match new.within.iter().find(|n| n.name.value == *name) {
+            None => push(format!("within {name}"), c.name.span, true, Risk::High, "held", None),
+            Some(n) if is_raised(c, n, (old.kernel, new.kernel), arch) => {
+                push(format!("the ceiling {name} grants more"), n.declared, false, Risk::High, "a lower ceiling", None)
+            }
+            Some(_) => {}
+        }
+    }
+    for w in &new.grants.waivers {
+        if !old.grants.waivers.iter().any(|o| o.code == w.code) {
+            push(format!("waive {}", w.code), w.span, false, Risk::Low, "a finding of lint", Some(w.why.clone()));
+        }
     }
     out
+}
+
+/// Does a ceiling let through what it didn't?
+fn is_raised(old: &Ceiling, new: &Ceiling, kernels: ((u16, u16), (u16, u16)), arch: Arch) -> bool {
+    let (a, b) = (grants::facts(&old.grants, old.declared), grants::facts(&new.grants, new.declared));
+    let facts = grants::compare(&a, &b).iter().any(|d| d.effect != Effect::Narrowed);
+    let mut s = Store::default();
+    let before = intent::of_rules(&mut s, &old.grants.syscalls, kernels.0, arch);
+    let after = intent::of_rules(&mut s, &new.grants.syscalls, kernels.1, arch);
+    let wider =
+        s.combine(before, after, &|a, b| u32::from(effect_of(bpf::decode(a), bpf::decode(b)) == Some(Effect::Widened)));
+    facts || wider != FALSE || s.exceeded()
 }
 
 /// Lines that stand on one side only; comments and blank lines don't count.

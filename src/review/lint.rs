@@ -6,22 +6,47 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::kernel::numbers::Arch;
 use crate::policy::Policy;
 use crate::policy::syscalls::{Action, Rule};
-use crate::proof::diagram::{FALSE, Store};
-use crate::proof::{bpf, grants, intent};
+use crate::proof::diagram::{FALSE, Node, Store};
+use crate::proof::{grants, intent};
 use crate::source::{Sources, Span};
 use std::collections::BTreeMap;
 
-/// Findings on one machine: warnings, which its waivers take away.
-pub fn check(policy: &Policy, sources: &Sources, d: &mut Diagnostics) {
+/// Findings on the machines of a file: warnings, which the machines' waivers take away. A line that several
+/// machines inherit is in vain only when it is for each of them.
+pub fn check(machines: &[Policy], sources: &Sources, d: &mut Diagnostics) {
+    let lists: Vec<(Vec<Diagnostic>, &Policy)> = machines.iter().map(|m| (of_machine(m, sources, d), m)).collect();
+    let span_of = |x: &Diagnostic| x.labels.first().map(|l| l.span);
+    for (list, _) in &lists {
+        for f in list {
+            let has = |m: &Policy| {
+                m.syscalls.iter().any(|r| Some(r.span) == span_of(f))
+                    || m.grants.files.iter().any(|r| Some(r.span) == span_of(f))
+                    || m.grants.ports.iter().any(|p| Some(p.span) == span_of(f))
+            };
+            let everywhere = lists.iter().filter(|(_, m)| has(m)).all(|(l, m)| {
+                l.iter().any(|o| (o.code, span_of(o)) == (f.code, span_of(f)))
+                    || m.grants.waivers.iter().any(|w| w.code == f.code)
+            });
+            let said = d.iter().any(|o| (o.code, span_of(o), &o.message) == (f.code, span_of(f), &f.message));
+            if !said && (everywhere || f.code == "W0801") {
+                d.push(f.clone());
+            }
+        }
+    }
+}
+
+/// What is left of one machine's findings after its waivers.
+fn of_machine(policy: &Policy, sources: &Sources, d: &mut Diagnostics) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     reasons(policy, &mut found);
     calls_in_vain(policy, sources, &mut found);
     facts_in_vain(policy, sources, &mut found);
     let mut used = Vec::new();
+    let mut left = Vec::new();
     for f in found {
         match policy.grants.waivers.iter().position(|w| w.code == f.code) {
             Some(i) => used.push(i),
-            None => d.push(f),
+            None => left.push(f),
         }
     }
     for (i, w) in policy.grants.waivers.iter().enumerate() {
@@ -30,6 +55,7 @@ pub fn check(policy: &Policy, sources: &Sources, d: &mut Diagnostics) {
             d.push(Diagnostic::warning("W0805", w.span, message).help("delete the line"));
         }
     }
+    left
 }
 
 /// Grave grants whose author gives no reason.
@@ -49,7 +75,7 @@ fn reasons(policy: &Policy, out: &mut Vec<Diagnostic>) {
         }
     }
     for f in grants::facts(&policy.grants, policy.span).iter().filter(|f| f.why.is_none() && f.span != policy.span) {
-        let restrictive = matches!(f.what, grants::What::Rank(0) | grants::What::Hidden);
+        let restrictive = matches!(f.what, grants::What::Rank(0) | grants::What::Hidden(_));
         let g = risk::fact(f, policy);
         if g.risk >= Risk::High && !restrictive {
             say(f.span, format!("`{}`", f.text), g);
@@ -57,47 +83,87 @@ fn reasons(policy: &Policy, out: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Lines of `syscalls` without which every call would be treated the same.
+/// Lines of `syscalls` without which every call would be treated the same. Of lines that say the same the
+/// last stays; so all that are named can be deleted together.
 fn calls_in_vain(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) {
     let arch = Arch::NATIVE;
+    type Line = (Span, Action);
     let mut by_call: BTreeMap<&str, Vec<&Rule>> = BTreeMap::new();
-    let mut lines: BTreeMap<(Span, Action), Vec<&Rule>> = BTreeMap::new();
-    for r in &policy.syscalls {
+    for r in policy.syscalls.iter().filter(|r| arch.number(r.call.name).is_some()) {
         by_call.entry(r.call.name).or_default().push(r);
-        if sources.is_written(r.span) && arch.number(r.call.name).is_some() {
-            lines.entry((r.span, r.action)).or_default().push(r);
+    }
+    // A line is in vain when it is for each call that it names.
+    let mut verdicts: BTreeMap<Line, (bool, bool)> = BTreeMap::new();
+    let mut s = Store::default();
+    for rules in by_call.values() {
+        let reviewed = rules.first().is_some_and(|r| r.call.since <= policy.kernel);
+        let mut lines: Vec<(Line, Node)> = Vec::new();
+        for r in rules {
+            let when = intent::holds(&mut s, &r.conditions);
+            match lines.iter_mut().find(|(l, _)| *l == (r.span, r.action)) {
+                Some((_, node)) => *node = s.or(*node, when),
+                None => lines.push(((r.span, r.action), when)),
+            }
+        }
+        // What the library says stays; of the author's lines those are asked first that stand first.
+        lines.sort_by_key(|((span, _), _)| (!sources.is_written(*span), *span));
+        for i in 0..lines.len() {
+            let Some(&(line, own)) = lines.get(i) else { continue };
+            if !sources.is_written(line.0) {
+                continue;
+            }
+            // Where another line of the same action, or a stricter one, decides anyway.
+            let (mut same, mut stricter) = (FALSE, FALSE);
+            for (j, ((_, action), when)) in lines.iter().enumerate() {
+                if j != i && *action == line.1 && verdicts_keep(&lines, j, i, &verdicts) {
+                    same = s.or(same, *when);
+                } else if *action > line.1 {
+                    stricter = s.or(stricter, *when);
+                }
+            }
+            let acts = s.choose(stricter, FALSE, own);
+            let rest = s.choose(same, FALSE, acts);
+            let shadowed = acts == FALSE;
+            // What it takes from a looser line, or from what happens without any, counts as well.
+            let default =
+                Action::Errno(if reviewed { crate::policy::syscalls::EPERM } else { crate::policy::syscalls::ENOSYS });
+            let mut looser = FALSE;
+            for (_, when) in lines.iter().filter(|((_, a), _)| *a < line.1) {
+                looser = s.or(looser, *when);
+            }
+            let idle = rest == FALSE || line.1 == default && s.and(rest, looser) == FALSE;
+            let v = verdicts.entry(line).or_insert((true, true));
+            *v = (v.0 && idle, v.1 && shadowed);
+        }
+        if s.exceeded() {
+            return;
         }
     }
-    let mut s = Store::default();
-    for ((span, action), own) in lines {
-        let same = own.iter().all(|r| {
-            let all = by_call.get(r.call.name).map_or(&[][..], Vec::as_slice);
-            let rest: Vec<&Rule> = all.iter().copied().filter(|o| (o.span, o.action) != (span, action)).collect();
-            let reviewed = r.call.since <= policy.kernel;
-            intent::of_call(&mut s, all, reviewed) == intent::of_call(&mut s, &rest, reviewed)
-        });
-        if !same || s.exceeded() {
-            continue;
-        }
-        // In vain for two reasons: a stricter rule wins everywhere, or the same is said elsewhere.
-        let shadowed = own.iter().all(|r| {
-            let all = by_call.get(r.call.name).map_or(&[][..], Vec::as_slice);
-            let whole = intent::of_call(&mut s, all, r.call.since <= policy.kernel);
-            let when = intent::holds(&mut s, &r.conditions);
-            let acts = s.combine(whole, whole, &|a, _| u32::from(bpf::decode(a) == r.action));
-            s.and(when, acts) == FALSE
-        });
-        let (code, what, help) = if shadowed {
-            (
+    for ((span, _), (idle, shadowed)) in verdicts {
+        let (code, what, help) = match (idle, shadowed) {
+            (false, _) => continue,
+            (true, true) => (
                 "W0803",
                 "never takes effect: a denial wins everywhere that it speaks of",
                 "delete the line, or `override` the denial",
-            )
-        } else {
-            ("W0802", "says nothing new: without it every call is treated the same", "delete the line")
+            ),
+            (true, false) => {
+                ("W0802", "says nothing new: without it every call is treated the same", "delete the line")
+            }
         };
         out.push(Diagnostic::warning(code, span, format!("this line {what}")).help(help));
     }
+}
+
+/// Does line `j` count when line `i` is asked about? One that was found in vain before doesn't.
+fn verdicts_keep(
+    lines: &[((Span, Action), Node)],
+    j: usize,
+    i: usize,
+    verdicts: &BTreeMap<(Span, Action), (bool, bool)>,
+) -> bool {
+    let Some((line, _)) = lines.get(j) else { return false };
+    j > i || !verdicts.get(line).is_some_and(|(idle, _)| *idle)
 }
 
 /// File rules and ports that another line of the machine covers.
@@ -108,14 +174,7 @@ fn facts_in_vain(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) 
         if !domain || !sources.is_written(f.span) || matches!(f.what, grants::What::Rank(_)) || f.span == policy.span {
             continue;
         }
-        let others: Vec<grants::Fact> = all
-            .iter()
-            .enumerate()
-            // Of two that cover each other the later one is in vain.
-            .filter(|(j, o)| *j != i && (o.what != f.what || *j < i))
-            .map(|(_, o)| o.clone())
-            .collect();
-        if grants::is_covered(f, &others) {
+        if grants::is_in_vain(&all, i) {
             let message = format!("`{}` says nothing new: another line grants it", f.text);
             out.push(Diagnostic::warning("W0802", f.span, message).help("delete it"));
         }

@@ -30,7 +30,7 @@ pub fn sarif(findings: &[Finding]) -> Value {
     let result = |f: &Finding| {
         let (file, line) = f.place.rsplit_once(':').unwrap_or((&f.place, "1"));
         let line = line.parse::<u64>().unwrap_or(1).max(1);
-        let uri: String = file.chars().flat_map(|c| if c == ' ' { "%20".chars().collect() } else { vec![c] }).collect();
+        let uri = uri(file);
         json!({
             "ruleId": f.rule,
             "level": f.level,
@@ -55,6 +55,18 @@ pub fn sarif(findings: &[Finding]) -> Value {
             "results": findings.iter().map(result).collect::<Vec<_>>(),
         }],
     })
+}
+
+/// A path as a URI reference (RFC 3986); the library's files have a scheme of their own.
+fn uri(file: &str) -> String {
+    let mut out = String::from(if file.starts_with("std/") { "stockade:" } else { "" });
+    for b in file.bytes() {
+        match b {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => out.push(char::from(b)),
+            b => out.push_str(&format!("%{b:02X}")),
+        }
+    }
+    out
 }
 
 /// The first 16 bytes of a SHA-256, in hex.
@@ -161,17 +173,32 @@ pub fn text(machines: &[Machine]) -> String {
     out
 }
 
+/// Text of a policy in Markdown: as code, where nothing of it is a link, a mention or markup.
+pub fn code(text: &str) -> String {
+    let plain: String = text
+        .chars()
+        .map(|c| {
+            if c == '`' {
+                '\''
+            } else if c.is_control() {
+                ' '
+            } else {
+                c
+            }
+        })
+        .collect();
+    format!("`{}`", plain.replace('|', "\\|"))
+}
+
 /// What a review is called at its end: one comment of a pull request is at most 65,536 characters.
 const MOST_MARKDOWN: usize = 60_000;
 
 /// For a pull request: summary, table, details folded, and the command that makes it again.
 pub fn markdown(machines: &[Machine], command: &str) -> String {
-    let cell =
-        |t: &str| t.replace('\\', "\\\\").replace('|', "\\|").replace('`', "'").replace('<', "&lt;").replace('\n', " ");
     let mut out = String::from("### Policy review\n\n");
     for m in machines {
         let gravest = m.gravest().map(|r| format!(", max risk **{}**", r.word())).unwrap_or_default();
-        out.push_str(&format!("**{}**: {}{gravest}. {}.\n\n", cell(&m.name), heading(m).replace("  ", ", "), proof(m)));
+        out.push_str(&format!("**{}**: {}{gravest}. {}.\n\n", code(&m.name), heading(m).replace("  ", ", "), proof(m)));
         if m.rows.is_empty() {
             continue;
         }
@@ -183,18 +210,18 @@ pub fn markdown(machines: &[Machine], command: &str) -> String {
                 "| {} | {risk} | {} | {} | {} |\n",
                 sign(r.effect),
                 r.domain.word(),
-                cell(&r.text),
-                cell(&r.line)
+                code(&r.text),
+                code(&r.line)
             ));
-            let why = r.why.as_ref().map(|w| format!(", why: {}", cell(w))).unwrap_or_default();
-            let shown = r.witness.as_ref().map(|w| format!(", shown by `{}`", cell(w))).unwrap_or_default();
+            let why = r.why.as_ref().map(|w| format!(", why: {}", code(w))).unwrap_or_default();
+            let shown = r.witness.as_ref().map(|w| format!(", shown by {}", code(w))).unwrap_or_default();
             details.push_str(&format!(
                 "- {} {}: {} ({}); was: {}{why}{shown}\n",
                 sign(r.effect),
-                cell(&r.text),
+                code(&r.text),
                 r.consequence,
                 r.reference,
-                cell(&r.was)
+                code(&r.was)
             ));
         }
         if out.len() + details.len() > MOST_MARKDOWN {

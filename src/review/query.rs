@@ -122,7 +122,11 @@ fn ask_call(
         let how = if everything { "always runs" } else { "runs for some arguments" };
         return answer(Verdict::Yes, format!("`{text}` {how}"), of(meaning.rules(&v)), Some(witness(call.name, &v)));
     }
-    let denials: Vec<&Rule> = rules.iter().copied().filter(|r| r.action > Action::Log).collect();
+    let mut denials: Vec<&Rule> = rules.iter().copied().filter(|r| r.action > Action::Log).collect();
+    denials.retain(|r| {
+        let when = intent::holds(&mut s, &r.conditions);
+        s.and(when, asked) != FALSE
+    });
     let mut reason = format!("`{text}` never runs: ");
     if denials.is_empty() {
         let since = call.since <= policy.kernel;

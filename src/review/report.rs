@@ -141,7 +141,7 @@ fn grants_of(policy: &Policy, sources: &Sources) -> Vec<Grant> {
         });
     }
     for f in grants::facts(&policy.grants, policy.span) {
-        let restricts = matches!(f.what, What::Hidden | What::Rank(0)) && f.domain != Domain::Limits;
+        let restricts = matches!(f.what, What::Hidden(_) | What::Rank(0)) && f.domain != Domain::Limits;
         let grade = risk::fact(&f, policy);
         out.push(Grant {
             domain: f.domain,

@@ -270,7 +270,9 @@ const SENSITIVE: &[(&str, &str)] = &[
     ("/boot", "the host's kernel"),
     ("/root", "the administrator's files and keys"),
     ("/home", "people's files and keys"),
-    ("/var/lib", "other services' data"),
+    ("/var/lib/docker", "an engine's data"),
+    ("/var/lib/containers", "an engine's data"),
+    ("/var/spool/cron", "what the host runs by itself"),
     ("/dev", "the host's devices"),
     ("/proc", "the host's processes"),
     ("/sys", "the host's kernel settings"),
@@ -314,6 +316,7 @@ pub fn fact(f: &Fact, policy: &Policy) -> Grade {
         (Domain::Environment, _) => grade(Low, "a variable of the program", "environ(7)"),
         (Domain::Files, What::Path(right, path)) => files(*right, path, policy),
         (Domain::Mounts, What::Mount(source, flags)) => mounts(source, *flags),
+        (Domain::Mounts, What::Rank(_)) => grade(Low, "more memory", "tmpfs(5)"),
         (Domain::Mounts, _) => grade(Medium, "a place that was hidden is seen", "mount_namespaces(7)"),
         (Domain::Process, _) => process(f),
         _ => ORDINARY,
@@ -322,6 +325,11 @@ pub fn fact(f: &Fact, policy: &Policy) -> Grade {
 
 fn process(f: &Fact) -> Grade {
     match f.key.as_str() {
+        "userns" if matches!(f.what, What::Rank(1)) => {
+            grade(High, "ids that may belong to somebody on the host", "user_namespaces(7)")
+        }
+        "userns map" => grade(High, "ids that may belong to somebody on the host", "user_namespaces(7)"),
+        "root size" => grade(Low, "more memory", "tmpfs(5)"),
         "userns" => grade(Critical, "its root is the host's root", "user_namespaces(7)"),
         "no-new-privs" => grade(High, "set-user-ID programs raise its privileges", "PR_SET_NO_NEW_PRIVS(2const)"),
         "root access" => grade(Medium, "writes to its root", "mount_namespaces(7)"),
@@ -353,14 +361,19 @@ fn mounts(source: &str, [writable, exec, suid, dev]: [bool; 4]) -> Grade {
     if suid || dev {
         return grade(High, "set-user-ID files or devices work on it", "mount(2)");
     }
-    let host = source.strip_prefix("bind ").map(|p| p.trim_matches('"'));
+    let host = source.strip_prefix("bind ").or_else(|| source.strip_prefix("overlay ")).map(|p| p.trim_matches('"'));
+    // An overlay takes the writes itself; what lies below is shown.
+    let writable = writable && !source.starts_with("overlay ");
+    let sensitive = |p: &str| {
+        SENSITIVE
+            .iter()
+            .any(|(s, _)| p == *s || *s != "/" && p.strip_prefix(s).is_some_and(|rest| rest.starts_with('/')))
+    };
     match (host, writable) {
-        (Some(p), true) if SENSITIVE.iter().any(|(s, _)| s == &p) => {
+        (Some(p), true) if sensitive(p) => {
             grade(Critical, "writes where the host keeps its own", "mount_namespaces(7)")
         }
-        (Some(p), false) if SENSITIVE.iter().any(|(s, _)| s == &p) => {
-            grade(High, "sees where the host keeps its own", "mount_namespaces(7)")
-        }
+        (Some(p), false) if sensitive(p) => grade(High, "sees where the host keeps its own", "mount_namespaces(7)"),
         (Some(_), true) if exec => grade(High, "writes and executes in a folder of the host", "mount(2)"),
         (Some(_), true) => grade(Medium, "changes a folder of the host", "mount_namespaces(7)"),
         (Some(_), false) => grade(Low, "reads a folder of the host", "mount_namespaces(7)"),
