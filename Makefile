@@ -40,7 +40,7 @@ test: build root lint
 	cargo test --lib --bins
 	cargo test --test architecture --test text --test meaning --test kernel
 	cargo test --test rows_launch --test rows_calls --test rows_tree --test fail_open
-	cargo test --test machines --test user --test review --test within --test reviewing
+	cargo test --test machines --test user --test review --test within --test reviewing --test fuzz
 	cargo test --test faults -- --test-threads=1
 	docs/check-examples target/debug/stockade
 	@tests/demo $(CACHE)
@@ -52,6 +52,11 @@ bench: build root
 # The same calls before the evaluator, the diagram, both generators' programs and the running kernel.
 judges: packages
 	STOCKADE_JUDGES=10000000 cargo test --release --test kernel the_judges -- --nocapture
+
+# Each target for ten minutes; needs cargo-fuzz and a nightly toolchain.
+fuzz: packages
+	for target in $$(ls fuzz/fuzz_targets | sed 's/\.rs$$//'); do \
+	  cargo +nightly fuzz run $$target -- -max_total_time=$${SECONDS_EACH:-600} -timeout=30 -rss_limit_mb=4096 || exit 1; done
 
 faults: build root
 	@tests/packages test
