@@ -24,7 +24,7 @@ pub type Property = fn(&[u8]) -> bool;
 pub const ALL: &[(&str, Property)] = &[
     ("parse", parse),
     ("format", format),
-    ("build", build),
+    ("compiled", compiled),
     ("evaluator", evaluator),
     ("interpreter", interpreter),
     ("merge", merge),
@@ -162,7 +162,7 @@ fn vector(b: &mut Bytes<'_>) -> Vector {
 }
 
 /// What compiles is a program that the kernel takes, is proved, and is the same each time.
-pub fn build(data: &[u8]) -> bool {
+pub fn compiled(data: &[u8]) -> bool {
     let mut b = Bytes(data);
     let Some((p, _)) = policy(&mut b) else { return false };
     let mut d = Diagnostics::default();

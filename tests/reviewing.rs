@@ -551,3 +551,41 @@ fn names_are_never_markup() {
     let uri = sarif["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"].clone();
     assert!(uri.as_str().unwrap().ends_with("n%232%2520.stockade"), "{uri}");
 }
+
+/// The exported filter is the one that a plan loads, and another sandbox enforces it.
+#[test]
+fn an_exported_filter_works_elsewhere() {
+    let dir = Dir::new("export");
+    let nginx = policy("nginx");
+    let out = stockade().args(["export", "bpf"]).arg(&nginx).output().unwrap();
+    assert!(out.status.success() && out.stdout.len().is_multiple_of(8) && out.stdout.len() > 800);
+    let sum = |bytes: &[u8]| {
+        use std::io::Write as _;
+        let mut child = Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(bytes).unwrap();
+        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()[..64].to_owned()
+    };
+    let lock = std::fs::read_to_string(nginx.with_extension("lock")).unwrap();
+    assert!(lock.contains(&format!("filter x86-64 sha256:{}", sum(&out.stdout))), "not the filter of the lock");
+    if !Path::new("/usr/bin/bwrap").exists() {
+        return harness::skip("no bubblewrap");
+    }
+    let file = dir.0.join("nginx.bpf");
+    std::fs::write(&file, &out.stdout).unwrap();
+    let run = |program: &str| {
+        Command::new("sh")
+            .arg("-c")
+            .arg(format!(
+                "exec bwrap --ro-bind / / --dev /dev --proc /proc --add-seccomp-fd 9 {program} 9<{}",
+                file.display()
+            ))
+            .output()
+            .unwrap()
+    };
+    let fine = run("cat /etc/hostname");
+    assert!(fine.status.success(), "{}", String::from_utf8_lossy(&fine.stderr));
+    let refused = run("unshare -U true");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("Operation not permitted"), "{said}");
+    assert_eq!(call(&["export", "bpf", "/nonexistent"]).code, 2);
+}

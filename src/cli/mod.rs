@@ -1,5 +1,6 @@
 //! The command line: one small file for each verb.
 
+mod export;
 mod front;
 mod language;
 mod new;
@@ -190,6 +191,11 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Write a machine's part for another program to standard output
+    Export {
+        #[command(subcommand)]
+        to: Export,
+    },
     /// Print the numbered steps that `run` would take
     Plan {
         /// Policy file
@@ -202,6 +208,17 @@ enum Verb {
     },
     /// Boot a machine in the foreground, under exactly its plan
     Run {
+        /// Policy file
+        file: PathBuf,
+        /// The machine, when the file has several
+        machine: Option<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum Export {
+    /// The proved filter as seccomp(2) takes it, for bubblewrap's --add-seccomp-fd
+    Bpf {
         /// Policy file
         file: PathBuf,
         /// The machine, when the file has several
@@ -249,6 +266,7 @@ pub fn run() -> ExitCode {
         Verb::Explain { subject, machine, json } => language::explain(&subject, machine.as_deref(), json),
         Verb::Test { files, json } => language::test(&files, json),
         Verb::Groups { group, file, json } => language::groups(group.as_deref(), file.as_deref(), json),
+        Verb::Export { to: Export::Bpf { file, machine } } => export::bpf(&file, machine.as_deref()),
         Verb::Plan { file, machine, json } => run::plan(&file, machine.as_deref(), json),
         Verb::Run { file, machine } => run::run(&file, machine.as_deref()),
     };

@@ -4,5 +4,5 @@
 mod properties;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    properties::build(data);
+    properties::compiled(data);
 });
