@@ -489,6 +489,8 @@ pub(super) fn write_locks(paths: &[PathBuf]) -> Outcome {
             let temporary = to.with_extension("lock.tmp");
             fs::write(&temporary, &text)
                 .and_then(|()| fs::rename(&temporary, &to))
+                // A full disk leaves the old lock and nothing beside it.
+                .inspect_err(|_| fs::remove_file(&temporary).unwrap_or(()))
                 .map_err(|e| Stop::host(format!("can't write {}: {e}", display_name(&to))))?;
             front::print(&format!("{}: {} lines\n", display_name(&to), text.lines().count()))?;
         }
