@@ -83,11 +83,19 @@ fn items(list: &[Item], depth: usize) -> String {
         }
         match &item.kind {
             Kind::List(inner) if inner.len() > 1 => out.push_str(&wrapped('[', inner, ']', depth)),
-            Kind::Parens(inner) if has_comment(inner) => out.push_str(&wrapped('(', inner, ')', depth)),
-            kind => out.push_str(&flat_kind(kind)),
+            kind => out.push_str(&broken(kind, depth)),
         }
     }
     out
+}
+
+/// On one line, unless a comment inside needs its own: what follows on its line would be part of it.
+fn broken(kind: &Kind, depth: usize) -> String {
+    match kind {
+        Kind::List(inner) if has_comment(inner) => wrapped('[', inner, ']', depth),
+        Kind::Parens(inner) if has_comment(inner) => wrapped('(', inner, ')', depth),
+        kind => flat_kind(kind),
+    }
 }
 
 fn wrapped(open: char, list: &[Item], close: char, depth: usize) -> String {
@@ -95,7 +103,7 @@ fn wrapped(open: char, list: &[Item], close: char, depth: usize) -> String {
     let mut out = format!("{open}\n");
     let mut current = pad.clone();
     for (i, item) in list.iter().enumerate() {
-        let text = flat_kind(&item.kind);
+        let text = broken(&item.kind, depth + 1);
         let comma = matches!(&item.kind, Kind::Op(o) if o == ",");
         if comma {
             current.push(',');
