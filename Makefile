@@ -40,7 +40,7 @@ test: build root lint
 	cargo test --lib --bins
 	cargo test --test architecture --test text --test meaning --test kernel
 	cargo test --test rows_launch --test rows_calls --test rows_tree --test fail_open
-	cargo test --test machines --test user --test review --test within --test reviewing --test fuzz
+	cargo test --test machines --test user --test review --test within --test reviewing --test exchange --test fuzz
 	cargo test --test faults -- --test-threads=1
 	docs/check-examples target/debug/stockade
 	@tests/demo $(CACHE)

@@ -4,9 +4,12 @@
 use std::fmt::Write as _;
 use stockade::compile::{self, seccomp};
 use stockade::diagnostic::Diagnostics;
+use stockade::exchange::profile::{self, Reading};
+use stockade::exchange::{import, nspawn, unit};
 use stockade::kernel::calls::{self, Type};
 use stockade::kernel::numbers::Arch;
 use stockade::policy::meaning::{Meaning, Vector};
+use stockade::policy::syscalls::Action;
 use stockade::policy::{Policy, loader, resolve};
 use stockade::proof::diagram::Store;
 use stockade::proof::{bpf, grants, intent, program};
@@ -30,6 +33,7 @@ pub const ALL: &[(&str, Property)] = &[
     ("merge", merge),
     ("difference", difference),
     ("locks", locks),
+    ("importers", importers),
 ];
 
 /// Any bytes are read to the end: no panic, and whatever is wrong can be shown.
@@ -296,4 +300,121 @@ pub fn locks(data: &[u8]) -> bool {
     let same = intent::of_policy(&mut s, &one[0], ARCH) == intent::of_policy(&mut s, &two[0], ARCH);
     assert!(same || !lock::difference(&first, &other).is_empty());
     true
+}
+
+/// An importer never widens: what it writes lets through no call that the source's runtime keeps out.
+pub fn importers(data: &[u8]) -> bool {
+    let mut b = Bytes(data);
+    let kind = b.below(6);
+    let text = String::from_utf8_lossy(b.0).into_owned();
+    let done = match kind {
+        0 => import::docker("imported/x", &text, Reading::Intent, &[], None, ARCH),
+        1 => nspawn::import("m", "/srv", &text),
+        2 => unit::import("m", &text),
+        _ => return docker(&mut b),
+    };
+    match done {
+        // What it wrote can be read, and is its own canonical form.
+        Ok(done) => assert_eq!(print::print(&tree(done.text.as_bytes()).unwrap()), done.text),
+        Err(e) => assert!(!e.contains("report this"), "{e}"),
+    }
+    true
+}
+
+/// An entry of a profile: names one call.
+struct Entry {
+    name: &'static str,
+    action: &'static str,
+    compares: Vec<(u8, usize, u64, u64)>,
+}
+
+const OPERATORS: &[&str] = &["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"];
+
+fn docker(b: &mut Bytes<'_>) -> bool {
+    let actions = ["ALLOW", "ALLOW", "ALLOW", "LOG", "ERRNO", "KILL_PROCESS", "TRAP"];
+    let default = ["ERRNO", "ERRNO", "KILL", "ALLOW"][b.below(4)];
+    let mut entries = Vec::new();
+    for _ in 0..1 + b.below(6) {
+        let name = CALLS[b.below(CALLS.len())];
+        let action = actions[b.below(actions.len())];
+        let count = b.below(4);
+        let compares = (0..count).map(|_| (u8::try_from(b.below(6)).unwrap(), b.below(7), b.word(), b.word()));
+        let compares = compares.map(|(i, op, v, two)| (i, op, v, if op == 6 { two & v } else { two })).collect();
+        entries.push(Entry { name, action, compares });
+    }
+    let list: Vec<String> = entries
+        .iter()
+        .map(|e| {
+            let args: Vec<String> = e
+                .compares
+                .iter()
+                .map(|(i, op, v, two)| {
+                    format!(r#"{{"index":{i},"op":"SCMP_CMP_{}","value":{v},"valueTwo":{two}}}"#, OPERATORS[*op])
+                })
+                .collect();
+            format!(r#"{{"names":["{}"],"action":"SCMP_ACT_{}","args":[{}]}}"#, e.name, e.action, args.join(","))
+        })
+        .collect();
+    let json = format!(r#"{{"defaultAction":"SCMP_ACT_{default}","syscalls":[{}]}}"#, list.join(","));
+    for reading in [Reading::Intent, Reading::Runc] {
+        let done = match import::docker("imported/x", &json, reading, &[], Some((6, 12)), ARCH) {
+            Ok(done) => done,
+            Err(e) => {
+                assert!(!e.contains("report this") && !e.contains("as a policy"), "{e}\n{json}");
+                continue;
+            }
+        };
+        let machine =
+            "machine m { extends imported/x; root host; exec \"/bin/true\"; user 1; capabilities { none } }\n";
+        let (p, _) = resolved(&format!("{}{machine}", done.text)).unwrap();
+        let meaning = Meaning::new(&p, ARCH);
+        for _ in 0..48 {
+            let mut v = vector(b);
+            v.arch = ARCH.audit();
+            v.nr = ARCH.number(CALLS[b.below(CALLS.len())]).unwrap();
+            if meaning.decide(&v) > Action::Log {
+                continue;
+            }
+            let name = ARCH.name(v.nr).unwrap();
+            // Some value of the bits that the kernel doesn't read lets the same call through there.
+            let unread = profile::unread(calls::find(name).unwrap());
+            let reached = (0..64u32).any(|which| {
+                let args: [u64; 6] = std::array::from_fn(|i| {
+                    let kept = v.args[i] & !unread[i];
+                    if which >> i & 1 == 1 { kept | unread[i] } else { kept }
+                });
+                runs_under_runc(default, &entries, name, &args)
+            });
+            assert!(reached, "{v:x?} {reading:?}\n{json}\n{}", done.text);
+        }
+    }
+    true
+}
+
+/// The rules as runc and libseccomp take them, in plain words.
+fn runs_under_runc(default: &str, entries: &[Entry], name: &str, args: &[u64; 6]) -> bool {
+    let runs = |action: &str| action == "ALLOW" || action == "LOG";
+    let alike = |action: &str| action == default || (action == "KILL_PROCESS" || action == "TRAP") && default == "KILL";
+    let own: Vec<&Entry> = entries.iter().filter(|e| e.name == name && !alike(e.action)).collect();
+    if let Some(whole) = own.iter().find(|e| e.compares.is_empty()) {
+        return runs(whole.action);
+    }
+    let holds = |(i, op, v, two): &(u8, usize, u64, u64)| {
+        let x = args[usize::from(*i)];
+        match op {
+            0 => x != *v,
+            1 => x < *v,
+            2 => x <= *v,
+            3 => x == *v,
+            4 => x >= *v,
+            5 => x > *v,
+            _ => x & v == *two,
+        }
+    };
+    let matching = own.iter().find(|e| {
+        let indexes: Vec<u8> = e.compares.iter().map(|c| c.0).collect();
+        let twice = indexes.iter().enumerate().any(|(n, i)| indexes[n + 1..].contains(i));
+        if twice { e.compares.iter().any(holds) } else { e.compares.iter().all(holds) }
+    });
+    runs(matching.map_or(default, |e| e.action))
 }

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod codes;
 pub mod compile;
 pub mod diagnostic;
+pub mod exchange;
 pub mod host;
 pub mod kernel;
 pub mod launch;

@@ -28,6 +28,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("compile", &["policy", "proof", "host", "diagnostic", "source", "kernel", "sys"]),
     // `policy` for the names of capabilities, `syntax` for quoting: both only to print.
     ("review", &["compile", "proof", "policy", "plan", "kernel", "source", "diagnostic"]),
+    // `syntax` for quoting and the canonical form of what it writes.
+    ("exchange", &["compile", "proof", "policy", "syntax", "kernel", "source", "diagnostic"]),
     ("plan", &["compile", "source", "policy", "syntax", "sys"]),
     ("launch", &["plan", "sys"]),
     ("machine", &["plan", "launch", "sys"]),

@@ -1,8 +1,11 @@
 //! `export`: a machine's parts for other programs.
 
-use super::front::{self, Outcome, Stop};
-use crate::compile;
+use super::front::{self, Loaded, Outcome, Stop};
+use super::run;
+use crate::compile::{self, Confinement};
 use crate::diagnostic::Diagnostics;
+use crate::exchange::export::{self, Exported};
+use crate::exchange::{kubernetes, oci, unit_file};
 use crate::kernel::numbers::Arch;
 use crate::plan::step::Program;
 use std::io::{IsTerminal as _, Write as _};
@@ -28,4 +31,69 @@ pub(super) fn bpf(file: &Path, machine: Option<&str>) -> Outcome {
         .and_then(|()| out.flush())
         .map_err(|e| Stop::host(format!("can't write the filter: {e}")))?;
     Ok(0)
+}
+
+/// Loads a policy and compiles it for this host; `None` when errors were reported.
+fn confined(file: &Path, machine: Option<&str>) -> Result<Option<(Loaded, Confinement)>, Stop> {
+    let mut l = front::load(file)?;
+    if l.report() {
+        return Ok(None);
+    }
+    let home = run::home()?;
+    Ok(run::confine(&mut l, machine, &home, &[])?.map(|(c, _)| (l, c)))
+}
+
+/// The file goes to standard output, each loss to standard error; 1 when something was lost.
+fn said(made: Result<Exported, String>) -> Outcome {
+    let made = made.map_err(|e| Stop::usage(format!("can't be exported: {e}")))?;
+    front::print(&made.text)?;
+    for line in &made.lost {
+        front::say(&format!("lost: {line}"));
+    }
+    Ok(u8::from(!made.lost.is_empty()))
+}
+
+/// A seccomp profile of Docker's format.
+pub(super) fn docker(file: &Path, machine: Option<&str>) -> Outcome {
+    let mut l = front::load(file)?;
+    if l.report() {
+        return Ok(2);
+    }
+    let mut d = Diagnostics::default();
+    let policy = l.machine(machine)?.clone();
+    if compile::portable(&policy, Arch::NATIVE, &mut d).is_none() || d.has_errors() {
+        l.diagnostics = d;
+        l.report();
+        return Ok(2);
+    }
+    said(export::docker(&policy, Arch::NATIVE).and_then(|(profile, lost)| {
+        let text = serde_json::to_string_pretty(&profile).map_err(|e| e.to_string())?;
+        Ok(Exported { text: format!("{text}\n"), lost })
+    }))
+}
+
+/// The config.json of a bundle.
+pub(super) fn oci(file: &Path, machine: Option<&str>) -> Outcome {
+    let Some((l, c)) = confined(file, machine)? else { return Ok(2) };
+    let policy = l.machine(machine)?;
+    said(
+        export::docker(policy, Arch::NATIVE)
+            .and_then(|(profile, lost)| oci::export(policy, &c, &l.sources, &profile, lost)),
+    )
+}
+
+/// A Pod.
+pub(super) fn kubernetes(file: &Path, machine: Option<&str>, image: &str) -> Outcome {
+    let Some((l, c)) = confined(file, machine)? else { return Ok(2) };
+    let policy = l.machine(machine)?;
+    said(
+        export::docker(policy, Arch::NATIVE)
+            .and_then(|(_, lost)| kubernetes::export(policy, &c, &l.sources, image, lost)),
+    )
+}
+
+/// A service.
+pub(super) fn systemd(file: &Path, machine: Option<&str>) -> Outcome {
+    let Some((l, c)) = confined(file, machine)? else { return Ok(2) };
+    said(unit_file::export(l.machine(machine)?, &c, &l.sources, Arch::NATIVE))
 }

@@ -2,6 +2,7 @@
 
 mod export;
 mod front;
+mod import;
 mod language;
 mod new;
 mod review;
@@ -144,7 +145,8 @@ enum Verb {
     /// Say what raising the kernel baseline would add
     Kernel {
         /// The release, as in 6.18
-        version: String,
+        #[arg(value_parser = review::release)]
+        version: (u16, u16),
         /// Policy files or folders of them
         #[arg(required = true)]
         files: Vec<PathBuf>,
@@ -191,7 +193,13 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Write a machine's part for another program to standard output
+    /// Make a policy of another program's file, on standard output
+    Import {
+        #[command(subcommand)]
+        from: Import,
+    },
+    /// Write a machine's part for another program to standard output, what is lost to standard error
+    #[command(after_help = "Exit codes: 0 nothing is lost, 1 something is, and named.")]
     Export {
         #[command(subcommand)]
         to: Export,
@@ -216,7 +224,69 @@ enum Verb {
 }
 
 #[derive(Subcommand)]
+enum Import {
+    /// A seccomp profile of Docker, Podman or Kubernetes
+    Docker {
+        /// The profile, JSON
+        profile: PathBuf,
+        /// How entries with several comparisons are read
+        #[arg(long = "as", value_enum, default_value = "intent", value_name = "READING")]
+        reading: import::As,
+        /// Capabilities that the profile's conditions see, Docker's own 14 unless said; `none` for none
+        #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
+        caps: Option<Vec<String>>,
+        /// The reviewed release, as in 6.12; else that of the newest call named
+        #[arg(long, value_parser = review::release)]
+        kernel: Option<(u16, u16)>,
+    },
+    /// A .nspawn file
+    Nspawn {
+        /// The file; its name is the machine's
+        file: PathBuf,
+        /// The folder that is the root, else the one of that name in /var/lib/machines
+        #[arg(long)]
+        root: Option<PathBuf>,
+    },
+    /// The service of a unit of systemd
+    Systemd {
+        /// The unit; its name is the machine's
+        unit: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
 enum Export {
+    /// config.json of an OCI bundle, for runc, crun and the like
+    Oci {
+        /// Policy file
+        file: PathBuf,
+        /// The machine, when the file has several
+        machine: Option<String>,
+    },
+    /// The calls as a seccomp profile of Docker's format, for Docker, Podman and Kubernetes
+    Docker {
+        /// Policy file
+        file: PathBuf,
+        /// The machine, when the file has several
+        machine: Option<String>,
+    },
+    /// A unit of systemd
+    Systemd {
+        /// Policy file
+        file: PathBuf,
+        /// The machine, when the file has several
+        machine: Option<String>,
+    },
+    /// A Pod with its security context; its seccomp profile is `export docker`
+    Kubernetes {
+        /// Policy file
+        file: PathBuf,
+        /// The machine, when the file has several
+        machine: Option<String>,
+        /// The image that stands for the root
+        #[arg(long)]
+        image: String,
+    },
     /// The proved filter as seccomp(2) takes it, for bubblewrap's --add-seccomp-fd
     Bpf {
         /// Policy file
@@ -261,12 +331,23 @@ pub fn run() -> ExitCode {
             review::page(&d, machine.as_deref())
         }
         Verb::Lock { files } => review::write_locks(&files),
-        Verb::Kernel { version, files, format } => review::kernel(&version, &files, format),
+        Verb::Kernel { version, files, format } => review::kernel(version, &files, format),
         Verb::Fmt { files, check } => language::fmt(&files, check),
         Verb::Explain { subject, machine, json } => language::explain(&subject, machine.as_deref(), json),
         Verb::Test { files, json } => language::test(&files, json),
         Verb::Groups { group, file, json } => language::groups(group.as_deref(), file.as_deref(), json),
+        Verb::Import { from: Import::Docker { profile, reading, caps, kernel } } => {
+            import::docker(&profile, reading, caps.as_deref(), kernel)
+        }
         Verb::Export { to: Export::Bpf { file, machine } } => export::bpf(&file, machine.as_deref()),
+        Verb::Import { from: Import::Nspawn { file, root } } => import::nspawn(&file, root.as_deref()),
+        Verb::Import { from: Import::Systemd { unit } } => import::systemd(&unit),
+        Verb::Export { to: Export::Oci { file, machine } } => export::oci(&file, machine.as_deref()),
+        Verb::Export { to: Export::Docker { file, machine } } => export::docker(&file, machine.as_deref()),
+        Verb::Export { to: Export::Systemd { file, machine } } => export::systemd(&file, machine.as_deref()),
+        Verb::Export { to: Export::Kubernetes { file, machine, image } } => {
+            export::kubernetes(&file, machine.as_deref(), &image)
+        }
         Verb::Plan { file, machine, json } => run::plan(&file, machine.as_deref(), json),
         Verb::Run { file, machine } => run::run(&file, machine.as_deref()),
     };

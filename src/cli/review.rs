@@ -5,7 +5,7 @@ use super::language::print_json;
 use crate::diagnostic::{Diagnostics, Severity};
 use crate::kernel::numbers::Arch;
 use crate::policy::asserts::{self, Claim};
-use crate::policy::{TABLE, loader, resolve};
+use crate::policy::{OLDEST, TABLE, loader, resolve};
 use crate::proof::grants::Effect;
 use crate::review::diff::{self, Machine};
 use crate::review::output::{self, Finding};
@@ -533,12 +533,18 @@ pub(super) fn is_locked(file: &Path) -> Result<bool, Stop> {
 }
 
 /// What raising the baseline to a release adds.
-pub(super) fn kernel(version: &str, paths: &[PathBuf], format: Format) -> Outcome {
-    let parsed = version.split_once('.').and_then(|(a, b)| Some((a.parse::<u16>().ok()?, b.parse::<u16>().ok()?)));
-    let Some(to) = parsed else { return Err(Stop::usage(format!("`{version}` is no kernel release, as in 6.18"))) };
-    if to > TABLE {
-        return Err(Stop::usage(format!("the table of system calls ends at Linux {}.{}", TABLE.0, TABLE.1)));
+/// A kernel release that can be a baseline, for the command line.
+pub(super) fn release(text: &str) -> Result<(u16, u16), String> {
+    let parsed = text.split_once('.').and_then(|(a, b)| Some((a.parse::<u16>().ok()?, b.parse::<u16>().ok()?)));
+    match parsed {
+        None => Err("it is no kernel release, as in 6.18".into()),
+        Some(r) if r > TABLE => Err(format!("the table of system calls ends at Linux {}.{}", TABLE.0, TABLE.1)),
+        Some(r) if r < OLDEST => Err(format!("the oldest baseline is {}.{}", OLDEST.0, OLDEST.1)),
+        Some(r) => Ok(r),
     }
+}
+
+pub(super) fn kernel(to: (u16, u16), paths: &[PathBuf], format: Format) -> Outcome {
     let mut results = Vec::new();
     let mut out = String::new();
     for path in paths {
@@ -573,7 +579,7 @@ pub(super) fn kernel(version: &str, paths: &[PathBuf], format: Format) -> Outcom
                         n.becomes
                     ));
                 }
-                results.push(json!({ "machine": m.name, "from": format!("{}.{}", m.kernel.0, m.kernel.1), "to": version, "calls": list }));
+                results.push(json!({ "machine": m.name, "from": format!("{}.{}", m.kernel.0, m.kernel.1), "to": format!("{}.{}", to.0, to.1), "calls": list }));
             }
         }
     }

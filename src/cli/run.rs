@@ -1,7 +1,7 @@
 //! `plan` and `run`.
 
 use super::front::{self, Loaded, Outcome, Stop};
-use crate::compile;
+use crate::compile::{self, Confinement};
 use crate::host::{self, Host};
 use crate::launch::{self, Failure, state::Home};
 use crate::machine::console::{self, End};
@@ -106,12 +106,25 @@ fn is_auto(loaded: &Loaded, machine: Option<&str>) -> bool {
     loaded.machine(machine).is_ok_and(|m| m.userns.value == Userns::Auto)
 }
 
-fn home() -> Result<Home, Stop> {
+pub(super) fn home() -> Result<Home, Stop> {
     Home::open(nix::unistd::geteuid().as_raw()).map_err(|e| Stop::host(format!("can't open the state folder: {e}")))
 }
 
 /// Compiles for this host and builds the plan; `None` when errors were reported.
 fn make(loaded: &mut Loaded, machine: Option<&str>, home: &Home, taken: &[u32]) -> Result<Option<(Plan, Host)>, Stop> {
+    let Some((confinement, host)) = confine(loaded, machine, home, taken)? else { return Ok(None) };
+    let plan = plan::build(&confinement)
+        .map_err(|v| Stop::host(format!("the plan breaks a rule of its own ({v}): please report this")))?;
+    Ok(Some((plan, host)))
+}
+
+/// What the kernel of this host would be told; `None` when errors were reported.
+pub(super) fn confine(
+    loaded: &mut Loaded,
+    machine: Option<&str>,
+    home: &Home,
+    taken: &[u32],
+) -> Result<Option<(Confinement, Host)>, Stop> {
     let policy = loaded.machine(machine)?.clone();
     let mut host = front::probe(&policy)?;
     if host.privileged {
@@ -123,14 +136,12 @@ fn make(loaded: &mut Loaded, machine: Option<&str>, home: &Home, taken: &[u32]) 
     if loaded.report() {
         return Ok(None);
     }
-    let Some(confinement) = compiled else {
-        return Err(Stop::host(
-            "the policy can't be compiled for this host, and no reason was given: please report this",
-        ));
-    };
-    let plan = plan::build(&confinement)
-        .map_err(|v| Stop::host(format!("the plan breaks a rule of its own ({v}): please report this")))?;
-    Ok(Some((plan, host)))
+    match compiled {
+        Some(c) => Ok(Some((c, host))),
+        None => {
+            Err(Stop::host("the policy can't be compiled for this host, and no reason was given: please report this"))
+        }
+    }
 }
 
 /// A closed standard descriptor would give its number to something of ours. One that is a folder, a disk or

@@ -26,7 +26,7 @@ pub struct Filter {
 
 /// What becomes of one call, as disjoint sets of argument values; whatever is in none gets EPERM.
 #[derive(Clone, Debug)]
-pub(super) struct Regions {
+pub struct Regions {
     number: u32,
     sets: Vec<(Action, Vec<Cube>)>,
 }
@@ -71,7 +71,7 @@ pub(super) fn compile(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Optio
 }
 
 /// The calls that a policy speaks of, each with its sets.
-fn regions(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Vec<Regions> {
+pub fn regions(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Vec<Regions> {
     let mut regions = Vec::new();
     let mut by_number: BTreeMap<u32, Vec<&Rule>> = BTreeMap::new();
     for rule in &policy.syscalls {
@@ -211,12 +211,12 @@ fn too_complex(rule: &Rule, d: &mut Diagnostics) -> Option<Regions> {
 
 impl Regions {
     /// The call.
-    pub(super) fn number(&self) -> u32 {
+    pub fn number(&self) -> u32 {
         self.number
     }
 
     /// Disjoint sets, each with what becomes of it.
-    pub(super) fn sets(&self) -> &[(Action, Vec<Cube>)] {
+    pub fn sets(&self) -> &[(Action, Vec<Cube>)] {
         &self.sets
     }
 

@@ -194,7 +194,7 @@ pub(super) fn kernel(cx: &mut Context<'_>, args: &mut Args<'_>, main: bool, out:
                 format!("write `kernel {a}.{b}` or older"),
             );
         }
-        Some(v) if v < (4, 19) => {
+        Some(v) if v < super::OLDEST => {
             cx.error(
                 "E0219",
                 w.span,

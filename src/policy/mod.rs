@@ -26,6 +26,9 @@ use std::collections::BTreeMap;
 /// The Linux release of the shipped system-call table.
 pub const TABLE: (u16, u16) = (6, 18);
 
+/// The oldest release that a policy may name as its baseline.
+pub const OLDEST: (u16, u16) = (4, 19);
+
 /// One bootable machine.
 #[derive(Clone, Debug)]
 pub struct Policy {

@@ -1,6 +1,7 @@
 //! Rules in the words of the language, constants by name.
 
 use super::syscalls::{Condition, Rule, Test};
+use crate::kernel::calls::Type;
 use crate::kernel::constants;
 use std::fmt;
 
@@ -52,7 +53,11 @@ pub fn call(name: &str, arguments: &[crate::kernel::calls::Arg], conditions: &[C
         .map(|c| {
             let argument = arguments.get(usize::from(c.argument)).map_or("?", |a| a.name);
             let family = FAMILIES.iter().find(|(n, a, _)| *n == name && *a == argument).map(|(_, _, f)| *f);
-            format!("{argument} {}", test(&c.test, family))
+            match (&c.test, c.kind) {
+                (Test::In(v), Type::Pointer) if *v == [0] => format!("{argument} == NULL"),
+                (Test::NotIn(v), Type::Pointer) if *v == [0] => format!("{argument} != NULL"),
+                _ => format!("{argument} {}", test(&c.test, family)),
+            }
         })
         .collect();
     format!("{name}({})", list.join(", "))

@@ -313,6 +313,35 @@ impl Store {
         n
     }
 
+    /// A condition without some bits of the arguments: it holds where it did for at least one value of them.
+    pub fn some(&mut self, n: Node, bits: &[u64; 6]) -> Node {
+        self.forget(n, bits, true, &mut Map::default())
+    }
+
+    /// A condition with some bits of the arguments fixed to 0.
+    pub fn cleared(&mut self, n: Node, bits: &[u64; 6]) -> Node {
+        self.forget(n, bits, false, &mut Map::default())
+    }
+
+    fn forget(&mut self, n: Node, bits: &[u64; 6], both: bool, done: &mut Map<Node, Node>) -> Node {
+        let i = self.inner(n);
+        if i.level == LEAF {
+            return n;
+        }
+        if let Some(n) = done.get(&n) {
+            return *n;
+        }
+        let low = self.forget(i.low, bits, both, done);
+        let high = self.forget(i.high, bits, both, done);
+        let out = match (forgotten(bits, i.level), both) {
+            (true, true) => self.or(low, high),
+            (true, false) => low,
+            _ => self.node(i.level, low, high),
+        };
+        done.insert(n, out);
+        out
+    }
+
     /// What the diagram answers for one call.
     pub fn evaluate(&self, n: Node, v: &Vector) -> u32 {
         let mut at = self.inner(n);
@@ -347,6 +376,13 @@ impl Store {
             }
         }
     }
+}
+
+/// True when the bit that a level asks for is one of these.
+fn forgotten(bits: &[u64; 6], level: u16) -> bool {
+    let mut v = Vector { arch: 0, nr: 0, args: [0; 6], ip: 0 };
+    set(&mut v, level);
+    v.args.iter().zip(bits).any(|(a, b)| a & b != 0)
 }
 
 fn word_of(v: &Vector, word: u16) -> u32 {

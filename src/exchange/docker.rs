@@ -1,0 +1,258 @@
+//! Seccomp profiles in Docker's JSON, which Podman and Kubernetes read as well, and in the runtime
+//! specification's, which is the same without conditions on the host (moby, profiles/seccomp).
+
+use super::profile::{Compare, Entry, Op, Profile};
+use crate::kernel::calls;
+use crate::kernel::constants;
+use crate::policy::syscalls::Action;
+use serde::{Deserialize, Serialize};
+
+/// A profile as it stands in the file. An unknown key is an error: it might be a restriction.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct File {
+    /// For calls that no entry matches.
+    pub default_action: String,
+    /// The errno of a default that refuses; EPERM when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_errno_ret: Option<u16>,
+    /// The same by name (moby from 23.0 on).
+    #[serde(skip_serializing)]
+    pub(super) default_errno: Option<String>,
+    /// ABIs that the filter lets through.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub architectures: Vec<String>,
+    /// The same with their smaller siblings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) arch_map: Vec<ArchMap>,
+    /// Flags of seccomp(2).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) flags: Vec<String>,
+    /// A process that is asked about calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) listener_path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) listener_metadata: Option<String>,
+    /// The entries.
+    #[serde(default)]
+    pub syscalls: Vec<Rule>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct ArchMap {
+    architecture: String,
+    sub_architectures: Option<Vec<String>>,
+}
+
+/// One entry.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Rule {
+    /// Names of calls.
+    #[serde(default)]
+    pub names: Vec<String>,
+    #[serde(default, skip_serializing)]
+    pub(super) name: String,
+    /// What happens.
+    pub action: String,
+    /// The errno; EPERM when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errno_ret: Option<u16>,
+    #[serde(skip_serializing)]
+    pub(super) errno: Option<String>,
+    /// Comparisons.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub args: Option<Vec<Arg>>,
+    #[serde(default, rename = "comment", skip_serializing)]
+    pub(super) _comment: String,
+    #[serde(default, skip_serializing)]
+    pub(super) includes: Filter,
+    #[serde(default, skip_serializing)]
+    pub(super) excludes: Filter,
+}
+
+/// One comparison.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Arg {
+    /// Which argument.
+    pub index: u8,
+    /// With what.
+    pub value: u64,
+    /// The value under the mask.
+    #[serde(default)]
+    pub value_two: u64,
+    /// How.
+    pub op: String,
+}
+
+/// When an entry counts.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub(super) struct Filter {
+    caps: Vec<String>,
+    arches: Vec<String>,
+    min_kernel: Option<String>,
+}
+
+/// On which host, with which rights, a profile is read.
+pub struct Setting<'a> {
+    /// Docker's name of the architecture.
+    pub arch: &'a str,
+    /// Capabilities by the names of the language.
+    pub capabilities: &'a [String],
+    /// The release.
+    pub kernel: (u16, u16),
+}
+
+/// The capabilities that Docker gives when nothing is said (moby, oci/caps/defaults.go).
+pub const CAPABILITIES: &[&str] = &[
+    "chown",
+    "dac_override",
+    "fowner",
+    "fsetid",
+    "kill",
+    "setgid",
+    "setuid",
+    "setpcap",
+    "net_bind_service",
+    "net_raw",
+    "sys_chroot",
+    "mknod",
+    "audit_write",
+    "setfcap",
+];
+
+/// A profile, and what is to be said about reading it.
+pub struct Read {
+    /// The rules that count in this setting.
+    pub profile: Profile,
+    /// Names that neither architecture has; a runtime skips them as well.
+    pub unknown: Vec<String>,
+    /// Other remarks.
+    pub notes: Vec<String>,
+}
+
+/// Reads a profile; the error says what is wrong with it.
+pub fn read(text: &str, setting: &Setting<'_>) -> Result<Read, String> {
+    let file: File = serde_json::from_str(text).map_err(|e| format!("not a seccomp profile: {e}"))?;
+    if file.listener_path.is_some() || file.listener_metadata.is_some() {
+        return Err("`listenerPath`: asking a process about calls can't be imported".into());
+    }
+    let mut notes = Vec::new();
+    for f in &file.flags {
+        match f.as_str() {
+            "SECCOMP_FILTER_FLAG_LOG" => notes.push(format!("`{f}`: refusals aren't logged by the filter")),
+            // Weakens nothing that we keep: it isn't taken over.
+            "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => notes.push(format!("`{f}` isn't taken over: mitigations stay on")),
+            _ => return Err(format!("`flags`: unknown flag `{f}`")),
+        }
+    }
+    let foreign: Vec<&str> = file
+        .architectures
+        .iter()
+        .chain(file.arch_map.iter().flat_map(|m| m.sub_architectures.iter().flatten().chain([&m.architecture])))
+        .map(String::as_str)
+        .filter(|a| ["SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_ARM"].contains(a))
+        .collect();
+    if !foreign.is_empty() {
+        notes.push(format!("calls of {} run there; here any foreign ABI kills the process", foreign.join(", ")));
+    }
+    let default = action(&file.default_action, file.default_errno_ret, file.default_errno.as_deref())
+        .map_err(|e| format!("`defaultAction`: {e}"))?;
+    let (mut entries, mut unknown) = (Vec::new(), Vec::new());
+    for (i, r) in file.syscalls.iter().enumerate() {
+        let fail = |e: String| format!("entry {} of `syscalls`: {e}", i + 1);
+        let act = action(&r.action, r.errno_ret, r.errno.as_deref()).map_err(fail)?;
+        let names: Vec<&String> = if r.name.is_empty() { r.names.iter().collect() } else { vec![&r.name] };
+        if !r.name.is_empty() && !r.names.is_empty() {
+            return Err(fail("both `name` and `names`".into()));
+        }
+        let compares: Vec<Compare> =
+            r.args.iter().flatten().map(compare).collect::<Result<_, String>>().map_err(fail)?;
+        if !counts(&r.includes, &r.excludes, setting).map_err(fail)? {
+            continue;
+        }
+        for name in names {
+            match calls::find(name) {
+                Some(call) => entries.push(Entry { call, action: act, compares: compares.clone() }),
+                None if unknown.contains(name) => {}
+                None => unknown.push(name.clone()),
+            }
+        }
+    }
+    Ok(Read { profile: Profile { default, entries }, unknown, notes })
+}
+
+fn action(word: &str, errno: Option<u16>, name: Option<&str>) -> Result<Action, String> {
+    let number = match (errno, name) {
+        (Some(n), _) => n,
+        (None, Some(n)) => constants::find(n)
+            .filter(|c| c.family == "errno")
+            .and_then(|c| u16::try_from(c.value).ok())
+            .ok_or(format!("unknown errno `{n}`"))?,
+        (None, None) => 1,
+    };
+    if number == 0 || number > 4095 {
+        return Err(format!("{number} is no errno"));
+    }
+    Ok(match word {
+        "SCMP_ACT_ALLOW" => Action::Allow,
+        "SCMP_ACT_LOG" => Action::Log,
+        "SCMP_ACT_ERRNO" => Action::Errno(number),
+        // A thread that dies or a signal that can be caught: the whole process is stricter.
+        "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" | "SCMP_ACT_KILL_PROCESS" | "SCMP_ACT_TRAP" => Action::Kill,
+        // What the kernel answers when no tracer is there (seccomp(2)).
+        "SCMP_ACT_TRACE" => Action::Errno(crate::policy::syscalls::ENOSYS),
+        "SCMP_ACT_NOTIFY" => return Err("`SCMP_ACT_NOTIFY`: asking a process about calls can't be imported".into()),
+        _ => return Err(format!("unknown action `{word}`")),
+    })
+}
+
+fn compare(a: &Arg) -> Result<Compare, String> {
+    let op = match a.op.as_str() {
+        "SCMP_CMP_NE" => Op::Ne,
+        "SCMP_CMP_LT" => Op::Lt,
+        "SCMP_CMP_LE" => Op::Le,
+        "SCMP_CMP_EQ" => Op::Eq,
+        "SCMP_CMP_GE" => Op::Ge,
+        "SCMP_CMP_GT" => Op::Gt,
+        "SCMP_CMP_MASKED_EQ" => Op::Masked,
+        _ => return Err(format!("unknown operator `{}`", a.op)),
+    };
+    if a.index > 5 {
+        return Err(format!("there is no argument {}", a.index));
+    }
+    Ok(Compare { index: a.index, op, value: a.value, two: a.value_two })
+}
+
+/// Whether an entry counts: all that `includes` names, nothing that `excludes` names.
+fn counts(includes: &Filter, excludes: &Filter, setting: &Setting<'_>) -> Result<bool, String> {
+    let holds = |c: &String| {
+        let word = c.trim_start_matches("CAP_").to_lowercase();
+        if crate::policy::capabilities::number(&word).is_none() {
+            return Err(format!("unknown capability `{c}`"));
+        }
+        Ok(setting.capabilities.contains(&word))
+    };
+    let caps = |list: &[String]| list.iter().map(holds).collect::<Result<Vec<bool>, String>>();
+    let new_enough = |v: &Option<String>| match v {
+        None => Ok(None),
+        Some(text) => {
+            let mut parts = text.split('.').map(|p| p.parse::<u16>());
+            match (parts.next(), parts.next(), parts.next()) {
+                (Some(Ok(major)), Some(Ok(minor)), None) => Ok(Some(setting.kernel >= (major, minor))),
+                _ => Err(format!("`minKernel`: `{text}` is no release")),
+            }
+        }
+    };
+    let ours = |list: &[String]| list.iter().any(|a| a == setting.arch);
+    let with = caps(&includes.caps)?.iter().all(|c| *c)
+        && (includes.arches.is_empty() || ours(&includes.arches))
+        && new_enough(&includes.min_kernel)?.unwrap_or(true);
+    let without = caps(&excludes.caps)?.iter().any(|c| *c)
+        || ours(&excludes.arches)
+        || new_enough(&excludes.min_kernel)?.unwrap_or(false);
+    Ok(with && !without)
+}

@@ -1,0 +1,240 @@
+//! Policies of other programs' rules: the text, and the proof that it lets through nothing more.
+
+use super::docker::{self, Setting};
+use super::profile::{self, Profile, Reading};
+use crate::diagnostic::Diagnostics;
+use crate::kernel::calls::{self, CALLS, Call};
+use crate::kernel::numbers::Arch;
+use crate::policy::syscalls::{Action, EPERM, Rule};
+use crate::policy::{OLDEST, Policy, TABLE, loader, resolve};
+use crate::proof::diagram::{FALSE, Node, Store, TRUE};
+use crate::proof::{intent, witness};
+use crate::source::Sources;
+
+/// A policy's text, and what a reader should know of it.
+#[derive(Debug)]
+pub struct Imported {
+    /// The policy.
+    pub text: String,
+    /// What the source's own runtime does otherwise than it says, or than the policy does; one a line.
+    pub differences: Vec<String>,
+    /// Other remarks.
+    pub notes: Vec<String>,
+}
+
+/// Imports a seccomp profile as `profile NAME { syscalls { ... } }`.
+pub fn docker(
+    name: &str,
+    text: &str,
+    reading: Reading,
+    capabilities: &[String],
+    baseline: Option<(u16, u16)>,
+    arch: Arch,
+) -> Result<Imported, String> {
+    let word = match arch {
+        Arch::X86_64 => "amd64",
+        Arch::Aarch64 => "arm64",
+    };
+    let setting = |kernel| Setting { arch: word, capabilities, kernel };
+    // The newest call that the profile's author knew says what was reviewed.
+    let newest = |p: &Profile| p.entries.iter().map(|e| e.call.since).max().unwrap_or(OLDEST).max(OLDEST);
+    let kernel = match baseline {
+        Some(k) => k,
+        None => newest(&docker::read(text, &setting(TABLE))?.profile),
+    };
+    let mut read = docker::read(text, &setting(kernel))?;
+    let mut notes = std::mem::take(&mut read.notes);
+    if !read.unknown.is_empty() {
+        notes.push(format!("neither x86-64 nor aarch64 has: {}", read.unknown.join(", ")));
+    }
+    let newer: Vec<&str> = read.profile.entries.iter().filter(|e| e.call.since > kernel).map(|e| e.call.name).collect();
+    if !newer.is_empty() {
+        notes.push(format!("newer than the baseline, and absent here: {}", newer.join(", ")));
+    }
+    read.profile.entries.retain(|e| e.call.since <= kernel);
+    for e in &read.profile.entries {
+        read.profile.runs(&mut Store::default(), e.call).map_err(|e| e.to_string())?;
+    }
+    let block = syscalls(&read.profile, reading, kernel, &mut notes);
+    let text = format!(
+        "policy 1\nkernel {}.{}\n\n# Made of a seccomp profile of Docker's format, read for the capabilities\n# {}.\n\
+         profile {name} {{\n{block}}}\n",
+        kernel.0,
+        kernel.1,
+        if capabilities.is_empty() { "(none)".to_owned() } else { capabilities.join(" ") }
+    );
+    let machine = "machine held { extends NAME; root host; exec \"/bin/true\"; user 0; capabilities { none } }\n";
+    let policy = resolved(&format!("{text}{}", machine.replace("NAME", name)))?;
+    let differences = held(&policy.syscalls, policy.kernel, &[&read.profile])?;
+    Ok(Imported { text: canonical(&text)?, differences, notes })
+}
+
+/// A `syscalls` block that says what a profile says.
+pub(super) fn syscalls(p: &Profile, reading: Reading, kernel: (u16, u16), notes: &mut Vec<String>) -> String {
+    let mut lines = p.lines(reading, notes);
+    if p.default <= Action::Log || p.default == Action::Kill {
+        // The language's default is a refusal with EPERM: any other one is written out, where nothing else is said.
+        let spoken = |c: &Call| p.entries.iter().any(|e| std::ptr::eq(e.call, c) && e.action != p.default);
+        let rest = CALLS.iter().filter(|c| c.since <= kernel);
+        let runs = p.default <= Action::Log;
+        lines.extend(rest.filter(|c| runs || !spoken(c)).map(|c| (p.default, c.name.to_owned())));
+    }
+    block(&lines)
+}
+
+/// The lines of a `syscalls` block, names without conditions gathered in lists.
+pub(super) fn block(lines: &[(Action, String)]) -> String {
+    let mut actions: Vec<Action> = lines.iter().map(|(a, _)| *a).collect();
+    actions.sort_unstable();
+    actions.dedup();
+    let mut out = String::from("  syscalls {\n");
+    for a in actions {
+        let (verb, tail) = match a {
+            Action::Allow => ("allow", String::new()),
+            Action::Log => ("log", String::new()),
+            Action::Errno(EPERM) => ("deny", String::new()),
+            Action::Errno(_) => ("deny", format!(" {}", a.word())),
+            Action::Kill => ("kill", String::new()),
+        };
+        let (mut plain, conditional): (Vec<&str>, Vec<&str>) =
+            lines.iter().filter(|(b, _)| *b == a).map(|(_, l)| l.as_str()).partition(|l| !l.contains('('));
+        plain.sort_unstable();
+        plain.dedup();
+        match plain.as_slice() {
+            [] => {}
+            [one] => out.push_str(&format!("    {verb} {one}{tail}\n")),
+            many => {
+                let rows: Vec<String> = many.chunks(6).map(|row| format!("      {}", row.join(", "))).collect();
+                out.push_str(&format!("    {verb} [\n{}\n    ]{tail}\n", rows.join(",\n")));
+            }
+        }
+        for line in conditional.iter().filter(|l| !plain.iter().any(|p| l.split('(').next() == Some(p))) {
+            out.push_str(&format!("    {verb} {line}{tail}\n"));
+        }
+    }
+    out.push_str("  }\n");
+    out
+}
+
+/// Reads a text that was just written; the error would be a fault of ours, or of names in the source.
+pub(super) fn resolved(text: &str) -> Result<Policy, String> {
+    let (mut sources, mut d) = (Sources::default(), Diagnostics::default());
+    let id = loader::from_text("the import", text.as_bytes(), &mut sources, &mut d).ok_or("the import is too large")?;
+    let mut found = resolve::resolve(id, &mut sources, &mut d, "1970-01-01");
+    // What this version knows and can't enforce yet is refused by `check`, and is no fault of the import.
+    match (d.has_errors() && !d.only("E0901"), found.machines.pop()) {
+        (false, Some(m)) => Ok(m),
+        _ => Err(format!("what the file says can't be written as a policy:\n{}", d.render(&sources, false))),
+    }
+}
+
+/// Proves, call by call, that rules let through nothing that the source's runtime keeps out, and says where
+/// they let through less and where the runtime lets through more than its rules say.
+pub(super) fn held(rules: &[Rule], kernel: (u16, u16), source: &[&Profile]) -> Result<Vec<String>, String> {
+    let (mut holes, mut narrower, mut strict) = (Vec::new(), Vec::new(), Vec::new());
+    for call in CALLS.iter().filter(|c| Arch::NATIVE.number(c.name).is_some()) {
+        let mut s = Store::default();
+        let own: Vec<&Rule> = rules.iter().filter(|r| std::ptr::eq(r.call, call)).collect();
+        let mine = intent::of_call(&mut s, &own, call.since <= kernel);
+        let mine = profile::runs(&mut s, mine);
+        let raw = stacked(&mut s, source, call)?;
+        let unread = profile::unread(call);
+        // What a program reaches at all, and what it reaches with registers as a compiler fills them.
+        let (reached, plain) = (s.some(raw, &unread), s.cleared(raw, &unread));
+        let beyond = minus(&mut s, mine, reached);
+        if s.exceeded() {
+            return Err(format!("`{}`: too complex to be compared", call.name));
+        }
+        if let Some(v) = shown(&s, beyond, call) {
+            return Err(format!("the import would let through {v}, which the source keeps out: please report this"));
+        }
+        let hole = minus(&mut s, raw, plain);
+        if let Some(v) = shown(&s, hole, call) {
+            holes.push(format!("{v}: refused as written, but it runs: the kernel doesn't read those bits"));
+        }
+        let less = minus(&mut s, plain, mine);
+        let apart = source.iter().flat_map(|p| &p.entries).any(|e| std::ptr::eq(e.call, call) && e.takes_apart());
+        if let Some(v) = shown(&s, less, call) {
+            let why = match (apart, call.since > kernel) {
+                (true, _) => "runs under runc, which takes the comparisons of an entry apart; not here",
+                (_, true) => "runs there; here it is newer than the baseline",
+                _ => "runs there, not here: another entry of the profile refuses it, or the language can't say it",
+            };
+            narrower.push(format!("{v}: {why}"));
+        }
+        if minus(&mut s, mine, raw) != FALSE {
+            strict.push(call.name);
+        }
+    }
+    let mut out = holes;
+    out.extend(narrower);
+    if !strict.is_empty() {
+        out.push(format!(
+            "compared in 64 bits there, in the width that the kernel reads here, so that nothing hangs on unread bits: {}",
+            strict.join(", ")
+        ));
+    }
+    Ok(out)
+}
+
+/// Where a call runs under several filters: each has to let it through (seccomp(2)).
+fn stacked(s: &mut Store, source: &[&Profile], call: &'static Call) -> Result<Node, String> {
+    let mut all = TRUE;
+    for p in source {
+        let one = p.runs(s, call).map_err(|e| e.to_string())?;
+        all = s.and(all, one);
+    }
+    Ok(all)
+}
+
+/// Denies what a policy lets through beyond its source, proves that nothing is left, and writes it in the
+/// canonical form.
+pub(super) fn settle(text: &str, source: &[&Profile]) -> Result<String, String> {
+    let policy = resolved(text)?;
+    let mut beyond = Vec::new();
+    // A name that this architecture doesn't have is no rule here.
+    for call in CALLS.iter().filter(|c| Arch::NATIVE.number(c.name).is_some()) {
+        let mut s = Store::default();
+        let own: Vec<&Rule> = policy.syscalls.iter().filter(|r| std::ptr::eq(r.call, call)).collect();
+        let mine = intent::of_call(&mut s, &own, call.since <= policy.kernel);
+        let mine = profile::runs(&mut s, mine);
+        let there = stacked(&mut s, source, call)?;
+        let reached = s.some(there, &profile::unread(call));
+        if minus(&mut s, mine, reached) != FALSE {
+            beyond.push((Action::Errno(EPERM), call.name.to_owned()));
+        }
+    }
+    let mut text = text.to_owned();
+    if !beyond.is_empty() {
+        let end = text.rfind('}').ok_or("the import has no block")?;
+        text.truncate(end);
+        text.push_str(&format!("  # The source doesn't let these through.\n{}}}\n", block(&beyond)));
+    }
+    let policy = resolved(&text)?;
+    held(&policy.syscalls, policy.kernel, source)?;
+    canonical(&text)
+}
+
+/// The text as `fmt` writes it.
+pub(super) fn canonical(text: &str) -> Result<String, String> {
+    let (mut sources, mut d) = (Sources::default(), Diagnostics::default());
+    let id = loader::from_text("the import", text.as_bytes(), &mut sources, &mut d).ok_or("the import is too large")?;
+    Ok(crate::syntax::print::print(&crate::syntax::parse(&sources, id, &mut d)))
+}
+
+fn minus(s: &mut Store, a: Node, b: Node) -> Node {
+    let not = s.not(b);
+    s.and(a, not)
+}
+
+/// A call for which the condition holds, in words.
+fn shown(s: &Store, n: Node, call: &Call) -> Option<String> {
+    s.difference(n, FALSE).map(|v| witness(call.name, &v))
+}
+
+/// A profile that lets through exactly these names (libseccomp rules without comparisons).
+pub(super) fn names<'a>(list: impl IntoIterator<Item = &'a str>) -> Profile {
+    let entry = |call| profile::Entry { call, action: Action::Allow, compares: Vec::new() };
+    let entries = list.into_iter().filter_map(calls::find).map(entry).collect();
+    Profile { default: Action::Errno(EPERM), entries }
+}

@@ -1,0 +1,267 @@
+//! The files of systemd: sections of `Key=value` lines, quoting, sizes, and the limits that units and .nspawn
+//! files write alike (systemd.syntax(7), systemd.exec(5), systemd.resource-control(5)).
+
+use crate::syntax::print::quote;
+
+/// One assignment.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// The section's name.
+    pub section: String,
+    /// The key.
+    pub key: String,
+    /// The value as written, without its spaces around.
+    pub value: String,
+    /// Its line in the file, from 1.
+    pub number: usize,
+}
+
+/// Reads a file; a line that is neither a section, an assignment nor a comment is an error.
+pub fn read(text: &str) -> Result<Vec<Line>, String> {
+    let mut out: Vec<Line> = Vec::new();
+    let mut section = String::new();
+    let mut joined: Option<(usize, String)> = None;
+    for (number, raw) in (1..).zip(text.lines()) {
+        let comment = raw.trim_start().starts_with(['#', ';']);
+        if comment && joined.is_some() {
+            continue;
+        }
+        let (number, line) = match joined.take() {
+            Some((first, before)) => (first, format!("{before} {}", raw.trim())),
+            None => (number, raw.trim().to_owned()),
+        };
+        if let Some(start) = line.strip_suffix('\\')
+            && !comment
+        {
+            joined = Some((number, start.to_owned()));
+            continue;
+        }
+        if line.is_empty() || comment {
+            continue;
+        }
+        if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+            section = name.to_owned();
+        } else if let Some((key, value)) = line.split_once('=').filter(|_| !section.is_empty()) {
+            let (key, value) = (key.trim().to_owned(), value.trim().to_owned());
+            out.push(Line { section: section.clone(), key, value, number });
+        } else {
+            return Err(format!("line {number}: `{line}` is neither a section nor `Key=value` in one"));
+        }
+    }
+    match joined {
+        Some((number, _)) => Err(format!("line {number}: it goes on beyond the end of the file")),
+        None => Ok(out),
+    }
+}
+
+/// Goes through a file's assignments; the error has a line for each that was refused.
+pub fn each(text: &str, mut take: impl FnMut(&Line) -> Result<(), String>) -> Result<(), String> {
+    let mut wrong = Vec::new();
+    for line in read(text)? {
+        if let Err(e) = take(&line) {
+            wrong.push(format!("line {}: `{}`: {e}", line.number, line.key));
+        }
+    }
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(wrong.join("\n  ")),
+    }
+}
+
+/// The items of a value, quotes and escapes undone.
+pub fn words(value: &str) -> Result<Vec<String>, String> {
+    let mut out = Vec::new();
+    let mut item: Option<String> = None;
+    let mut quoted: Option<char> = None;
+    let mut rest = value.chars();
+    while let Some(c) = rest.next() {
+        match (c, quoted) {
+            ('\\', _) => {
+                let c = match rest.next() {
+                    Some('n') => '\n',
+                    Some('t') => '\t',
+                    Some('s') => ' ',
+                    Some(c @ ('\\' | '"' | '\'')) => c,
+                    other => return Err(format!("unknown escape `\\{}`", other.unwrap_or(' '))),
+                };
+                item.get_or_insert_default().push(c);
+            }
+            (c, Some(q)) if c == q => quoted = None,
+            (c, Some(_)) => item.get_or_insert_default().push(c),
+            ('"' | '\'', None) => {
+                quoted = Some(c);
+                item.get_or_insert_default();
+            }
+            (' ' | '\t', None) => out.extend(item.take()),
+            (c, None) => item.get_or_insert_default().push(c),
+        }
+    }
+    if quoted.is_some() {
+        return Err("a quote isn't closed".into());
+    }
+    out.extend(item);
+    Ok(out)
+}
+
+/// A boolean (systemd.syntax(7)).
+pub fn boolean(value: &str) -> Result<bool, String> {
+    match value.to_lowercase().as_str() {
+        "1" | "yes" | "y" | "true" | "t" | "on" => Ok(true),
+        "0" | "no" | "n" | "false" | "f" | "off" => Ok(false),
+        _ => Err(format!("`{value}` is neither yes nor no")),
+    }
+}
+
+/// A path that the language can say, quoted.
+pub fn path(value: &str) -> Result<String, String> {
+    let odd = |p: &str| p.split('/').skip(1).any(|c| c.is_empty() || c == "." || c == "..");
+    let clean = if value.len() > 1 { value.trim_end_matches('/') } else { value };
+    match clean.starts_with('/') && (clean == "/" || !odd(clean)) {
+        true => Ok(quote(clean)),
+        false => Err(format!("`{value}` is no plain absolute path")),
+    }
+}
+
+/// Bytes of a size with systemd's suffixes, to the base of 1024.
+fn bytes(value: &str) -> Result<u64, String> {
+    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match value.get(digits.len()..).unwrap_or_default() {
+        "" | "B" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err(format!("`{value}` is no size")),
+    };
+    let n: u64 = digits.parse().map_err(|_| format!("`{value}` is no size"))?;
+    n.checked_mul(1 << shift).ok_or(format!("`{value}` is too large"))
+}
+
+/// A size in the words of the language, in the largest unit that divides it.
+fn size(n: u64) -> String {
+    [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)]
+        .into_iter()
+        .find(|(_, shift)| n > 0 && n.is_multiple_of(1u64 << shift))
+        .map_or(format!("{n}B"), |(unit, shift)| format!("{}{unit}", n >> shift))
+}
+
+/// A line of `limits` for `LimitNOFILE=` and the like; `None` for another key. Soft and hard limit are one
+/// here: the soft one, with a note.
+pub fn limit(line: &Line, notes: &mut Vec<String>) -> Option<Result<String, String>> {
+    const WORDS: &[(&str, &str, char)] = &[
+        ("AS", "address-space", 'b'),
+        ("CORE", "core", 'b'),
+        ("CPU", "cpu-time", 's'),
+        ("DATA", "data", 'b'),
+        ("FSIZE", "fsize", 'b'),
+        ("LOCKS", "locks", 'n'),
+        ("MEMLOCK", "memlock", 'b'),
+        ("MSGQUEUE", "msgqueue", 'b'),
+        ("NICE", "nice", 'n'),
+        ("NOFILE", "nofile", 'n'),
+        ("NPROC", "nproc", 'n'),
+        ("RTPRIO", "rtprio", 'n'),
+        ("SIGPENDING", "sigpending", 'n'),
+        ("STACK", "stack", 'b'),
+    ];
+    let name = line.key.strip_prefix("Limit")?;
+    let Some((_, word, unit)) = WORDS.iter().find(|(n, ..)| *n == name) else {
+        return Some(Err(format!("`{}` has no counterpart", line.key)));
+    };
+    let (soft, hard) = line.value.split_once(':').unwrap_or((&line.value, &line.value));
+    if soft != hard {
+        notes.push(format!("line {}: soft and hard limit are one here: {soft}", line.number));
+    }
+    let value = match (soft, unit) {
+        ("infinity", _) => Ok("unlimited".to_owned()),
+        (v, 'b') => bytes(v).map(size),
+        (v, 's') => v.parse::<u64>().map(|n| format!("{n}s")).map_err(|_| format!("`{v}`: write seconds")),
+        (v, _) => v.parse::<u64>().map(|n| n.to_string()).map_err(|_| format!("`{v}` is no number")),
+    };
+    Some(value.map(|v| format!("{word} {v}")))
+}
+
+/// The limits of cgroups, gathered: they come in pairs.
+#[derive(Debug, Default)]
+pub struct Cgroup {
+    memory: Option<String>,
+    high: Option<String>,
+    quota: Option<String>,
+    weight: Option<String>,
+    tasks: Option<String>,
+    swap: Option<String>,
+}
+
+impl Cgroup {
+    /// Takes a line; false when it is about something else.
+    pub fn take(&mut self, line: &Line) -> Result<bool, String> {
+        let value = line.value.as_str();
+        let memory = || match value {
+            "infinity" => Ok("unlimited".to_owned()),
+            v if v.ends_with('%') => Err(format!("`{v}`: a share of the host's memory can't be said")),
+            v => bytes(v).map(size),
+        };
+        let number = || value.parse::<u64>().map(|n| n.to_string()).map_err(|_| format!("`{value}` is no number"));
+        let (slot, text) = match line.key.as_str() {
+            "MemoryMax" | "MemoryLimit" => (&mut self.memory, memory()?),
+            "MemoryHigh" => (&mut self.high, memory()?),
+            "MemorySwapMax" => (&mut self.swap, memory()?),
+            "TasksMax" => (&mut self.tasks, if value == "infinity" { "unlimited".into() } else { number()? }),
+            "CPUQuota" => {
+                let digits = value.strip_suffix('%').and_then(|d| d.parse::<u64>().ok());
+                (&mut self.quota, format!("{}%", digits.ok_or(format!("`{value}` is no share, as in 50%"))?))
+            }
+            "CPUWeight" => (&mut self.weight, number()?),
+            _ => return Ok(false),
+        };
+        *slot = Some(text);
+        Ok(true)
+    }
+
+    /// The lines of `limits`.
+    pub fn lines(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        let with =
+            |name: &str, value: &Option<String>| value.as_ref().map_or(String::new(), |v| format!(" {name}={v}"));
+        if self.memory.is_some() || self.high.is_some() {
+            let most = self.memory.as_deref().unwrap_or("unlimited");
+            out.push(format!("memory {most}{}", with("high", &self.high)));
+        }
+        if self.quota.is_some() || self.weight.is_some() {
+            let most = self.quota.as_deref().unwrap_or("unlimited");
+            out.push(format!("cpu {most}{}", with("weight", &self.weight)));
+        }
+        out.extend(self.swap.iter().map(|v| format!("swap {v}")));
+        out.extend(self.tasks.iter().map(|v| format!("tasks {v}")));
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoting_is_undone() {
+        assert_eq!(words(r#"a "b c" 'd "e' f\sg """#).unwrap(), ["a", "b c", "d \"e", "f g", ""]);
+        assert!(words("\"a").is_err() && words(r"\q").is_err());
+    }
+
+    #[test]
+    fn lines_are_joined_and_comments_skipped() {
+        let lines = read("# c\n[A]\nK = 1 \\\n; inside\n  2\n\n[B]\nL=\n").unwrap();
+        let seen: Vec<_> = lines.iter().map(|l| (&*l.section, &*l.key, &*l.value, l.number)).collect();
+        assert_eq!(seen, [("A", "K", "1  2", 3), ("B", "L", "", 8)]);
+        for bad in ["K=1\n", "[A]\nnonsense\n", "[A]\nK=1\\\n"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_keep_their_value() {
+        for (text, said) in [("4G", "4GiB"), ("1536M", "1536MiB"), ("1000", "1000B"), ("0", "0B")] {
+            assert_eq!(size(bytes(text).unwrap()), said);
+        }
+        assert!(bytes("99999999999T").is_err() && bytes("4Q").is_err() && bytes("").is_err());
+    }
+}

@@ -1,0 +1,136 @@
+//! A machine as a Pod: its security context, and the name of the seccomp profile on the node
+//! (Kubernetes 1.30, "Configure a Security Context", "Restrict a Container's Syscalls with seccomp").
+
+use super::export::Exported;
+use crate::compile::Confinement;
+use crate::policy::Policy;
+use crate::policy::capabilities::names;
+use crate::policy::mounts::{Access, Origin, Source};
+use crate::policy::network::{Network, Use};
+use crate::source::Sources;
+use serde_json::{Value, json};
+
+/// The Pod as JSON, which is YAML as well; the error says why there can be none.
+pub fn export(
+    policy: &Policy,
+    c: &Confinement,
+    sources: &Sources,
+    image: &str,
+    mut lost: Vec<String>,
+) -> Result<Exported, String> {
+    if c.boots {
+        return Err("a Pod's container is one program: a machine that boots an init can't be one".into());
+    }
+    let cite = |span| sources.cite(span);
+    super::oci::landlock(policy, sources, &mut lost);
+    let (mut volumes, mut places): (Vec<Value>, Vec<Value>) = (Vec::new(), Vec::new());
+    for m in &policy.mounts {
+        let name = format!("m{}", volumes.len());
+        let volume = match &m.source {
+            Source::Bind(path) => {
+                lost.push(format!(
+                    "mounts: {}: owners aren't translated, set-user-ID and devices aren't closed off ({})",
+                    m.target,
+                    cite(m.span)
+                ));
+                json!({ "name": name, "hostPath": { "path": path } })
+            }
+            Source::Tmpfs(size, mode, _) => {
+                lost.push(format!(
+                    "mounts: {}: mode {mode:o}, its owner and `noexec` aren't set ({})",
+                    m.target,
+                    cite(m.span)
+                ));
+                json!({ "name": name, "emptyDir": { "medium": "Memory", "sizeLimit": size.to_string() } })
+            }
+            Source::Overlay(path, _) => {
+                lost.push(format!("mounts: {}: no layer for writes, so it is read-only ({})", m.target, cite(m.span)));
+                json!({ "name": name, "hostPath": { "path": path } })
+            }
+            Source::Mask | Source::Hide => {
+                lost.push(format!("mounts: {} isn't masked ({})", m.target, cite(m.span)));
+                continue;
+            }
+            _ => continue,
+        };
+        let writable = m.writable && !matches!(m.source, Source::Overlay(..));
+        volumes.push(volume);
+        places.push(json!({ "name": name, "mountPath": m.target, "readOnly": !writable }));
+    }
+    for (word, limit) in &policy.limits {
+        lost.push(format!("limits: {word}: a Pod has no such limit ({})", cite(limit.span)));
+    }
+    for d in &policy.devices {
+        lost.push(format!("devices: {} needs a device plugin ({})", d.path, cite(d.span)));
+    }
+    match &policy.root.value.origin {
+        Origin::Directory(d) => {
+            lost.push(format!("root: the image `{image}` stands for {d} ({})", cite(policy.root.span)))
+        }
+        Origin::Host => {
+            lost.push(format!("root: the image `{image}` stands for the host's /usr ({})", cite(policy.root.span)))
+        }
+    }
+    let who = &c.credentials.0;
+    let sets = &c.capabilities.0;
+    let held = sets.bounding | sets.permitted | sets.ambient;
+    if sets.ambient != 0 {
+        lost.push("capabilities: a program that isn't root doesn't get them: a Pod has no ambient set".into());
+    }
+    let added: Vec<String> = names(held).iter().map(|n| n.to_uppercase()).collect();
+    if !c.no_new_privs.0 {
+        lost.push("no-new-privs off: the Pod keeps it on".into());
+    }
+    let mut env = Vec::new();
+    for line in &c.environment {
+        if let Some((name, value)) = line.split_once('=') {
+            env.push(json!({ "name": name, "value": value }));
+        }
+    }
+    let ports: Vec<Value> = policy
+        .ports
+        .iter()
+        .filter(|p| p.how == Use::Listen)
+        .filter_map(|p| p.port)
+        .map(|n| json!({ "containerPort": n, "protocol": "TCP" }))
+        .collect();
+    if policy.network.value == Network::None {
+        lost.push(
+            "network: a Pod has the cluster's network: close it with a NetworkPolicy that selects this Pod".into(),
+        );
+    }
+    let read_only = policy.root.value.access != Access::ReadWrite;
+    if matches!(policy.root.value.access, Access::Ephemeral | Access::Volatile) {
+        lost.push(format!("root: there is no layer for writes, so it is read-only ({})", cite(policy.root.span)));
+    }
+    let (command, arguments) = c.argv.0.split_first().ok_or("the machine has no program")?;
+    let pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": policy.name, "labels": { "app.kubernetes.io/name": policy.name } },
+        "spec": {
+            "hostUsers": c.ids.is_none(),
+            "hostNetwork": policy.network.value == Network::Host,
+            "hostname": c.hostname.0,
+            "automountServiceAccountToken": false,
+            "enableServiceLinks": false,
+            "restartPolicy": "Never",
+            "securityContext": {
+                "runAsUser": who.uid, "runAsGroup": who.gid, "runAsNonRoot": who.uid != 0,
+                "supplementalGroups": who.groups,
+                "seccompProfile": { "type": "Localhost", "localhostProfile": format!("stockade/{}.json", policy.name) },
+            },
+            "containers": [{
+                "name": policy.name, "image": image, "command": [command], "args": arguments,
+                "workingDir": c.chdir.0, "env": env, "ports": ports, "volumeMounts": places,
+                "securityContext": {
+                    "allowPrivilegeEscalation": false, "privileged": false, "readOnlyRootFilesystem": read_only,
+                    "procMount": "Default", "capabilities": { "drop": ["ALL"], "add": added },
+                },
+            }],
+            "volumes": volumes,
+        },
+    });
+    let text = serde_json::to_string_pretty(&pod).map_err(|e| e.to_string())?;
+    Ok(Exported { text: format!("{text}\n"), lost })
+}

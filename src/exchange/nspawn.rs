@@ -1,0 +1,392 @@
+//! Machines made of .nspawn files (systemd.nspawn(5), systemd 252). Each key is honoured, said to hold anyway,
+//! or an error: none is skipped.
+
+use super::import::{Imported, names, resolved, settle};
+use super::ini::{self, Cgroup, Line, boolean, path, words};
+use super::profile::{Compare, Entry, Op, Profile};
+use super::systemd_groups::{expand, nspawn};
+use crate::kernel::calls;
+use crate::policy::capabilities;
+use crate::policy::syscalls::Action;
+use crate::syntax::print::quote;
+
+/// Capabilities that systemd-nspawn leaves a machine (systemd-nspawn(1), --capability=).
+const KEPT: &[&str] = &[
+    "audit_control",
+    "audit_write",
+    "chown",
+    "dac_override",
+    "dac_read_search",
+    "fowner",
+    "fsetid",
+    "ipc_owner",
+    "kill",
+    "lease",
+    "linux_immutable",
+    "mknod",
+    "net_bind_service",
+    "net_broadcast",
+    "net_raw",
+    "setfcap",
+    "setgid",
+    "setpcap",
+    "setuid",
+    "sys_admin",
+    "sys_boot",
+    "sys_chroot",
+    "sys_nice",
+    "sys_ptrace",
+    "sys_resource",
+    "sys_tty_config",
+];
+
+/// What the keys add up to.
+#[derive(Default)]
+struct Machine {
+    boot: bool,
+    ephemeral: bool,
+    volatile: Option<String>,
+    read_only: bool,
+    arguments: Vec<String>,
+    user: Option<String>,
+    top: Vec<String>,
+    environment: Vec<String>,
+    mounts: Vec<String>,
+    network: Vec<String>,
+    private: bool,
+    limits: Vec<String>,
+    cgroup: Cgroup,
+    added: Vec<String>,
+    dropped: Vec<String>,
+    allowed: Vec<&'static str>,
+    refused: Vec<&'static str>,
+    notes: Vec<String>,
+}
+
+/// Imports a file as a machine over the folder `root`.
+pub fn import(name: &str, root: &str, text: &str) -> Result<Imported, String> {
+    let mut m = Machine { allowed: nspawn().collect(), ..Machine::default() };
+    ini::each(text, |line| m.key(line))?;
+    let mut source = names(m.allowed.iter().copied().filter(|c| !m.refused.contains(c)));
+    if let Some(call) = calls::find("socket").filter(|_| !m.refused.contains(&"socket")) {
+        // All but AF_NETLINK with NETLINK_AUDIT.
+        for (index, value) in [(0, 16), (2, 9)] {
+            let compares = vec![Compare { index, op: Op::Ne, value, two: 0 }];
+            source.entries.push(Entry { call, action: Action::Allow, compares });
+        }
+    }
+    let base = m.text(name, root)?;
+    let before = resolved(&base)?;
+    let mut kept: Vec<String> = KEPT.iter().map(|c| (*c).to_owned()).chain(m.added.iter().cloned()).collect();
+    if m.private {
+        kept.push("net_admin".into());
+    }
+    kept.retain(|c| !m.dropped.contains(c));
+    let mut excess: Vec<String> = before.capabilities.iter().map(|g| capabilities::name(g.capability)).collect();
+    excess.retain(|c| !kept.contains(c));
+    excess.dedup();
+    if !excess.is_empty() {
+        m.top.push(format!("capabilities {{ remove [{}] }}", excess.join(", ")));
+    }
+    let text = settle(&m.text(name, root)?, &[&source])?;
+    let mut differences = m.differences(&source);
+    differences.push("every ABI runs there, i386 and x32 as well; here a foreign one kills the process".into());
+    Ok(Imported { text, differences, notes: m.notes })
+}
+
+impl Machine {
+    fn key(&mut self, line: &Line) -> Result<(), String> {
+        if self.cgroup.take(line)? {
+            return Ok(());
+        }
+        if let Some(limit) = ini::limit(line, &mut self.notes) {
+            self.limits.push(limit?);
+            return Ok(());
+        }
+        match line.section.as_str() {
+            "Exec" => self.exec(line),
+            "Files" => self.files(line),
+            "Network" => self.network(line),
+            other => Err(format!("unknown section [{other}]")),
+        }
+    }
+
+    fn note(&mut self, line: &Line, text: &str) {
+        self.notes.push(format!("line {}: {}={}: {text}", line.number, line.key, line.value));
+    }
+
+    fn exec(&mut self, line: &Line) -> Result<(), String> {
+        let value = line.value.as_str();
+        match line.key.as_str() {
+            "Boot" => self.boot = boolean(value)?,
+            "Ephemeral" => self.ephemeral = boolean(value)?,
+            "ProcessTwo" if boolean(value)? => self.note(line, "an init of our own is PID 1 in any case"),
+            "ProcessTwo" => {}
+            "Parameters" => self.arguments = words(value)?,
+            "Environment" => {
+                for item in words(value)? {
+                    let (name, value) = item.split_once('=').ok_or(format!("`{item}` has no `=`"))?;
+                    self.environment.push(format!("set {name} {}", quote(value)));
+                }
+            }
+            "User" => self.user = Some(value.to_owned()),
+            "WorkingDirectory" => self.top.push(format!("chdir {}", path(value)?)),
+            "Capability" => self.added.extend(caps(value)?),
+            "DropCapability" => self.dropped.extend(caps(value)?),
+            "AmbientCapability" => return Err("a booted system hands out its own; write `capabilities` by hand".into()),
+            "NoNewPrivileges" if boolean(value)? => {}
+            "NoNewPrivileges" => self.note(line, "it stays on: set-user-ID programs gain nothing"),
+            "Personality" if value == "x86-64" || value == "native" => {}
+            "Personality" => return Err(format!("`{value}`: calls of a foreign ABI kill the process")),
+            "PrivateUsers" => self.users(line)?,
+            "Hostname" => self.top.push(format!("hostname {value}")),
+            "SystemCallFilter" => self.filter(value)?,
+            "KillSignal" | "NotifyReady" | "SuppressSync" | "OOMScoreAdjust" => {
+                self.note(line, "not a matter of confinement here; left out");
+            }
+            "ResolvConf" | "Timezone" | "LinkJournal" | "MachineID" => {
+                self.note(line, "nothing of the host's is shown unless `mounts` says so; left out");
+            }
+            "PivotRoot" | "CPUAffinity" => return Err("it has no counterpart".into()),
+            _ => return Err("unknown key of [Exec]".into()),
+        }
+        Ok(())
+    }
+
+    fn users(&mut self, line: &Line) -> Result<(), String> {
+        match line.value.as_str() {
+            "pick" => {}
+            "identity" | "no" | "off" | "false" | "0" | "yes" | "on" | "true" | "1" => {
+                self.note(line, "a free range of ids of its own, files translated: never the host's ids");
+            }
+            value => {
+                let (base, count) = value.split_once(':').unwrap_or((value, "65536"));
+                let number = |t: &str| t.parse::<u32>().map_err(|_| format!("`{value}` is no range of ids"));
+                self.top.push(format!("userns map 0 -> {} count {}", number(base)?, number(count)?));
+            }
+        }
+        Ok(())
+    }
+
+    fn filter(&mut self, value: &str) -> Result<(), String> {
+        let (deny, list) = match value.strip_prefix('~') {
+            Some(rest) => (true, rest),
+            None => (false, value),
+        };
+        for item in words(list)? {
+            let calls = match item.starts_with('@') {
+                true => expand(&item).ok_or(format!("unknown group `{item}`"))?,
+                false => match calls::find(&item) {
+                    Some(c) => vec![c.name],
+                    None => {
+                        self.notes.push(format!("neither x86-64 nor aarch64 has the call `{item}`"));
+                        continue;
+                    }
+                },
+            };
+            let list = if deny { &mut self.refused } else { &mut self.allowed };
+            list.extend(calls);
+        }
+        Ok(())
+    }
+
+    fn files(&mut self, line: &Line) -> Result<(), String> {
+        let value = line.value.as_str();
+        match line.key.as_str() {
+            "ReadOnly" => self.read_only = boolean(value)?,
+            "Volatile" => match value {
+                "state" | "overlay" => self.volatile = Some(value.to_owned()),
+                _ => self.volatile = boolean(value)?.then(|| "yes".to_owned()),
+            },
+            "Bind" | "BindReadOnly" => {
+                let parts: Vec<&str> = value.split(':').collect();
+                let (from, to, options) = match parts.as_slice() {
+                    [one] => (*one, *one, ""),
+                    [from, to] => (*from, *to, ""),
+                    [from, to, options] => (*from, *to, *options),
+                    _ => return Err(format!("`{value}` has too many colons")),
+                };
+                for o in options.split(',').filter(|o| !o.is_empty()) {
+                    match o {
+                        "rbind" | "idmap" => {}
+                        "norbind" | "noidmap" | "rootidmap" | "owneridmap" => {
+                            self.note(line, "mounts below come along, and ids are translated");
+                        }
+                        _ => return Err(format!("unknown option `{o}`")),
+                    }
+                }
+                if from.starts_with(['-', '+']) || from.is_empty() {
+                    return Err(format!("`{from}`: write a path of the host that exists"));
+                }
+                let access = if line.key == "Bind" { "rw" } else { "ro" };
+                self.mounts.push(format!("bind {} -> {} {access}", path(from)?, path(to)?));
+            }
+            "TemporaryFileSystem" => self.mounts.push(tmpfs(value)?),
+            "Inaccessible" => self.mounts.push(format!("hide {}", path(value.trim_start_matches('-'))?)),
+            "PrivateUsersOwnership" | "PrivateUsersChown" => {
+                self.note(line, "owners are translated, no file is changed")
+            }
+            "Overlay" | "OverlayReadOnly" | "BindUser" => return Err("it has no counterpart".into()),
+            _ => return Err("unknown key of [Files]".into()),
+        }
+        Ok(())
+    }
+
+    fn network(&mut self, line: &Line) -> Result<(), String> {
+        let value = line.value.as_str();
+        let mut say = |text: String| {
+            self.private = true;
+            self.network.push(text);
+        };
+        match line.key.as_str() {
+            "Private" if boolean(value)? => self.private = true,
+            "Private" => {}
+            "VirtualEthernet" if boolean(value)? => say("private".into()),
+            "VirtualEthernet" => {}
+            "Bridge" => say(format!("bridge {}", word(value)?)),
+            "Zone" => say(format!("zone {}", word(value)?)),
+            "MACVLAN" => say(format!("macvlan {}", word(value)?)),
+            "IPVLAN" => say(format!("ipvlan {}", word(value)?)),
+            "Port" => {
+                let parts: Vec<&str> = value.split(':').collect();
+                let (protocol, out, inside) = match parts.as_slice() {
+                    [p] => ("tcp", *p, *p),
+                    [protocol @ ("tcp" | "udp"), p] => (*protocol, *p, *p),
+                    [out, inside] => ("tcp", *out, *inside),
+                    [protocol @ ("tcp" | "udp"), out, inside] => (*protocol, *out, *inside),
+                    _ => return Err(format!("`{value}` is no port")),
+                };
+                let number = |t: &str| t.parse::<u16>().map_err(|_| format!("`{t}` is no port"));
+                self.network.push(format!("publish {protocol} {} -> {}", number(out)?, number(inside)?));
+            }
+            "VirtualEthernetExtra" | "Interface" => return Err("it has no counterpart".into()),
+            _ => return Err("unknown key of [Network]".into()),
+        }
+        Ok(())
+    }
+
+    fn text(&self, name: &str, root: &str) -> Result<String, String> {
+        let mut out = String::from("policy 1\nkernel 6.12\nimport \"std/os\"\n");
+        if !self.boot {
+            out.push_str("import \"std/daemon\"\n");
+        }
+        out.push_str(&format!("\n# Made of a .nspawn file.\nmachine {name} {{\n"));
+        let access = match (self.volatile.as_deref(), self.ephemeral, self.read_only) {
+            (Some("yes"), ..) => "volatile",
+            (Some("overlay"), ..) | (None, true, _) => "ephemeral",
+            (Some(_), ..) | (None, false, true) => "ro",
+            (None, false, false) => "rw",
+        };
+        let mut lines = Vec::new();
+        if self.boot {
+            if !self.arguments.is_empty() || self.user.is_some() {
+                return Err("Parameters= and User= don't go with Boot=yes here: a booted init gets neither".into());
+            }
+            lines.push("extends std/os".to_owned());
+        } else {
+            let argv: Vec<String> = self.arguments.iter().map(|a| quote(a)).collect();
+            if argv.is_empty() {
+                return Err("neither Boot=yes nor Parameters=: there is nothing to run".into());
+            }
+            lines.push("extends std/net-server".into());
+            lines.push(format!("exec {}", argv.join(" ")));
+            lines.push(format!("user {}", self.user.as_deref().unwrap_or("root")));
+            if self.added.is_empty() {
+                lines.push("capabilities { none }".into());
+            }
+        }
+        lines.push(format!("root dir {} {access}", quote(root)));
+        lines.extend(self.top.iter().cloned());
+        for c in self.added.iter().filter(|c| !self.dropped.contains(c)) {
+            lines.push(format!("capabilities {{ bounding {c} why \"Capability= of the .nspawn file\" }}"));
+        }
+        let block = |name: &str, list: &[String]| match list {
+            [] => Vec::new(),
+            list => vec![format!("{name} {{\n    {}\n  }}", list.join("\n    "))],
+        };
+        lines.extend(block("environment", &self.environment));
+        let state = (self.volatile.as_deref() == Some("state")).then(|| "tmpfs \"/var\" mode=0755".to_owned());
+        lines.extend(block("mounts", &[state.into_iter().collect(), self.mounts.clone()].concat()));
+        let mut network = self.network.clone();
+        if network.is_empty() || !self.private {
+            network.insert(0, if self.private || network.is_empty() { "none".into() } else { "private".to_owned() });
+        }
+        // A booted system listens where it likes inside its own network.
+        network.extend(["listen tcp any".into(), "connect tcp any".into()]);
+        lines.extend(block("network", &network));
+        lines.extend(block("limits", &[self.limits.clone(), self.cgroup.lines()].concat()));
+        out.push_str(&format!("  {}\n}}\n", lines.join("\n  ")));
+        Ok(out)
+    }
+
+    fn differences(&self, source: &Profile) -> Vec<String> {
+        let mut out = Vec::new();
+        if !self.private {
+            out.push("the host's network is shared there; here the machine has one of its own".into());
+        }
+        out.push(format!(
+            "{} calls run there whatever their arguments; here those of std/os, with its conditions",
+            source.entries.iter().map(|e| e.call.name).collect::<std::collections::BTreeSet<_>>().len()
+        ));
+        let gone: Vec<&str> = ["sys_ptrace", "dac_read_search", "audit_control", "linux_immutable", "sys_resource"]
+            .into_iter()
+            .filter(|c| !self.added.iter().any(|a| a == c) && !self.dropped.iter().any(|d| d == c))
+            .collect();
+        if self.boot && !gone.is_empty() {
+            out.push(format!("capabilities that it has there and not here: {}", gone.join(", ")));
+        }
+        out
+    }
+}
+
+/// Capabilities by the names of the language.
+fn caps(value: &str) -> Result<Vec<String>, String> {
+    let each = words(value)?.into_iter().map(|item| {
+        let name = item.strip_prefix("CAP_").unwrap_or(&item).to_lowercase();
+        match (item.as_str(), capabilities::number(&name)) {
+            ("all", _) => Err("`all` grants what nobody looked at: name them".to_owned()),
+            (_, Some(_)) => Ok(name),
+            (_, None) => Err(format!("unknown capability `{item}`")),
+        }
+    });
+    each.collect()
+}
+
+/// `PATH[:OPTIONS]` as a line of `mounts`.
+pub(super) fn tmpfs(value: &str) -> Result<String, String> {
+    let (target, options) = value.split_once(':').unwrap_or((value, ""));
+    let mut line = format!("tmpfs {}", path(target)?);
+    let mut closed = false;
+    for o in options.split(',').filter(|o| !o.is_empty()) {
+        match o.split_once('=') {
+            Some(("size", v)) => {
+                let unit = match v.chars().last() {
+                    Some('k' | 'K') => "KiB",
+                    Some('m' | 'M') => "MiB",
+                    Some('g' | 'G') => "GiB",
+                    _ => "B",
+                };
+                let digits = v.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+                digits.parse::<u64>().map_err(|_| format!("`{o}` is no size"))?;
+                line.push_str(&format!(" size={digits}{unit}"));
+            }
+            Some(("mode", v)) => line.push_str(&format!(" mode={v}")),
+            None if o == "ro" => closed = true,
+            None if ["rw", "nosuid", "nodev", "noexec", "strictatime"].contains(&o) => {}
+            _ => return Err(format!("unknown option `{o}`")),
+        }
+    }
+    if closed {
+        line.push_str(" ro");
+    }
+    Ok(line)
+}
+
+/// A bare word of the language: the name of an interface.
+fn word(value: &str) -> Result<&str, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    match !value.is_empty() && value.chars().all(plain) && value.chars().next().is_some_and(|c| c != '-') {
+        true => Ok(value),
+        false => Err(format!("`{value}` is no name of an interface")),
+    }
+}

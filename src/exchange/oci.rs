@@ -1,0 +1,195 @@
+//! A machine as the config.json of an OCI bundle (runtime-spec 1.0, config.md and config-linux.md), made of
+//! what this host would be told: ids, mounts and masks are those of a start here.
+
+use super::docker::File;
+use super::export::Exported;
+use crate::compile::mounts::{Attributes, Shown, TreeStep};
+use crate::compile::{Confinement, users};
+use crate::policy::Policy;
+use crate::policy::capabilities::names;
+use crate::policy::files::RIGHTS;
+use crate::policy::network::{Network, Use};
+use crate::source::Sources;
+use serde_json::{Value, json};
+
+/// Standard devices, made by every runtime (config-linux.md, "Default Devices").
+const DEFAULT: &[&str] = &["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+
+/// The bundle's configuration; the error says why there can be none.
+pub fn export(
+    policy: &Policy,
+    c: &Confinement,
+    sources: &Sources,
+    seccomp: &File,
+    mut lost: Vec<String>,
+) -> Result<Exported, String> {
+    let (root, mounts, masked, read_only) = tree(c, &mut lost)?;
+    landlock(policy, sources, &mut lost);
+    if c.securebits != 0 {
+        lost.push("securebits: root inside gets its capabilities back on exec, within the bounding set".into());
+    }
+    if !c.boots {
+        lost.push("the program is PID 1: no init of ours reaps processes and passes signals on".into());
+    }
+    if c.outer_userns.is_some() {
+        lost.push("an ordinary user's outer namespace: use the runtime's rootless mode".into());
+    }
+    let mut namespaces = vec!["pid", "ipc", "uts", "mount", "cgroup"];
+    if c.ids.is_some() {
+        namespaces.push("user");
+    }
+    if policy.network.value == Network::None {
+        namespaces.push("network");
+    }
+    let kinds: Vec<Value> = namespaces.iter().map(|n| json!({ "type": n })).collect();
+    let words =
+        |bits: u64| -> Vec<String> { names(bits).iter().map(|n| format!("CAP_{}", n.to_uppercase())).collect() };
+    let sets = &c.capabilities.0;
+    let who = &c.credentials.0;
+    let limits: Vec<Value> =
+        c.rlimits.iter().map(|l| json!({ "type": rlimit(&l.name), "soft": l.value, "hard": l.value })).collect();
+    let mut linux = json!({
+        "namespaces": kinds,
+        "maskedPaths": masked,
+        "readonlyPaths": read_only,
+        "seccomp": seccomp,
+    });
+    if let (Some(m), Some(object)) = (&c.ids, linux.as_object_mut()) {
+        object.insert("uidMappings".into(), maps(&m.users));
+        object.insert("gidMappings".into(), maps(&m.groups));
+    }
+    let config = json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": c.terminal.contains(&true),
+            "user": { "uid": who.uid, "gid": who.gid, "additionalGids": who.groups, "umask": c.umask },
+            "args": c.argv.0,
+            "env": c.environment,
+            "cwd": c.chdir.0,
+            "capabilities": {
+                "bounding": words(sets.bounding), "effective": words(sets.effective),
+                "permitted": words(sets.permitted), "inheritable": words(sets.inheritable),
+                "ambient": words(sets.ambient),
+            },
+            "rlimits": limits,
+            "noNewPrivileges": c.no_new_privs.0,
+        },
+        "root": root,
+        "hostname": c.hostname.0,
+        "mounts": mounts,
+        "linux": linux,
+    });
+    let text = serde_json::to_string_pretty(&config).map_err(|e| e.to_string())?;
+    Ok(Exported { text: format!("{text}\n"), lost })
+}
+
+fn maps(list: &[users::Range]) -> Value {
+    list.iter().map(|r| json!({ "containerID": r.inside, "hostID": r.outside, "size": r.count })).collect()
+}
+
+/// The specification's name of a limit (getrlimit(2)).
+fn rlimit(word: &str) -> String {
+    let name = match word {
+        "address-space" => "as",
+        "cpu-time" => "cpu",
+        other => other,
+    };
+    format!("RLIMIT_{}", name.to_uppercase())
+}
+
+fn options(a: &Attributes) -> Vec<&'static str> {
+    let flags = [(a.read_only, "ro"), (a.nosuid, "nosuid"), (a.nodev, "nodev"), (a.noexec, "noexec")];
+    flags.into_iter().filter(|(on, _)| *on).map(|(_, w)| w).collect()
+}
+
+type Tree = (Value, Vec<Value>, Vec<String>, Vec<String>);
+
+fn tree(c: &Confinement, lost: &mut Vec<String>) -> Result<Tree, String> {
+    let (mut root, mut mounts, mut masked, mut read_only) = (None, Vec::new(), Vec::new(), Vec::new());
+    let inside = |owner: u32| {
+        let Some(ids) = &c.ids else { return owner };
+        let there = ids.users.iter().find(|r| owner >= r.outside && owner - r.outside < r.count);
+        there.map_or(0, |r| owner - r.outside + r.inside)
+    };
+    for (step, origin) in &c.tree {
+        let TreeStep::Mount { target, shown, attributes } = step else {
+            if let TreeStep::File { path, content, .. } = step
+                && !content.is_empty()
+            {
+                lost.push(format!("the file {path} isn't written ({origin})"));
+            }
+            continue;
+        };
+        let mut list: Vec<String> = options(attributes).iter().map(|o| (*o).to_owned()).collect();
+        let mut push = |kind: &str, source: &str, list: Vec<String>| {
+            mounts.push(json!({ "destination": target, "type": kind, "source": source, "options": list }));
+        };
+        let translated = |lost: &mut Vec<String>| {
+            lost.push(format!("{target}: owners aren't translated into the machine's ids ({origin})"));
+        };
+        match shown {
+            Shown::Bind { from, idmap, .. } | Shown::Overlay { lower: from, idmap, .. } if target == "/" => {
+                let overlay = matches!(shown, Shown::Overlay { .. });
+                if overlay {
+                    lost.push(format!("/: there is no layer for writes, so it is read-only ({origin})"));
+                }
+                if *idmap {
+                    translated(lost);
+                }
+                root = Some(json!({ "path": from.path, "readonly": overlay || attributes.read_only }));
+            }
+            Shown::Bind { .. } if DEFAULT.contains(&target.as_str()) => {}
+            Shown::Bind { from, idmap, recursive } => {
+                list.push(if *recursive { "rbind" } else { "bind" }.into());
+                if *idmap {
+                    translated(lost);
+                }
+                push("bind", &from.path, list);
+            }
+            Shown::Overlay { .. } => return Err(format!("{target}: an overlay has no place in a bundle ({origin})")),
+            Shown::Tmpfs { .. } if target == "/" => {
+                return Err(format!("/: a bundle needs a folder as its root: `root dir \"...\"` ({origin})"));
+            }
+            Shown::Tmpfs { size, mode, owner } => {
+                // The runtime fills /dev itself, and seals it itself.
+                let own = [format!("size={size}"), format!("mode={mode:o}"), format!("uid={}", inside(*owner))];
+                list.extend(own);
+                push("tmpfs", "tmpfs", list);
+            }
+            Shown::Proc => push("proc", "proc", list),
+            Shown::Sysfs => push("sysfs", "sysfs", list),
+            Shown::Devpts { .. } => {
+                list.extend(["newinstance", "ptmxmode=0666", "mode=0620"].map(str::to_owned));
+                push("devpts", "devpts", list);
+            }
+            Shown::Mqueue => push("mqueue", "mqueue", list),
+            Shown::Cgroup2 => push("cgroup", "cgroup", list),
+            Shown::Again => read_only.push(target.clone()),
+            Shown::Mask { hidden } => {
+                masked.push(target.clone());
+                if *hidden {
+                    lost.push(format!("{target}: it is empty there, here nobody can open it ({origin})"));
+                }
+            }
+            Shown::Console { .. } => {}
+        }
+    }
+    let root = root.ok_or("the machine has no root that a bundle could name")?;
+    Ok((root, mounts, masked, read_only))
+}
+
+/// What only Landlock enforces, line by line.
+pub(super) fn landlock(policy: &Policy, sources: &Sources, lost: &mut Vec<String>) {
+    for r in &policy.files {
+        let word = RIGHTS.iter().find(|(_, right)| *right == r.right).map_or("?", |(w, _)| w);
+        lost.push(format!("files: {word} \"{}\" bounds nothing ({})", r.path, sources.cite(r.span)));
+    }
+    for p in &policy.ports {
+        let word = if p.how == Use::Listen { "listen" } else { "connect" };
+        let port = p.port.map_or("any".to_owned(), |n| n.to_string());
+        lost.push(format!("network: {word} tcp {port} bounds nothing ({})", sources.cite(p.span)));
+    }
+    if policy.ports.is_empty() {
+        lost.push("network: TCP ports that aren't written aren't denied by Landlock".into());
+    }
+}
