@@ -859,3 +859,85 @@ fn forgetting_bits_is_exact() {
     assert_eq!(s.cleared(other, &unread), s.not(family));
     assert_eq!(s.some(FALSE, &unread), FALSE);
 }
+
+/// What three defaults let through; the rows of the table in docs/exchange.md.
+const QUESTIONS: &[&str] = &[
+    "bpf",
+    "chmod(mode has any [S_ISUID])",
+    "clone(clone_flags has any [CLONE_NEWUSER])",
+    "clone3",
+    "io_uring_setup",
+    "ioctl(cmd == TIOCSTI)",
+    "keyctl",
+    "mmap(prot has all [PROT_WRITE, PROT_EXEC])",
+    "mount",
+    "open_by_handle_at",
+    "personality(personality == ADDR_NO_RANDOMIZE)",
+    "process_vm_readv",
+    "ptrace",
+    "setns",
+    "socket(family == AF_ALG)",
+    "socket(family == AF_PACKET)",
+    "socket(family == AF_VSOCK)",
+    "unshare",
+    "userfaultfd",
+];
+
+#[test]
+fn the_page_on_defaults_says_what_they_are() {
+    let read = |p: &str| std::fs::read_to_string(p).unwrap_or_default();
+    let docker = read("/usr/share/gocode/src/github.com/docker/docker/profiles/seccomp/default.json");
+    let podman = read("/usr/share/containers/seccomp.json");
+    if docker.is_empty() || podman.is_empty() {
+        return skip("the profiles of Docker and Podman are not installed");
+    }
+    let names: Vec<&str> = systemd_groups::nspawn().collect();
+    let either = [(0, 16), (2, 9)].map(|(index, value)| {
+        let arg = json!([{ "index": index, "value": value, "op": "SCMP_CMP_NE" }]);
+        json!({ "names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": arg })
+    });
+    let nspawn = json!({
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "syscalls": [{ "names": names, "action": "SCMP_ACT_ALLOW" }, either[0], either[1]],
+    });
+    let dir = Dir::new("page");
+    let machines: Vec<(PathBuf, usize)> = [docker, podman, nspawn.to_string()]
+        .iter()
+        .enumerate()
+        .map(|(i, source)| {
+            let (text, _) = imported("docker", "d.json", source, &[]);
+            let machine =
+                "machine m { extends imported/d; root host; exec \"/bin/true\"; user 1; capabilities { none } }";
+            let text = format!("{text}{machine}\n");
+            let policy = resolved(&text);
+            let mut s = Store::default();
+            let runs = CALLS.iter().filter(|c| ARCH.number(c.name).is_some()).filter(|c| {
+                let own: Vec<_> = policy.syscalls.iter().filter(|r| r.call.name == c.name).collect();
+                let answer = intent::of_call(&mut s, &own, c.since <= policy.kernel);
+                profile::runs(&mut s, answer) != FALSE
+            });
+            let count = runs.count();
+            (dir.write(&format!("m{i}.stockade"), &text), count)
+        })
+        .collect();
+    let page = read(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/exchange.md"));
+    let mut missing = Vec::new();
+    let mut row = |what: &str, cells: Vec<String>| {
+        let line = format!("| {what} | {} |", cells.join(" | "));
+        if !page.lines().any(|l| l == line) {
+            missing.push(line);
+        }
+    };
+    row("calls of x86-64 that run for some arguments", machines.iter().map(|(_, n)| n.to_string()).collect());
+    for q in QUESTIONS {
+        let cells = machines.iter().map(|(file, _)| {
+            match call(&["query", &format!("m can {q}"), file.to_str().unwrap()]).code {
+                0 => "yes".to_owned(),
+                1 => "no".to_owned(),
+                other => panic!("{q}: {other}"),
+            }
+        });
+        row(&format!("`{q}`"), cells.collect());
+    }
+    assert!(missing.is_empty(), "the page has other rows:\n{}", missing.join("\n"));
+}
