@@ -716,3 +716,61 @@ fn mutants_of_proved_programs_are_refuted() {
     assert!(refuted >= 500, "only {refuted} mutants refuted");
     assert!(equal * 4 < refuted, "{equal} mutants changed nothing");
 }
+
+/// A program over three words with constants below eight. What it does hangs on the low three bits of a word
+/// and on whether a higher one is set, so words below sixteen stand for all: they are an oracle by brute force.
+fn narrow_program(rng: &mut Rng) -> Vec<Instruction> {
+    let length = 6 + rng.below(12);
+    let mut out = Vec::new();
+    for i in 0..length {
+        let left = u8::try_from(length - i).unwrap();
+        let k = rng.below(8) as u32;
+        let to = |rng: &mut Rng| u8::try_from(rng.below(usize::from(left).min(3))).unwrap();
+        out.push(match rng.below(if i == 0 { 3 } else { 10 }) {
+            0..=2 => Instruction { code: 0x20, jt: 0, jf: 0, k: [0, 16, 20][rng.below(3)] },
+            3 => Instruction { code: 0x54, jt: 0, jf: 0, k },
+            n => Instruction { code: [0x15, 0x25, 0x35, 0x45][n % 4], jt: to(rng), jf: to(rng), k },
+        });
+    }
+    // The last jumps land on one of five answers.
+    for k in [0x7fff_0000, 0x0005_0001, 0x0005_0026, 0x8000_0000, 0x7ffc_0000] {
+        out.push(Instruction { code: 0x06, jt: 0, jf: 0, k });
+    }
+    out
+}
+
+#[test]
+fn mutants_are_judged_as_brute_force_judges_them() {
+    let mut rng = Rng(0x5eed_0002);
+    let words: Vec<Vector> = (0..16u32 * 16 * 16)
+        .map(|n| {
+            let (nr, low, high) = (n % 16, u64::from(n / 16 % 16), u64::from(n / 256));
+            Vector { arch: 0, nr, args: [low | high << 32, 0, 0, 0, 0, 0], ip: 0 }
+        })
+        .collect();
+    let (mut refuted, mut equal) = (0, 0);
+    while refuted < 250 {
+        let program = narrow_program(&mut rng);
+        let mut changed = mutant(&program, &mut rng);
+        // Still constants below eight: the words tried stand for no others.
+        for i in changed.iter_mut().filter(|i| matches!(i.code, 0x54 | 0x15 | 0x25 | 0x35 | 0x45)) {
+            i.k &= 7;
+        }
+        let narrow = changed.iter().all(|i| i.code != 0x20 || [0, 16, 20].contains(&i.k));
+        if changed == program || !narrow || bpf::check(&changed).is_err() {
+            continue;
+        }
+        let mut s = Store::default();
+        let a = program::of_program(&mut s, &program).unwrap();
+        let b = program::of_program(&mut s, &changed).unwrap();
+        let run = |p: &[Instruction], v: &Vector| bpf::canonical(bpf::run(p, v, None));
+        let differs = words.iter().find(|v| run(&program, v) != run(&changed, v));
+        match (a == b, differs) {
+            (true, None) => equal += 1,
+            (false, Some(_)) => refuted += 1,
+            (proved, found) => panic!("proved equal: {proved}, but {found:x?}:\n{}", bpf::listing(&program)),
+        }
+    }
+    println!("{refuted} mutants refuted, {equal} equivalent, all by both judges");
+    assert!(equal > 300, "{equal}");
+}
