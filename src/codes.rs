@@ -492,6 +492,11 @@ pub const CODES: &[Page] = &[
         text: "Denials are sticky: whatever this line grants, a stricter rule refuses. Decided exactly.",
     },
     Page {
+        code: "W0804",
+        title: "a number that has a name",
+        text: "The kernel has a name for this value of the argument. With the name a reader sees what the line is about, and `diff` and `lock` print it anyway.",
+    },
+    Page {
         code: "W0805",
         title: "a stale waiver",
         text: "The machine has no finding of this code any more. Delete the line.",

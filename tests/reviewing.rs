@@ -589,3 +589,34 @@ fn an_exported_filter_works_elsewhere() {
     assert!(!refused.status.success() && said.contains("Operation not permitted"), "{said}");
     assert_eq!(call(&["export", "bpf", "/nonexistent"]).code, 2);
 }
+
+#[test]
+fn a_number_that_has_a_name_is_a_finding() {
+    let text = "policy 1\nkernel 6.12\nimport \"std/groups\"\nmachine m {\n  root host\n  exec \"/bin/true\"\n  user 1\n  \
+                capabilities { none }\n  syscalls {\n    allow @start\n    allow socket(family == 2)\n    \
+                allow unshare(unshare_flags has any [0x10000000]) why \"tests 38\"\n    \
+                allow prctl(option in [PR_SET_NAME, 4242])\n    allow setpriority(which == 0)\n  }\n}\n";
+    let ran = harness::verb("lint", text);
+    let found: Vec<&str> = ran.out.lines().chain(ran.err.lines()).filter(|l| l.contains("W0804")).collect();
+    assert_eq!(found.len(), 2, "{}{}", ran.out, ran.err);
+    assert!(found[0].contains("`family` of `socket` has a name for 0x2: AF_INET"), "{found:?}");
+    assert!(found[1].contains("CLONE_NEWUSER"), "{found:?}");
+    assert_eq!(ran.code, 1);
+}
+
+#[test]
+fn a_widening_in_a_profile_names_the_way_to_it() {
+    let text = |line: &str| {
+        format!(
+            "policy 1\nkernel 6.12\nimport \"std/groups\"\nprofile site/base {{\n  syscalls {{\n    allow @start\n{line}\n  }}\n}}\n\
+             profile site/web {{\n  extends site/base\n}}\nmachine m {{\n  extends site/web\n  root host\n  exec \"/bin/true\"\n  \
+             user 1\n  capabilities {{ none }}\n}}\n"
+        )
+    };
+    let dir = Dir::new("chain");
+    let (old, new) = (dir.write("a.stockade", &text("")), dir.write("b.stockade", &text("    allow @debug")));
+    let shown = call(&["diff", old.to_str().unwrap(), new.to_str().unwrap()]).out;
+    assert!(shown.contains("through site/web > site/base > std/groups:"), "{shown}");
+    let v = json(&["diff", old.to_str().unwrap(), new.to_str().unwrap(), "--format", "json"]);
+    assert_eq!(v["machines"][0]["rows"][0]["via"][1], "site/base", "{v}");
+}

@@ -90,6 +90,8 @@ pub struct Grants {
     pub waivers: Vec<Waiver>,
     /// Lines that lift an inherited denial.
     pub lifts: Vec<Span>,
+    /// What all of this came through.
+    pub ancestors: Vec<Ancestor>,
     pub(super) removes: Vec<Remove>,
     pub(super) lines: Vec<syscalls::Line>,
     pub(super) extends: Vec<Spanned<String>>,
@@ -118,6 +120,23 @@ fn conflict(cx: &mut Context<'_>, key: &str, old: &Scalar, new: &Scalar) {
             .also(old.span, "and this one")
             .help("write `override ... why \"...\"` before the one that is meant to win"),
     );
+}
+
+/// A profile that is extended, directly or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ancestor {
+    /// Its body.
+    pub body: Span,
+    /// The names on the way to it, its own the last.
+    pub path: Vec<String>,
+}
+
+impl Grants {
+    /// The profiles through which a line came, the one that it stands in the last; none for a line of one's own.
+    pub fn chain(&self, line: Span) -> &[String] {
+        let within = |a: &&Ancestor| a.body.file == line.file && a.body.start <= line.start && line.end <= a.body.end;
+        self.ancestors.iter().find(within).map_or(&[], |a| &a.path)
+    }
 }
 
 /// A finding that the author accepts, with the reason.
@@ -362,6 +381,7 @@ fn effective(cx: &mut Context<'_>, decl: &Declarations<'_>, d: &Declared<'_>, wa
     let own = section_list(cx, d.body);
     let mut merged = Grants::default();
     walk.path.push(d.name.value.clone());
+    let mut ancestors: Vec<(Span, Vec<String>)> = Vec::new();
     let mut parents: Vec<&Spanned<String>> = Vec::new();
     for parent in &own.extends {
         if !parents.iter().any(|p| p.value == parent.value) {
@@ -395,11 +415,18 @@ fn effective(cx: &mut Context<'_>, decl: &Declarations<'_>, d: &Declared<'_>, wa
             continue;
         }
         if let Some(g) = effective(cx, decl, p, walk) {
+            let name = &p.name.value;
+            let further = g.ancestors.iter().map(|a| (a.body, [&[name.clone()], a.path.as_slice()].concat()));
+            ancestors.extend([(p.body.span, vec![name.clone()])].into_iter().chain(further));
             union(cx, &mut merged, g, &own);
         }
     }
     walk.path.pop();
-    let result = apply(cx, decl, merged, own)?;
+    let mut result = apply(cx, decl, merged, own)?;
+    // The shortest way to each.
+    ancestors.sort_by_key(|(body, path)| (*body, path.len()));
+    ancestors.dedup_by_key(|(body, _)| *body);
+    result.ancestors = ancestors.into_iter().map(|(body, path)| Ancestor { body, path }).collect();
     walk.done.insert(d.name.value.clone(), result.clone());
     Some(result)
 }

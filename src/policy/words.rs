@@ -37,6 +37,24 @@ const FAMILIES: &[(&str, &str, &str)] = &[
     ("bpf", "cmd", "bpf"),
 ];
 
+/// The family of an argument's constants, when it has one.
+pub fn family(call: &str, argument: &str) -> Option<&'static str> {
+    FAMILIES.iter().find(|(n, a, _)| *n == call && *a == argument).map(|(_, _, f)| *f)
+}
+
+impl Test {
+    /// The values and masks that it names.
+    pub fn values(&self) -> Vec<u64> {
+        let plain = |v: &[i128]| v.iter().filter_map(|v| u64::try_from(*v).ok()).collect();
+        match self {
+            Test::In(v) | Test::NotIn(v) => plain(v),
+            Test::Between(a, b) => plain(&[*a, *b]),
+            Test::Masked(m, v) => v.iter().copied().chain([*m]).collect(),
+            Test::HasAll(m) | Test::HasAny(m) | Test::HasNone(m) | Test::Only(m) => vec![*m],
+        }
+    }
+}
+
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&call(self.call.name, self.call.args, &self.conditions))
@@ -52,7 +70,7 @@ pub fn call(name: &str, arguments: &[crate::kernel::calls::Arg], conditions: &[C
         .iter()
         .map(|c| {
             let argument = arguments.get(usize::from(c.argument)).map_or("?", |a| a.name);
-            let family = FAMILIES.iter().find(|(n, a, _)| *n == name && *a == argument).map(|(_, _, f)| *f);
+            let family = family(name, argument);
             match (&c.test, c.kind) {
                 (Test::In(v), Type::Pointer) if *v == [0] => format!("{argument} == NULL"),
                 (Test::NotIn(v), Type::Pointer) if *v == [0] => format!("{argument} != NULL"),

@@ -172,7 +172,7 @@ fn changed(s: &mut Store, call: &'static Call, sides: [(&Policy, &Sources); 2], 
             s.combine(before, after, &|a, b| u32::from(effect_of(bpf::decode(a), bpf::decode(b)) == Some(effect)));
         // The cause is a rule that is there now; or one that was there; or the baseline.
         for (which, node) in [(1, after), (0, before)] {
-            let Some(((_, sources), list)) = sides.get(which).zip(rules.get(which)) else { continue };
+            let Some(((policy, sources), list)) = sides.get(which).zip(rules.get(which)) else { continue };
             for r in list {
                 if rest == FALSE {
                     break;
@@ -192,10 +192,8 @@ fn changed(s: &mut Store, call: &'static Call, sides: [(&Policy, &Sources); 2], 
                 rest = s.choose(caused, FALSE, rest);
                 let v = shown(s, caused, call, arch);
                 let grade = risk::call(s, call, caused);
-                let mut via = Vec::new();
-                if let Some(group) = r.group {
-                    via.push(sources.cite(group));
-                }
+                let mut via = policy.grants.chain(r.span).to_vec();
+                via.extend(r.group.map(|g| sources.cite(g)));
                 out.push(Found {
                     effect,
                     text: format!("{} {r}", r.action.word()),
@@ -342,7 +340,7 @@ fn other_domains(old: View<'_>, new: View<'_>) -> Vec<Row> {
                 _ => "not granted".into(),
             },
             witness: None,
-            via: Vec::new(),
+            via: policy.grants.chain(fact.span).to_vec(),
         })
     };
     differences.iter().filter_map(row).collect()

@@ -3,9 +3,10 @@
 
 use super::risk::{self, Risk};
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::kernel::constants;
 use crate::kernel::numbers::Arch;
-use crate::policy::Policy;
 use crate::policy::syscalls::{Action, Rule};
+use crate::policy::{Policy, words};
 use crate::proof::diagram::{FALSE, Node, Store};
 use crate::proof::{grants, intent};
 use crate::source::{Sources, Span};
@@ -41,6 +42,7 @@ fn of_machine(policy: &Policy, sources: &Sources, d: &mut Diagnostics) -> Vec<Di
     reasons(policy, &mut found);
     calls_in_vain(policy, sources, &mut found);
     facts_in_vain(policy, sources, &mut found);
+    bare_numbers(policy, sources, &mut found);
     let mut used = Vec::new();
     let mut left = Vec::new();
     for f in found {
@@ -177,6 +179,34 @@ fn facts_in_vain(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) 
         if grants::is_in_vain(&all, i) {
             let message = format!("`{}` says nothing new: another line grants it", f.text);
             out.push(Diagnostic::warning("W0802", f.span, message).help("delete it"));
+        }
+    }
+}
+
+/// Numbers where the kernel has a name: nobody sees in a review what 0x10000000 lets through.
+fn bare_numbers(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) {
+    for r in policy.syscalls.iter().filter(|r| r.group.is_none() && sources.is_written(r.span)) {
+        let text = sources.text(r.span);
+        // The number alone, not a part of a word or of a reason.
+        let code = text.split('"').next().unwrap_or_default();
+        let written: Vec<u64> = code
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .filter_map(|w| match w.strip_prefix("0x") {
+                Some(hex) => u64::from_str_radix(hex, 16).ok(),
+                None => w.parse().ok(),
+            })
+            .collect();
+        for c in &r.conditions {
+            let Some(argument) = r.call.args.get(usize::from(c.argument)) else { continue };
+            let Some(family) = words::family(r.call.name, argument.name) else { continue };
+            for v in c.test.values().into_iter().filter(|v| written.contains(v)) {
+                let Some(name) = constants::name_of(family, v) else { continue };
+                let message = format!("`{}` of `{}` has a name for {v:#x}: {name}", argument.name, r.call.name);
+                if code.contains(name) || out.iter().any(|o| o.message == message) {
+                    continue;
+                }
+                out.push(Diagnostic::warning("W0804", r.span, message).help(format!("write {name}")));
+            }
         }
     }
 }

@@ -163,7 +163,9 @@ pub fn text(machines: &[Machine]) -> String {
             let mut notes = Vec::new();
             notes.extend(r.why.as_ref().map(|w| format!("why \"{}\"", w.escape_debug())));
             notes.push(format!("was: {}", r.was));
-            notes.extend(r.via.iter().map(|v| format!("by {v}")));
+            if !r.via.is_empty() {
+                notes.push(format!("through {}", r.via.join(" > ")));
+            }
             notes.extend(r.witness.iter().map(|w| format!("shown by {w}")));
             out.push_str(&format!("             {}\n", notes.join("    ")));
         }
