@@ -145,45 +145,61 @@ fn size(n: u64) -> String {
         .map_or(format!("{n}B"), |(unit, shift)| format!("{}{unit}", n >> shift))
 }
 
-/// A line of `limits` for `LimitNOFILE=` and the like; `None` for another key. Soft and hard limit are one
-/// here: the soft one, with a note.
-pub fn limit(line: &Line, notes: &mut Vec<String>) -> Option<Result<String, String>> {
-    const WORDS: &[(&str, &str, char)] = &[
-        ("AS", "address-space", 'b'),
-        ("CORE", "core", 'b'),
-        ("CPU", "cpu-time", 's'),
-        ("DATA", "data", 'b'),
-        ("FSIZE", "fsize", 'b'),
-        ("LOCKS", "locks", 'n'),
-        ("MEMLOCK", "memlock", 'b'),
-        ("MSGQUEUE", "msgqueue", 'b'),
-        ("NICE", "nice", 'n'),
-        ("NOFILE", "nofile", 'n'),
-        ("NPROC", "nproc", 'n'),
-        ("RTPRIO", "rtprio", 'n'),
-        ("SIGPENDING", "sigpending", 'n'),
-        ("STACK", "stack", 'b'),
-    ];
-    let name = line.key.strip_prefix("Limit")?;
-    let Some((_, word, unit)) = WORDS.iter().find(|(n, ..)| *n == name) else {
-        return Some(Err(format!("`{}` has no counterpart", line.key)));
-    };
-    let (soft, hard) = line.value.split_once(':').unwrap_or((&line.value, &line.value));
-    if soft != hard {
-        notes.push(format!("line {}: soft and hard limit are one here: {soft}", line.number));
-    }
-    let value = match (soft, unit) {
-        ("infinity", _) => Ok("unlimited".to_owned()),
-        (v, 'b') => bytes(v).map(size),
-        (v, 's') => v.parse::<u64>().map(|n| format!("{n}s")).map_err(|_| format!("`{v}`: write seconds")),
-        (v, _) => v.parse::<u64>().map(|n| n.to_string()).map_err(|_| format!("`{v}` is no number")),
-    };
-    Some(value.map(|v| format!("{word} {v}")))
+/// Capabilities by the names of the language.
+pub fn capabilities(value: &str) -> Result<Vec<String>, String> {
+    let each = words(value)?.into_iter().map(|item| {
+        let name = item.strip_prefix("CAP_").unwrap_or(&item).to_lowercase();
+        match (item.as_str(), crate::policy::capabilities::number(&name)) {
+            ("all", _) => Err("`all` grants what nobody looked at: name them".to_owned()),
+            (_, Some(_)) => Ok(name),
+            (_, None) => Err(format!("unknown capability `{item}`")),
+        }
+    });
+    each.collect()
 }
 
-/// The limits of cgroups, gathered: they come in pairs.
+/// A block of the language, or nothing for no lines.
+pub fn block(name: &str, lines: &[String]) -> Vec<String> {
+    match lines {
+        [] => Vec::new(),
+        lines => vec![format!("{name} {{\n    {}\n  }}", lines.join("\n    "))],
+    }
+}
+
+/// `PATH[:OPTIONS]` as a line of `mounts`.
+pub fn tmpfs(value: &str) -> Result<String, String> {
+    let (target, options) = value.split_once(':').unwrap_or((value, ""));
+    let mut line = format!("tmpfs {}", path(target)?);
+    let mut closed = false;
+    for o in options.split(',').filter(|o| !o.is_empty()) {
+        match o.split_once('=') {
+            Some(("size", v)) => {
+                let unit = match v.chars().last() {
+                    Some('k' | 'K') => "KiB",
+                    Some('m' | 'M') => "MiB",
+                    Some('g' | 'G') => "GiB",
+                    _ => "B",
+                };
+                let digits = v.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+                digits.parse::<u64>().map_err(|_| format!("`{o}` is no size"))?;
+                line.push_str(&format!(" size={digits}{unit}"));
+            }
+            Some(("mode", v)) => line.push_str(&format!(" mode={v}")),
+            None if o == "ro" => closed = true,
+            None if ["rw", "nosuid", "nodev", "noexec", "strictatime"].contains(&o) => {}
+            _ => return Err(format!("unknown option `{o}`")),
+        }
+    }
+    if closed {
+        line.push_str(" ro");
+    }
+    Ok(line)
+}
+
+/// `LimitNOFILE=` and the like, and the limits of cgroups, which come in pairs.
 #[derive(Debug, Default)]
-pub struct Cgroup {
+pub struct Limits {
+    lines: Vec<String>,
     memory: Option<String>,
     high: Option<String>,
     quota: Option<String>,
@@ -192,9 +208,53 @@ pub struct Cgroup {
     swap: Option<String>,
 }
 
-impl Cgroup {
-    /// Takes a line; false when it is about something else.
-    pub fn take(&mut self, line: &Line) -> Result<bool, String> {
+/// (systemd's name, the language's word, unit: bytes, seconds or a number)
+const RLIMITS: &[(&str, &str, char)] = &[
+    ("AS", "address-space", 'b'),
+    ("CORE", "core", 'b'),
+    ("CPU", "cpu-time", 's'),
+    ("DATA", "data", 'b'),
+    ("FSIZE", "fsize", 'b'),
+    ("LOCKS", "locks", 'n'),
+    ("MEMLOCK", "memlock", 'b'),
+    ("MSGQUEUE", "msgqueue", 'b'),
+    ("NICE", "nice", 'n'),
+    ("NOFILE", "nofile", 'n'),
+    ("NPROC", "nproc", 'n'),
+    ("RTPRIO", "rtprio", 'n'),
+    ("SIGPENDING", "sigpending", 'n'),
+    ("STACK", "stack", 'b'),
+];
+
+impl Limits {
+    /// Takes a line; false when it is about something else. Soft and hard limit are one here: the soft one,
+    /// with a note.
+    pub fn take(&mut self, line: &Line, notes: &mut Vec<String>) -> Result<bool, String> {
+        match line.key.strip_prefix("Limit") {
+            Some(name) => {
+                let (_, word, unit) =
+                    RLIMITS.iter().find(|(n, ..)| *n == name).ok_or("it has no counterpart".to_owned())?;
+                let (soft, hard) = line.value.split_once(':').unwrap_or((&line.value, &line.value));
+                if soft != hard {
+                    notes.push(format!("line {}: soft and hard limit are one here: {soft}", line.number));
+                }
+                let number = |v: &str| v.parse::<u64>().map_err(|_| format!("`{v}` is no number"));
+                let value = match (soft, unit) {
+                    ("infinity", _) => "unlimited".to_owned(),
+                    (v, 'b') => size(bytes(v)?),
+                    (v, 's') => format!("{}s", number(v)?),
+                    (v, _) => number(v)?.to_string(),
+                };
+                let start = format!("{word} ");
+                self.lines.retain(|l| !l.starts_with(&start));
+                self.lines.push(format!("{start}{value}"));
+                Ok(true)
+            }
+            None => self.cgroup(line),
+        }
+    }
+
+    fn cgroup(&mut self, line: &Line) -> Result<bool, String> {
         let value = line.value.as_str();
         let memory = || match value {
             "infinity" => Ok("unlimited".to_owned()),
@@ -220,7 +280,7 @@ impl Cgroup {
 
     /// The lines of `limits`.
     pub fn lines(&self) -> Vec<String> {
-        let mut out = Vec::new();
+        let mut out = self.lines.clone();
         let with =
             |name: &str, value: &Option<String>| value.as_ref().map_or(String::new(), |v| format!(" {name}={v}"));
         if self.memory.is_some() || self.high.is_some() {

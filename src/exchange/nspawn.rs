@@ -2,7 +2,7 @@
 //! or an error: none is skipped.
 
 use super::import::{Imported, names, resolved, settle};
-use super::ini::{self, Cgroup, Line, boolean, path, words};
+use super::ini::{self, Limits, Line, block, boolean, path, words};
 use super::profile::{Compare, Entry, Op, Profile};
 use super::systemd_groups::{expand, nspawn};
 use crate::kernel::calls;
@@ -54,8 +54,7 @@ struct Machine {
     mounts: Vec<String>,
     network: Vec<String>,
     private: bool,
-    limits: Vec<String>,
-    cgroup: Cgroup,
+    limits: Limits,
     added: Vec<String>,
     dropped: Vec<String>,
     allowed: Vec<&'static str>,
@@ -96,11 +95,7 @@ pub fn import(name: &str, root: &str, text: &str) -> Result<Imported, String> {
 
 impl Machine {
     fn key(&mut self, line: &Line) -> Result<(), String> {
-        if self.cgroup.take(line)? {
-            return Ok(());
-        }
-        if let Some(limit) = ini::limit(line, &mut self.notes) {
-            self.limits.push(limit?);
+        if self.limits.take(line, &mut self.notes)? {
             return Ok(());
         }
         match line.section.as_str() {
@@ -131,8 +126,8 @@ impl Machine {
             }
             "User" => self.user = Some(value.to_owned()),
             "WorkingDirectory" => self.top.push(format!("chdir {}", path(value)?)),
-            "Capability" => self.added.extend(caps(value)?),
-            "DropCapability" => self.dropped.extend(caps(value)?),
+            "Capability" => self.added.extend(ini::capabilities(value)?),
+            "DropCapability" => self.dropped.extend(ini::capabilities(value)?),
             "AmbientCapability" => return Err("a booted system hands out its own; write `capabilities` by hand".into()),
             "NoNewPrivileges" if boolean(value)? => {}
             "NoNewPrivileges" => self.note(line, "it stays on: set-user-ID programs gain nothing"),
@@ -221,7 +216,7 @@ impl Machine {
                 let access = if line.key == "Bind" { "rw" } else { "ro" };
                 self.mounts.push(format!("bind {} -> {} {access}", path(from)?, path(to)?));
             }
-            "TemporaryFileSystem" => self.mounts.push(tmpfs(value)?),
+            "TemporaryFileSystem" => self.mounts.push(ini::tmpfs(value)?),
             "Inaccessible" => self.mounts.push(format!("hide {}", path(value.trim_start_matches('-'))?)),
             "PrivateUsersOwnership" | "PrivateUsersChown" => {
                 self.note(line, "owners are translated, no file is changed")
@@ -300,10 +295,6 @@ impl Machine {
         for c in self.added.iter().filter(|c| !self.dropped.contains(c)) {
             lines.push(format!("capabilities {{ bounding {c} why \"Capability= of the .nspawn file\" }}"));
         }
-        let block = |name: &str, list: &[String]| match list {
-            [] => Vec::new(),
-            list => vec![format!("{name} {{\n    {}\n  }}", list.join("\n    "))],
-        };
         lines.extend(block("environment", &self.environment));
         let state = (self.volatile.as_deref() == Some("state")).then(|| "tmpfs \"/var\" mode=0755".to_owned());
         lines.extend(block("mounts", &[state.into_iter().collect(), self.mounts.clone()].concat()));
@@ -314,7 +305,7 @@ impl Machine {
         // A booted system listens where it likes inside its own network.
         network.extend(["listen tcp any".into(), "connect tcp any".into()]);
         lines.extend(block("network", &network));
-        lines.extend(block("limits", &[self.limits.clone(), self.cgroup.lines()].concat()));
+        lines.extend(block("limits", &self.limits.lines()));
         out.push_str(&format!("  {}\n}}\n", lines.join("\n  ")));
         Ok(out)
     }
@@ -337,49 +328,6 @@ impl Machine {
         }
         out
     }
-}
-
-/// Capabilities by the names of the language.
-fn caps(value: &str) -> Result<Vec<String>, String> {
-    let each = words(value)?.into_iter().map(|item| {
-        let name = item.strip_prefix("CAP_").unwrap_or(&item).to_lowercase();
-        match (item.as_str(), capabilities::number(&name)) {
-            ("all", _) => Err("`all` grants what nobody looked at: name them".to_owned()),
-            (_, Some(_)) => Ok(name),
-            (_, None) => Err(format!("unknown capability `{item}`")),
-        }
-    });
-    each.collect()
-}
-
-/// `PATH[:OPTIONS]` as a line of `mounts`.
-pub(super) fn tmpfs(value: &str) -> Result<String, String> {
-    let (target, options) = value.split_once(':').unwrap_or((value, ""));
-    let mut line = format!("tmpfs {}", path(target)?);
-    let mut closed = false;
-    for o in options.split(',').filter(|o| !o.is_empty()) {
-        match o.split_once('=') {
-            Some(("size", v)) => {
-                let unit = match v.chars().last() {
-                    Some('k' | 'K') => "KiB",
-                    Some('m' | 'M') => "MiB",
-                    Some('g' | 'G') => "GiB",
-                    _ => "B",
-                };
-                let digits = v.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-                digits.parse::<u64>().map_err(|_| format!("`{o}` is no size"))?;
-                line.push_str(&format!(" size={digits}{unit}"));
-            }
-            Some(("mode", v)) => line.push_str(&format!(" mode={v}")),
-            None if o == "ro" => closed = true,
-            None if ["rw", "nosuid", "nodev", "noexec", "strictatime"].contains(&o) => {}
-            _ => return Err(format!("unknown option `{o}`")),
-        }
-    }
-    if closed {
-        line.push_str(" ro");
-    }
-    Ok(line)
 }
 
 /// A bare word of the language: the name of an interface.

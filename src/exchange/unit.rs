@@ -2,8 +2,7 @@
 //! is kept or is an error; one that says how the service is managed is named and left to the manager.
 
 use super::import::{Imported, settle};
-use super::ini::{self, Cgroup, Line, boolean, path, words};
-use super::nspawn::tmpfs;
+use super::ini::{self, Limits, Line, block, boolean, path, tmpfs, words};
 use super::profile::Profile;
 use super::unit_calls::Calls;
 use crate::policy::capabilities;
@@ -123,8 +122,7 @@ struct Service {
     exec_paths: Vec<String>,
     private_network: bool,
     listen: Option<Vec<String>>,
-    limits: Vec<String>,
-    cgroup: Cgroup,
+    limits: Limits,
     calls: Calls,
     managed: Vec<String>,
     notes: Vec<String>,
@@ -158,11 +156,7 @@ pub fn import(name: &str, text: &str) -> Result<Imported, String> {
 
 impl Service {
     fn key(&mut self, line: &Line) -> Result<(), String> {
-        if self.cgroup.take(line)? {
-            return Ok(());
-        }
-        if let Some(limit) = ini::limit(line, &mut self.notes) {
-            self.limits.push(limit?);
+        if self.limits.take(line, &mut self.notes)? {
             return Ok(());
         }
         let value = line.value.as_str();
@@ -200,7 +194,7 @@ impl Service {
             "CapabilityBoundingSet" => self.bounding(value)?,
             "AmbientCapabilities" if value.starts_with('~') => return Err("name those that are wanted".into()),
             "AmbientCapabilities" if value.is_empty() => self.ambient.clear(),
-            "AmbientCapabilities" => self.ambient.extend(caps(value)?),
+            "AmbientCapabilities" => self.ambient.extend(ini::capabilities(value)?),
             "PrivateNetwork" => self.private_network = boolean(value)?,
             "SocketBindDeny" if value == "any" => drop(self.listen.get_or_insert_default()),
             "SocketBindAllow" => {
@@ -246,14 +240,14 @@ impl Service {
 
     fn bounding(&mut self, value: &str) -> Result<(), String> {
         if let Some(without) = value.strip_prefix('~') {
-            let gone = caps(without)?;
+            let gone = ini::capabilities(without)?;
             let all = capabilities::names(capabilities::known());
             let list = self.bounding.get_or_insert(all);
             list.retain(|c| !gone.contains(c));
         } else if value.is_empty() {
             self.bounding = Some(Vec::new());
         } else {
-            self.bounding.get_or_insert_default().extend(caps(value)?);
+            self.bounding.get_or_insert_default().extend(ini::capabilities(value)?);
         }
         Ok(())
     }
@@ -355,10 +349,6 @@ impl Service {
         let mut kept: Vec<String> = held.iter().map(|c| format!("keep {c} why \"the unit grants it\"")).collect();
         kept.sort();
         kept.dedup();
-        let block = |name: &str, list: &[String]| match list {
-            [] => Vec::new(),
-            list => vec![format!("{name} {{\n    {}\n  }}", list.join("\n    "))],
-        };
         if kept.is_empty() {
             kept.push("none".into());
         }
@@ -388,7 +378,7 @@ impl Service {
         network.extend(ports.iter().map(|p| format!("listen tcp {p}")));
         network.push("connect tcp any".into());
         lines.extend(block("network", &network));
-        lines.extend(block("limits", &[self.limits.clone(), self.cgroup.lines()].concat()));
+        lines.extend(block("limits", &self.limits.lines()));
         if self.calls.allowed.is_none() {
             lines.insert(0, "extends std/net-server".into());
         }
@@ -422,12 +412,4 @@ fn account(value: &str) -> Result<String, String> {
         true => Ok(value.to_owned()),
         false => Err(format!("`{value}` is no plain name of an account")),
     }
-}
-
-fn caps(value: &str) -> Result<Vec<String>, String> {
-    let each = words(value)?.into_iter().map(|item| {
-        let name = item.strip_prefix("CAP_").unwrap_or(&item).to_lowercase();
-        capabilities::number(&name).map(|_| name).ok_or(format!("unknown capability `{item}`"))
-    });
-    each.collect()
 }
