@@ -62,10 +62,7 @@ fn said(file: &Path, imported: Result<Imported, String>) -> Outcome {
     for d in &done.differences {
         front::say(&format!("differs: {d}"));
     }
-    front::say(&format!(
-        "proved: the policy lets through no call that the source keeps out ({} differences)",
-        done.differences.len()
-    ));
+    front::say("system calls: proved to let through none that the source keeps out; the rest is read, line by line");
     Ok(0)
 }
 

@@ -495,7 +495,7 @@ impl Tree<'_, '_> {
     fn written(&mut self, m: &Written) {
         let origin = self.cx.origin(m.span);
         let attributes = Attributes { read_only: !m.writable, nosuid: !m.suid, nodev: !m.dev, noexec: !m.exec };
-        let idmap = self.idmap;
+        let idmap = self.idmap && m.translated;
         let (shown, is_file) = match &m.source {
             Source::Bind(path) => {
                 let Some((from, kind)) = self.pinned(path, m.span, "the bind's source") else { return };

@@ -6,6 +6,7 @@ use crate::kernel::calls;
 use crate::kernel::constants;
 use crate::policy::syscalls::Action;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A profile as it stands in the file. An unknown key is an error: it might be a restriction.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -134,6 +135,11 @@ pub struct Read {
     pub notes: Vec<String>,
 }
 
+/// Most comparisons of an entry; a call has six arguments.
+const MOST_COMPARES: usize = 12;
+/// Most entries for one call.
+const MOST_ENTRIES: usize = 64;
+
 /// Reads a profile; the error says what is wrong with it.
 pub fn read(text: &str, setting: &Setting<'_>) -> Result<Read, String> {
     let file: File = serde_json::from_str(text).map_err(|e| format!("not a seccomp profile: {e}"))?;
@@ -161,7 +167,7 @@ pub fn read(text: &str, setting: &Setting<'_>) -> Result<Read, String> {
     }
     let default = action(&file.default_action, file.default_errno_ret, file.default_errno.as_deref())
         .map_err(|e| format!("`defaultAction`: {e}"))?;
-    let (mut entries, mut unknown) = (Vec::new(), Vec::new());
+    let (mut entries, mut unknown, mut skipped) = (Vec::new(), Vec::new(), 0);
     for (i, r) in file.syscalls.iter().enumerate() {
         let fail = |e: String| format!("entry {} of `syscalls`: {e}", i + 1);
         let act = action(&r.action, r.errno_ret, r.errno.as_deref()).map_err(fail)?;
@@ -171,16 +177,31 @@ pub fn read(text: &str, setting: &Setting<'_>) -> Result<Read, String> {
         }
         let compares: Vec<Compare> =
             r.args.iter().flatten().map(compare).collect::<Result<_, String>>().map_err(fail)?;
-        if !counts(&r.includes, &r.excludes, setting).map_err(fail)? {
+        if compares.len() > MOST_COMPARES {
+            return Err(fail(format!("more than {MOST_COMPARES} comparisons")));
+        }
+        if !counts(&r.includes, &r.excludes, act <= Action::Log, setting).map_err(fail)? {
+            skipped += 1;
             continue;
         }
         for name in names {
             match calls::find(name) {
                 Some(call) => entries.push(Entry { call, action: act, compares: compares.clone() }),
+                None if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => {
+                    return Err(fail(format!("`{}` is no name of a call", name.escape_debug())));
+                }
                 None if unknown.contains(name) => {}
                 None => unknown.push(name.clone()),
             }
         }
+    }
+    let mut each: BTreeMap<&str, usize> = BTreeMap::new();
+    entries.iter().for_each(|e: &Entry| *each.entry(e.call.name).or_default() += 1);
+    if let Some((name, _)) = each.iter().find(|(_, n)| **n > MOST_ENTRIES) {
+        return Err(format!("more than {MOST_ENTRIES} entries for `{name}`"));
+    }
+    if skipped > 0 {
+        notes.push(format!("{skipped} entries are for other capabilities, architectures or kernels, and don't count"));
     }
     Ok(Read { profile: Profile { default, entries }, unknown, notes })
 }
@@ -227,12 +248,14 @@ fn compare(a: &Arg) -> Result<Compare, String> {
     Ok(Compare { index: a.index, op, value: a.value, two: a.value_two })
 }
 
-/// Whether an entry counts: all that `includes` names, nothing that `excludes` names.
-fn counts(includes: &Filter, excludes: &Filter, setting: &Setting<'_>) -> Result<bool, String> {
+/// Whether an entry counts: all that `includes` names, nothing that `excludes` names. A kernel's release is only
+/// known to be at least the baseline: what grants counts only where it does on every later one, and what
+/// refuses counts wherever it may.
+fn counts(includes: &Filter, excludes: &Filter, grants: bool, setting: &Setting<'_>) -> Result<bool, String> {
     let holds = |c: &String| {
-        let word = c.trim_start_matches("CAP_").to_lowercase();
+        let word = c.strip_prefix("CAP_").unwrap_or_default().to_lowercase();
         if crate::policy::capabilities::number(&word).is_none() {
-            return Err(format!("unknown capability `{c}`"));
+            return Err(format!("unknown capability `{}`", c.escape_debug()));
         }
         Ok(setting.capabilities.contains(&word))
     };
@@ -248,11 +271,11 @@ fn counts(includes: &Filter, excludes: &Filter, setting: &Setting<'_>) -> Result
         }
     };
     let ours = |list: &[String]| list.iter().any(|a| a == setting.arch);
+    let from = new_enough(&includes.min_kernel)?;
     let with = caps(&includes.caps)?.iter().all(|c| *c)
         && (includes.arches.is_empty() || ours(&includes.arches))
-        && new_enough(&includes.min_kernel)?.unwrap_or(true);
-    let without = caps(&excludes.caps)?.iter().any(|c| *c)
-        || ours(&excludes.arches)
-        || new_enough(&excludes.min_kernel)?.unwrap_or(false);
+        && from.is_none_or(|now| now || !grants);
+    let until = new_enough(&excludes.min_kernel)?;
+    let without = caps(&excludes.caps)?.iter().any(|c| *c) || ours(&excludes.arches) || until.is_some() && grants;
     Ok(with && !without)
 }

@@ -215,6 +215,18 @@ pub(super) fn settle(text: &str, source: &[&Profile]) -> Result<String, String> 
     canonical(&text)
 }
 
+/// Holds a line that was put together of a source's words: it is one statement without a block, or nothing.
+pub(super) fn one_statement(line: &str) -> Result<(), String> {
+    use crate::syntax::ast::Entry;
+    let (mut sources, mut d) = (Sources::default(), Diagnostics::default());
+    let id = loader::from_text("the import", line.as_bytes(), &mut sources, &mut d).ok_or("the import is too large")?;
+    let file = crate::syntax::parse(&sources, id, &mut d);
+    match (d.has_errors(), file.entries.as_slice()) {
+        (false, [Entry::Statement(s)]) if s.block.is_none() && s.comment.is_none() => Ok(()),
+        _ => Err(format!("`{}` would not be one line of a policy", line.escape_debug())),
+    }
+}
+
 /// The text as `fmt` writes it.
 pub(super) fn canonical(text: &str) -> Result<String, String> {
     let (mut sources, mut d) = (Sources::default(), Diagnostics::default());

@@ -16,27 +16,34 @@ pub struct Line {
     pub number: usize,
 }
 
-/// Reads a file; a line that is neither a section, an assignment nor a comment is an error.
+/// Reads a file; a line that is neither a section, an assignment nor a comment is an error. Lines are joined
+/// as systemd joins them (conf-parser.c): by a backslash at their very end that no other one escapes.
 pub fn read(text: &str) -> Result<Vec<Line>, String> {
     let mut out: Vec<Line> = Vec::new();
     let mut section = String::new();
     let mut joined: Option<(usize, String)> = None;
-    for (number, raw) in (1..).zip(text.lines()) {
-        let comment = raw.trim_start().starts_with(['#', ';']);
-        if comment && joined.is_some() {
+    for (number, raw) in (1..).zip(text.split('\n')) {
+        // systemd ends lines at some of them.
+        if let Some(c) = raw.chars().find(|c| c.is_control() && *c != '\t') {
+            return Err(format!("line {number}: it holds the control character {:?}", c));
+        }
+        let text = raw.trim_start_matches([' ', '\t']);
+        let comment = text.starts_with(['#', ';']);
+        if comment {
             continue;
         }
         let (number, line) = match joined.take() {
-            Some((first, before)) => (first, format!("{before} {}", raw.trim())),
-            None => (number, raw.trim().to_owned()),
+            Some((first, before)) => (first, format!("{before}{text}")),
+            None => (number, text.to_owned()),
         };
-        if let Some(start) = line.strip_suffix('\\')
-            && !comment
-        {
-            joined = Some((number, start.to_owned()));
+        let escaped = line.chars().fold(false, |escaped, c| !escaped && c == '\\');
+        if escaped {
+            let start = line.strip_suffix('\\').unwrap_or(&line);
+            joined = Some((number, format!("{start} ")));
             continue;
         }
-        if line.is_empty() || comment {
+        let line = line.trim_end();
+        if line.is_empty() {
             continue;
         }
         if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
@@ -54,11 +61,21 @@ pub fn read(text: &str) -> Result<Vec<Line>, String> {
     }
 }
 
-/// Goes through a file's assignments; the error has a line for each that was refused.
+/// Keys for which an empty value says something of its own.
+const EMPTY: &[&str] = &["CapabilityBoundingSet"];
+
+/// Goes through a file's assignments; the error has a line for each that was refused. An empty value takes
+/// back what was said of its key before.
 pub fn each(text: &str, mut take: impl FnMut(&Line) -> Result<(), String>) -> Result<(), String> {
     let mut wrong = Vec::new();
-    for line in read(text)? {
-        if let Err(e) = take(&line) {
+    let lines = read(text)?;
+    for (i, line) in lines.iter().enumerate() {
+        let same = |l: &&Line| (&l.section, &l.key) == (&line.section, &line.key);
+        let reset = lines.iter().skip(i + 1).filter(same).any(|l| l.value.is_empty());
+        if reset || line.value.is_empty() && !EMPTY.contains(&line.key.as_str()) {
+            continue;
+        }
+        if let Err(e) = take(line) {
             wrong.push(format!("line {}: `{}`: {e}", line.number, line.key));
         }
     }
@@ -145,6 +162,41 @@ fn size(n: u64) -> String {
         .map_or(format!("{n}B"), |(unit, shift)| format!("{}{unit}", n >> shift))
 }
 
+/// A bare word of the language: a name, or a number.
+pub fn word(value: &str) -> Result<&str, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    match !value.is_empty() && value.chars().all(plain) && !value.starts_with(['-', '.']) {
+        true => Ok(value),
+        false => Err(format!("`{value}` is no plain name")),
+    }
+}
+
+/// A mode or mask, in octal digits.
+pub fn octal(value: &str) -> Result<&str, String> {
+    match (1..=5).contains(&value.len()) && value.chars().all(|c| c.is_digit(8)) {
+        true => Ok(value),
+        false => Err(format!("`{value}` is no octal number")),
+    }
+}
+
+/// The lines of `environment` for `NAME=value` items.
+pub fn variables(items: &[String]) -> Result<Vec<String>, String> {
+    let each = items.iter().map(|item| {
+        let (name, value) = item.split_once('=').ok_or(format!("`{item}` has no `=`"))?;
+        Ok(format!("set {} {}", variable(name)?, quote(value)))
+    });
+    each.collect()
+}
+
+/// The name of a variable.
+pub fn variable(name: &str) -> Result<&str, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    match !name.is_empty() && name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit()) {
+        true => Ok(name),
+        false => Err(format!("`{name}` is no name of a variable")),
+    }
+}
+
 /// Capabilities by the names of the language.
 pub fn capabilities(value: &str) -> Result<Vec<String>, String> {
     let each = words(value)?.into_iter().map(|item| {
@@ -184,7 +236,7 @@ pub fn tmpfs(value: &str) -> Result<String, String> {
                 digits.parse::<u64>().map_err(|_| format!("`{o}` is no size"))?;
                 line.push_str(&format!(" size={digits}{unit}"));
             }
-            Some(("mode", v)) => line.push_str(&format!(" mode={v}")),
+            Some(("mode", v)) => line.push_str(&format!(" mode={}", octal(v)?)),
             None if o == "ro" => closed = true,
             None if ["rw", "nosuid", "nodev", "noexec", "strictatime"].contains(&o) => {}
             _ => return Err(format!("unknown option `{o}`")),
@@ -238,11 +290,19 @@ impl Limits {
                 if soft != hard {
                     notes.push(format!("line {}: soft and hard limit are one here: {soft}", line.number));
                 }
-                let number = |v: &str| v.parse::<u64>().map_err(|_| format!("`{v}` is no number"));
+                let number = |v: &str| match v.starts_with('+') {
+                    true => Err(format!("`{v}` is no number")),
+                    false => v.parse::<u64>().map_err(|_| format!("`{v}` is no number")),
+                };
                 let value = match (soft, unit) {
                     ("infinity", _) => "unlimited".to_owned(),
                     (v, 'b') => size(bytes(v)?),
                     (v, 's') => format!("{}s", number(v)?),
+                    // With a sign it is a nice level, without the kernel's number (systemd.exec(5)).
+                    (v, _) if *word == "nice" && v.starts_with(['+', '-']) => match v.parse::<i64>() {
+                        Ok(level) if (-20..20).contains(&level) => (20 - level).to_string(),
+                        _ => return Err(format!("`{v}` is no nice level")),
+                    },
                     (v, _) => number(v)?.to_string(),
                 };
                 let start = format!("{word} ");
@@ -312,7 +372,11 @@ mod tests {
         let lines = read("# c\n[A]\nK = 1 \\\n; inside\n  2\n\n[B]\nL=\n").unwrap();
         let seen: Vec<_> = lines.iter().map(|l| (&*l.section, &*l.key, &*l.value, l.number)).collect();
         assert_eq!(seen, [("A", "K", "1  2", 3), ("B", "L", "", 8)]);
-        for bad in ["K=1\n", "[A]\nnonsense\n", "[A]\nK=1\\\n"] {
+        // A blank after it, or another backslash before it, and it joins nothing.
+        for text in ["[A]\nK=1\\ \nL=2\n", "[A]\nK=1\\\\\nL=2\n"] {
+            assert_eq!(read(text).unwrap().len(), 2, "{text}");
+        }
+        for bad in ["K=1\n", "[A]\nnonsense\n", "[A]\nK=1\\", "[A]\n# c\rK=1\n", "[A]\nK=\0\n"] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

@@ -22,14 +22,14 @@ pub fn export(
         return Err("a Pod's container is one program: a machine that boots an init can't be one".into());
     }
     let cite = |span| sources.cite(span);
-    super::oci::landlock(policy, sources, &mut lost);
+    super::oci::landlock(policy, c, sources, &mut lost);
     let (mut volumes, mut places): (Vec<Value>, Vec<Value>) = (Vec::new(), Vec::new());
     for m in &policy.mounts {
         let name = format!("m{}", volumes.len());
         let volume = match &m.source {
             Source::Bind(path) => {
                 lost.push(format!(
-                    "mounts: {}: owners aren't translated, set-user-ID and devices aren't closed off ({})",
+                    "mounts: {}: owners aren't translated; nosuid, nodev and noexec aren't set ({})",
                     m.target,
                     cite(m.span)
                 ));
@@ -84,7 +84,7 @@ pub fn export(
     let mut env = Vec::new();
     for line in &c.environment {
         if let Some((name, value)) = line.split_once('=') {
-            env.push(json!({ "name": name, "value": value }));
+            env.push(json!({ "name": name, "value": literal(value) }));
         }
     }
     let ports: Vec<Value> = policy
@@ -102,6 +102,12 @@ pub fn export(
     let read_only = policy.root.value.access != Access::ReadWrite;
     if matches!(policy.root.value.access, Access::Ephemeral | Access::Volatile) {
         lost.push(format!("root: there is no layer for writes, so it is read-only ({})", cite(policy.root.span)));
+    }
+    lost.push(format!("umask {:03o}: a Pod has none, the image's or the runtime's holds", c.umask));
+    lost.push("groups: those that the image's /etc/group gives the user are added".into());
+    lost.push("/proc and /sys are masked as the runtime does it, which is less than here".into());
+    if policy.environment.iter().any(|v| v.value.is_none()) {
+        lost.push("environment: `pass` is written with the value of this moment".into());
     }
     let (command, arguments) = c.argv.0.split_first().ok_or("the machine has no program")?;
     let pod = json!({
@@ -121,7 +127,8 @@ pub fn export(
                 "seccompProfile": { "type": "Localhost", "localhostProfile": format!("stockade/{}.json", policy.name) },
             },
             "containers": [{
-                "name": policy.name, "image": image, "command": [command], "args": arguments,
+                "name": policy.name, "image": image, "command": [literal(command)],
+                "args": arguments.iter().map(|a| literal(a)).collect::<Vec<_>>(),
                 "workingDir": c.chdir.0, "env": env, "ports": ports, "volumeMounts": places,
                 "securityContext": {
                     "allowPrivilegeEscalation": false, "privileged": false, "readOnlyRootFilesystem": read_only,
@@ -133,4 +140,9 @@ pub fn export(
     });
     let text = serde_json::to_string_pretty(&pod).map_err(|e| e.to_string())?;
     Ok(Exported { text: format!("{text}\n"), lost })
+}
+
+/// A text without references: `$(NAME)` would be replaced by a variable's value.
+fn literal(text: &str) -> String {
+    text.replace("$(", "$$(")
 }

@@ -1,7 +1,7 @@
 //! Machines made of .nspawn files (systemd.nspawn(5), systemd 252). Each key is honoured, said to hold anyway,
 //! or an error: none is skipped.
 
-use super::import::{Imported, names, resolved, settle};
+use super::import::{Imported, names, one_statement, resolved, settle};
 use super::ini::{self, Limits, Line, block, boolean, path, words};
 use super::profile::{Compare, Entry, Op, Profile};
 use super::systemd_groups::{expand, nspawn};
@@ -52,6 +52,10 @@ struct Machine {
     top: Vec<String>,
     environment: Vec<String>,
     mounts: Vec<String>,
+    /// Binds, and whether owners are translated there.
+    binds: Vec<(String, bool)>,
+    /// Ids inside aren't the host's there: root inside is a stranger to the host's files.
+    foreign: bool,
     network: Vec<String>,
     private: bool,
     limits: Limits,
@@ -95,6 +99,9 @@ pub fn import(name: &str, root: &str, text: &str) -> Result<Imported, String> {
 
 impl Machine {
     fn key(&mut self, line: &Line) -> Result<(), String> {
+        if line.key.starts_with("Limit") && line.section != "Exec" {
+            return Err(format!("unknown key of [{}]", line.section));
+        }
         if self.limits.take(line, &mut self.notes)? {
             return Ok(());
         }
@@ -117,16 +124,12 @@ impl Machine {
             "Ephemeral" => self.ephemeral = boolean(value)?,
             "ProcessTwo" if boolean(value)? => self.note(line, "an init of our own is PID 1 in any case"),
             "ProcessTwo" => {}
-            "Parameters" => self.arguments = words(value)?,
-            "Environment" => {
-                for item in words(value)? {
-                    let (name, value) = item.split_once('=').ok_or(format!("`{item}` has no `=`"))?;
-                    self.environment.push(format!("set {name} {}", quote(value)));
-                }
-            }
-            "User" => self.user = Some(value.to_owned()),
+            "Parameters" => self.arguments.extend(words(value)?),
+            "Environment" => self.environment.extend(ini::variables(&words(value)?)?),
+            "User" => self.user = Some(ini::word(value)?.to_owned()),
             "WorkingDirectory" => self.top.push(format!("chdir {}", path(value)?)),
             "Capability" => self.added.extend(ini::capabilities(value)?),
+            "DropCapability" if value == "all" => self.dropped = capabilities::names(capabilities::known()),
             "DropCapability" => self.dropped.extend(ini::capabilities(value)?),
             "AmbientCapability" => return Err("a booted system hands out its own; write `capabilities` by hand".into()),
             "NoNewPrivileges" if boolean(value)? => {}
@@ -134,7 +137,7 @@ impl Machine {
             "Personality" if value == "x86-64" || value == "native" => {}
             "Personality" => return Err(format!("`{value}`: calls of a foreign ABI kill the process")),
             "PrivateUsers" => self.users(line)?,
-            "Hostname" => self.top.push(format!("hostname {value}")),
+            "Hostname" => self.top.push(format!("hostname {}", ini::word(value)?)),
             "SystemCallFilter" => self.filter(value)?,
             "KillSignal" | "NotifyReady" | "SuppressSync" | "OOMScoreAdjust" => {
                 self.note(line, "not a matter of confinement here; left out");
@@ -150,11 +153,16 @@ impl Machine {
 
     fn users(&mut self, line: &Line) -> Result<(), String> {
         match line.value.as_str() {
-            "pick" => {}
-            "identity" | "no" | "off" | "false" | "0" | "yes" | "on" | "true" | "1" => {
+            "pick" => self.foreign = true,
+            "yes" | "on" | "true" | "1" => {
+                self.foreign = true;
+                self.note(line, "a free range of ids of its own, files translated: never the host's ids");
+            }
+            "identity" | "no" | "off" | "false" | "0" => {
                 self.note(line, "a free range of ids of its own, files translated: never the host's ids");
             }
             value => {
+                self.foreign = true;
                 let (base, count) = value.split_once(':').unwrap_or((value, "65536"));
                 let number = |t: &str| t.parse::<u32>().map_err(|_| format!("`{value}` is no range of ids"));
                 self.top.push(format!("userns map 0 -> {} count {}", number(base)?, number(count)?));
@@ -174,6 +182,7 @@ impl Machine {
                 false => match calls::find(&item) {
                     Some(c) => vec![c.name],
                     None => {
+                        ini::word(&item)?;
                         self.notes.push(format!("neither x86-64 nor aarch64 has the call `{item}`"));
                         continue;
                     }
@@ -201,12 +210,13 @@ impl Machine {
                     [from, to, options] => (*from, *to, *options),
                     _ => return Err(format!("`{value}` has too many colons")),
                 };
+                let mut idmap = false;
                 for o in options.split(',').filter(|o| !o.is_empty()) {
                     match o {
-                        "rbind" | "idmap" => {}
-                        "norbind" | "noidmap" | "rootidmap" | "owneridmap" => {
-                            self.note(line, "mounts below come along, and ids are translated");
-                        }
+                        "rbind" => {}
+                        "idmap" => idmap = true,
+                        "noidmap" | "rootidmap" => idmap = false,
+                        "norbind" => return Err("what is mounted below comes along".into()),
                         _ => return Err(format!("unknown option `{o}`")),
                     }
                 }
@@ -214,7 +224,7 @@ impl Machine {
                     return Err(format!("`{from}`: write a path of the host that exists"));
                 }
                 let access = if line.key == "Bind" { "rw" } else { "ro" };
-                self.mounts.push(format!("bind {} -> {} {access}", path(from)?, path(to)?));
+                self.binds.push((format!("bind {} -> {} {access}", path(from)?, path(to)?), idmap));
             }
             "TemporaryFileSystem" => self.mounts.push(ini::tmpfs(value)?),
             "Inaccessible" => self.mounts.push(format!("hide {}", path(value.trim_start_matches('-'))?)),
@@ -238,10 +248,10 @@ impl Machine {
             "Private" => {}
             "VirtualEthernet" if boolean(value)? => say("private".into()),
             "VirtualEthernet" => {}
-            "Bridge" => say(format!("bridge {}", word(value)?)),
-            "Zone" => say(format!("zone {}", word(value)?)),
-            "MACVLAN" => say(format!("macvlan {}", word(value)?)),
-            "IPVLAN" => say(format!("ipvlan {}", word(value)?)),
+            "Bridge" => say(format!("bridge {}", ini::word(value)?)),
+            "Zone" => say(format!("zone {}", ini::word(value)?)),
+            "MACVLAN" => say(format!("macvlan {}", ini::word(value)?)),
+            "IPVLAN" => say(format!("ipvlan {}", ini::word(value)?)),
             "Port" => {
                 let parts: Vec<&str> = value.split(':').collect();
                 let (protocol, out, inside) = match parts.as_slice() {
@@ -268,8 +278,8 @@ impl Machine {
         out.push_str(&format!("\n# Made of a .nspawn file.\nmachine {name} {{\n"));
         let access = match (self.volatile.as_deref(), self.ephemeral, self.read_only) {
             (Some("yes"), ..) => "volatile",
-            (Some("overlay"), ..) | (None, true, _) => "ephemeral",
-            (Some(_), ..) | (None, false, true) => "ro",
+            (Some("overlay"), ..) | (None, true, false) => "ephemeral",
+            (Some(_), ..) | (None, _, true) => "ro",
             (None, false, false) => "rw",
         };
         let mut lines = Vec::new();
@@ -295,17 +305,34 @@ impl Machine {
         for c in self.added.iter().filter(|c| !self.dropped.contains(c)) {
             lines.push(format!("capabilities {{ bounding {c} why \"Capability= of the .nspawn file\" }}"));
         }
-        lines.extend(block("environment", &self.environment));
-        let state = (self.volatile.as_deref() == Some("state")).then(|| "tmpfs \"/var\" mode=0755".to_owned());
-        lines.extend(block("mounts", &[state.into_iter().collect(), self.mounts.clone()].concat()));
+        let mut mounts: Vec<String> = Vec::new();
+        if self.volatile.as_deref() == Some("state") {
+            mounts.push("tmpfs \"/var\" mode=0755".into());
+        }
+        mounts.extend(self.binds.iter().map(|(line, idmap)| match self.foreign && !idmap {
+            // The owners stay the host's, as they do there.
+            true => format!("{line} noidmap"),
+            false => line.clone(),
+        }));
+        mounts.extend(self.mounts.iter().cloned());
         let mut network = self.network.clone();
         if network.is_empty() || !self.private {
             network.insert(0, if self.private || network.is_empty() { "none".into() } else { "private".to_owned() });
         }
         // A booted system listens where it likes inside its own network.
         network.extend(["listen tcp any".into(), "connect tcp any".into()]);
-        lines.extend(block("network", &network));
-        lines.extend(block("limits", &self.limits.lines()));
+        let blocks = [
+            ("environment", self.environment.clone()),
+            ("mounts", mounts),
+            ("network", network),
+            ("limits", self.limits.lines()),
+        ];
+        // Each line is one statement, whatever stood in the file.
+        let plain = lines.iter().filter(|l| !l.starts_with("capabilities {"));
+        plain.chain(blocks.iter().flat_map(|(_, l)| l)).try_for_each(|l| one_statement(l))?;
+        for (name, list) in &blocks {
+            lines.extend(block(name, list));
+        }
         out.push_str(&format!("  {}\n}}\n", lines.join("\n  ")));
         Ok(out)
     }
@@ -327,14 +354,5 @@ impl Machine {
             out.push(format!("capabilities that it has there and not here: {}", gone.join(", ")));
         }
         out
-    }
-}
-
-/// A bare word of the language: the name of an interface.
-fn word(value: &str) -> Result<&str, String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-    match !value.is_empty() && value.chars().all(plain) && value.chars().next().is_some_and(|c| c != '-') {
-        true => Ok(value),
-        false => Err(format!("`{value}` is no name of an interface")),
     }
 }

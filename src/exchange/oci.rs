@@ -24,7 +24,10 @@ pub fn export(
     mut lost: Vec<String>,
 ) -> Result<Exported, String> {
     let (root, mounts, masked, read_only) = tree(c, &mut lost)?;
-    landlock(policy, sources, &mut lost);
+    landlock(policy, c, sources, &mut lost);
+    if c.ids.is_some() {
+        lost.push("userns: the ids outside are those that are free now; nothing keeps them free".into());
+    }
     if c.securebits != 0 {
         lost.push("securebits: root inside gets its capabilities back on exec, within the bounding set".into());
     }
@@ -179,7 +182,11 @@ fn tree(c: &Confinement, lost: &mut Vec<String>) -> Result<Tree, String> {
 }
 
 /// What only Landlock enforces, line by line.
-pub(super) fn landlock(policy: &Policy, sources: &Sources, lost: &mut Vec<String>) {
+pub(super) fn landlock(policy: &Policy, c: &Confinement, sources: &Sources, lost: &mut Vec<String>) {
+    if c.landlock.as_ref().is_some_and(|(l, _)| l.scoped != 0) {
+        let network = if policy.network.value == Network::Host { " and abstract Unix sockets" } else { "" };
+        lost.push(format!("signals{network} aren't held back by Landlock's scopes, only by the namespaces"));
+    }
     for r in &policy.files {
         let word = RIGHTS.iter().find(|(_, right)| *right == r.right).map_or("?", |(w, _)| w);
         lost.push(format!("files: {word} \"{}\" bounds nothing ({})", r.path, sources.cite(r.span)));

@@ -10,6 +10,7 @@ use crate::policy::syscalls::{Action, Condition, Test};
 use crate::policy::words;
 use crate::proof::bpf;
 use crate::proof::diagram::{FALSE, Node, Store, TRUE, Word};
+use std::collections::BTreeSet;
 
 /// An operator of libseccomp (seccomp_rule_add(3)); unsigned, on 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,10 +136,11 @@ impl Profile {
     /// language can't say becomes narrower, with a note.
     pub fn lines(&self, reading: Reading, notes: &mut Vec<String>) -> Vec<(Action, String)> {
         let mut out: Vec<(Action, String)> = Vec::new();
+        let mut said = BTreeSet::new();
         for e in self.entries.iter().filter(|e| e.action != self.default) {
             for conditions in e.alternatives(reading, notes) {
                 let line = (e.action, words::call(e.call.name, e.call.args, &conditions));
-                if !out.contains(&line) {
+                if said.insert(line.clone()) {
                     out.push(line);
                 }
             }

@@ -1,39 +1,23 @@
 //! Machines made of service units (systemd.exec(5), systemd.service(5), systemd 252). A directive that confines
 //! is kept or is an error; one that says how the service is managed is named and left to the manager.
 
-use super::import::{Imported, settle};
+use super::import::{Imported, one_statement, settle};
 use super::ini::{self, Limits, Line, block, boolean, path, tmpfs, words};
 use super::profile::Profile;
 use super::unit_calls::Calls;
 use crate::policy::capabilities;
 use crate::syntax::print::quote;
 
-/// Directives that hold for every machine, whatever their value.
+/// Booleans that hold for every machine, whether they are on or off.
 const ALWAYS: &[&str] = &[
-    "KeyringMode",
-    "LockPersonality",
     "MountAPIVFS",
-    "MountFlags",
     "NoNewPrivileges",
-    "PrivateDevices",
     "PrivateIPC",
     "PrivateMounts",
-    "PrivateTmp",
     "PrivateUsers",
-    "ProcSubset",
-    "ProtectClock",
     "ProtectControlGroups",
-    "ProtectHome",
-    "ProtectHostname",
-    "ProtectKernelLogs",
-    "ProtectKernelModules",
     "ProtectKernelTunables",
-    "ProtectProc",
-    "ProtectSystem",
     "RemoveIPC",
-    "SecureBits",
-    "DevicePolicy",
-    "SystemCallLog",
 ];
 
 /// Directives about starting, stopping, logging and priorities: the manager's own.
@@ -70,8 +54,12 @@ const MANAGED: &[&str] = &[
     "SyslogIdentifier",
     "SyslogFacility",
     "SyslogLevel",
+    "SystemCallLog",
     "LogLevelMax",
     "LogRateLimitIntervalSec",
+    "LogNamespace",
+    "LogRateLimitBurst",
+    "LogExtraFields",
     "TTYPath",
     "Nice",
     "OOMScoreAdjust",
@@ -93,17 +81,25 @@ const MANAGED: &[&str] = &[
     "TimeoutStartFailureMode",
     "TimeoutStopFailureMode",
     "ExitType",
-    "Accounting",
     "CPUAccounting",
     "MemoryAccounting",
     "TasksAccounting",
     "IOAccounting",
     "IPAccounting",
     "TimerSlackNSec",
-    "LogNamespace",
-    "LogRateLimitBurst",
-    "LogExtraFields",
 ];
+
+/// A mount, before it is a line of `mounts`.
+struct Mount {
+    /// The host's path, for a bind.
+    from: Option<String>,
+    /// The place inside.
+    to: String,
+    writable: bool,
+    /// The whole line, for a tmpfs.
+    line: Option<String>,
+    number: usize,
+}
 
 #[derive(Default)]
 struct Service {
@@ -116,12 +112,13 @@ struct Service {
     bounding: Option<Vec<String>>,
     ambient: Vec<String>,
     environment: Vec<String>,
-    mounts: Vec<String>,
+    mounts: Vec<Mount>,
+    /// What the unit closes: nothing may be shown there, or below.
+    closed: Vec<(String, usize)>,
+    private_tmp: bool,
     devices: Vec<String>,
-    no_exec: bool,
-    exec_paths: Vec<String>,
+    private_devices: bool,
     private_network: bool,
-    listen: Option<Vec<String>>,
     limits: Limits,
     calls: Calls,
     managed: Vec<String>,
@@ -133,13 +130,16 @@ pub fn import(name: &str, text: &str) -> Result<Imported, String> {
     let mut s = Service::default();
     ini::each(text, |line| match line.section.as_str() {
         "Service" => s.key(line),
-        "Unit" | "Install" => Ok(()),
+        "Unit" | "Install" => {
+            s.manage(&format!("[{}]", line.section));
+            Ok(())
+        }
         other => Err(format!("unknown section [{other}]")),
     })?;
+    s.calls.finish();
     if !s.managed.is_empty() {
         s.notes.push(format!("left to the service manager: {}", s.managed.join(", ")));
     }
-    s.calls.close_rings();
     let stack = s.calls.stack();
     let source: Vec<&Profile> = stack.iter().collect();
     let text = settle(&s.text(name)?, &source)?;
@@ -155,65 +155,145 @@ pub fn import(name: &str, text: &str) -> Result<Imported, String> {
 }
 
 impl Service {
+    fn manage(&mut self, what: &str) {
+        if !self.managed.iter().any(|m| m == what) {
+            self.managed.push(what.to_owned());
+        }
+    }
+
     fn key(&mut self, line: &Line) -> Result<(), String> {
         if self.limits.take(line, &mut self.notes)? {
             return Ok(());
         }
         let value = line.value.as_str();
         match line.key.as_str() {
-            key if MANAGED.contains(&key) => self.managed.push(key.to_owned()),
-            key if ALWAYS.contains(&key) => {}
+            key if MANAGED.contains(&key) => self.manage(key),
+            "MountAPIVFS" if !boolean(value)? && self.root.is_some() => {
+                return Err("every machine has its own /proc and /sys".into());
+            }
+            key if ALWAYS.contains(&key) => drop(boolean(value)?),
             key if Calls::KEYS.contains(&key) => self.calls.take(line)?,
             "ExecStart" => self.start(value)?,
-            "User" => self.user = Some(account(value)?),
-            "Group" => self.group = Some(account(value)?),
+            "User" => self.user = Some(ini::word(value)?.to_owned()),
+            "Group" => self.group = Some(ini::word(value)?.to_owned()),
             "SupplementaryGroups" => {
                 for g in words(value)? {
-                    self.groups.push(account(&g)?);
+                    self.groups.push(ini::word(&g)?.to_owned());
                 }
             }
             "DynamicUser" if boolean(value)? => {
                 // Nobody else is in the machine's own range of ids.
                 self.user.get_or_insert_with(|| "61184".into());
                 self.group.get_or_insert_with(|| "61184".into());
+                self.calls.restrict("RestrictSUIDSGID");
+                self.close_tmp();
             }
             "DynamicUser" => {}
             "WorkingDirectory" => match value.trim_start_matches('-') {
                 "~" => return Err("a home isn't known here: write the path".into()),
-                p => self.top.push(format!("chdir {}", path(p)?)),
+                p => self.top.push(format!("chdir {}", path(&plain(p)?)?)),
             },
-            "RootDirectory" => self.root = Some(path(value)?),
-            "UMask" => self.top.push(format!("umask {value}")),
+            "UMask" => self.top.push(format!("umask {}", ini::octal(value)?)),
             "Environment" => {
-                for item in words(value)? {
-                    let (name, value) = item.split_once('=').ok_or(format!("`{item}` has no `=`"))?;
-                    self.environment.push(format!("set {name} {}", quote(&plain(value)?)));
+                let items: Vec<String> = words(value)?.iter().map(|i| plain(i)).collect::<Result<_, String>>()?;
+                self.environment.extend(ini::variables(&items)?);
+            }
+            "PassEnvironment" => {
+                for name in words(value)? {
+                    self.environment.push(format!("pass {}", ini::variable(&name)?));
                 }
             }
-            "PassEnvironment" => self.environment.extend(words(value)?.iter().map(|n| format!("pass {n}"))),
             "CapabilityBoundingSet" => self.bounding(value)?,
             "AmbientCapabilities" if value.starts_with('~') => return Err("name those that are wanted".into()),
-            "AmbientCapabilities" if value.is_empty() => self.ambient.clear(),
             "AmbientCapabilities" => self.ambient.extend(ini::capabilities(value)?),
             "PrivateNetwork" => self.private_network = boolean(value)?,
-            "SocketBindDeny" if value == "any" => drop(self.listen.get_or_insert_default()),
-            "SocketBindAllow" => {
-                let port = value.rsplit(':').next().unwrap_or_default();
-                let fine = !value.contains("udp") && port.parse::<u16>().is_ok();
-                let list = self.listen.get_or_insert_default();
-                match (value, fine) {
-                    ("any", _) => list.push("any".into()),
-                    (_, true) => list.push(port.to_owned()),
-                    _ => return Err(format!("`{value}`: only single TCP ports have a counterpart")),
+            "PrivateDevices" => {
+                self.private_devices = boolean(value)?;
+                if self.private_devices {
+                    self.calls.restrict("PrivateDevices");
                 }
             }
-            "DeviceAllow" => {
-                let device = words(value)?.first().cloned().unwrap_or_default();
-                self.devices.push(format!("allow {} why \"DeviceAllow= of the unit\"", path(&device)?));
-            }
-            _ => self.files(line)?,
+            "DeviceAllow" => match words(value)?.as_slice() {
+                [device, rights] if rights.contains('r') && rights.contains('w') => {
+                    self.devices.push(format!("allow {} why \"DeviceAllow= of the unit\"", path(device)?));
+                }
+                [device] => self.devices.push(format!("allow {} why \"DeviceAllow= of the unit\"", path(device)?)),
+                _ => return Err("a device is read and written here, or not shown".into()),
+            },
+            _ => return self.isolation(line),
         }
         Ok(())
+    }
+
+    /// Directives of words, each of whose values has to hold.
+    fn isolation(&mut self, line: &Line) -> Result<(), String> {
+        let value = line.value.as_str();
+        let one_of = |list: &[&str]| match list.contains(&value) || boolean(value).is_ok() {
+            true => Ok(()),
+            false => Err(format!("unknown value `{value}`")),
+        };
+        match line.key.as_str() {
+            "ProtectSystem" => one_of(&["full", "strict"])?,
+            "ProtectProc" => one_of(&["noaccess", "invisible", "ptraceable", "default"])?,
+            "KeyringMode" => one_of(&["inherit", "private", "shared"])?,
+            "DevicePolicy" => match value {
+                "auto" | "closed" => {}
+                _ => return Err("every machine has /dev/null, zero, full, random, urandom and tty".into()),
+            },
+            "ProcSubset" if value == "all" => {}
+            "ProtectHome" => {
+                one_of(&["tmpfs", "read-only"])?;
+                if value == "tmpfs" || boolean(value).unwrap_or(false) {
+                    for home in ["/home", "/root", "/run/user"] {
+                        self.closed.push((home.to_owned(), line.number));
+                    }
+                } else if value == "read-only" {
+                    self.closed.push(("/run/user".into(), line.number));
+                }
+            }
+            "PrivateTmp" => {
+                if boolean(value)? {
+                    self.close_tmp();
+                }
+            }
+            "RootDirectory" => self.root = Some(path(&plain(value)?)?),
+            "ProcSubset"
+            | "SecureBits"
+            | "NoExecPaths"
+            | "ExecPaths"
+            | "IPAddressDeny"
+            | "IPAddressAllow"
+            | "SocketBindDeny"
+            | "SocketBindAllow"
+            | "RestrictNetworkInterfaces"
+            | "RestrictFileSystems"
+            | "CPUAffinity"
+            | "AllowedCPUs"
+            | "AllowedMemoryNodes"
+            | "NUMAPolicy"
+            | "LoadCredential"
+            | "SetCredential"
+            | "LoadCredentialEncrypted"
+            | "SetCredentialEncrypted"
+            | "RootImage"
+            | "MountImages"
+            | "ExtensionImages"
+            | "AppArmorProfile"
+            | "SELinuxContext"
+            | "SmackProcessLabel"
+            | "NetworkNamespacePath"
+            | "IPCNamespacePath"
+            | "MountFlags"
+            | "PAMName" => {
+                return Err("it has no counterpart here: take it out, and write what it is for by hand".into());
+            }
+            _ => return self.files(line),
+        }
+        Ok(())
+    }
+
+    fn close_tmp(&mut self) {
+        self.private_tmp = true;
     }
 
     fn start(&mut self, value: &str) -> Result<(), String> {
@@ -228,13 +308,17 @@ impl Service {
         if value.starts_with('@') && argv.len() > 1 {
             argv.remove(1);
         }
-        if argv.iter().any(|a| a == ";" || a.starts_with('$')) {
-            return Err("variables and several commands have no counterpart".into());
-        }
         if !argv.first().is_some_and(|p| p.starts_with('/')) {
             return Err("write the absolute path of the program".into());
         }
-        self.exec = argv.iter().map(|a| plain(a)).collect::<Result<_, String>>()?;
+        for a in &mut argv {
+            let text = plain(a)?.replace("$$", "\0");
+            if text == ";" || text.contains('$') {
+                return Err("variables and several commands have no counterpart".into());
+            }
+            *a = text.replace('\0', "$");
+        }
+        self.exec = argv;
         Ok(())
     }
 
@@ -244,8 +328,6 @@ impl Service {
             let all = capabilities::names(capabilities::known());
             let list = self.bounding.get_or_insert(all);
             list.retain(|c| !gone.contains(c));
-        } else if value.is_empty() {
-            self.bounding = Some(Vec::new());
         } else {
             self.bounding.get_or_insert_default().extend(ini::capabilities(value)?);
         }
@@ -253,52 +335,59 @@ impl Service {
     }
 
     fn files(&mut self, line: &Line) -> Result<(), String> {
-        let value = plain(&line.value)?;
-        let named = |base: &str, v: &str| path(&format!("{base}/{}", v.split(':').next().unwrap_or_default()));
-        let each = words(&value)?;
-        for item in &each {
+        let number = line.number;
+        for item in words(&plain(&line.value)?)? {
+            // `-`: it may be missing. `+`: below the root folder, which is refused with these directives.
+            let item = item.trim_start_matches('-').trim_start_matches('+');
             // An older name of the same folder.
-            let item = item.trim_start_matches(['-', '+']).replace("/var/run/", "/run/");
+            let item = match item.strip_prefix("/var/run/") {
+                Some(rest) => format!("/run/{rest}"),
+                None => item.to_owned(),
+            };
             let item = item.as_str();
+            let named = |base: &str| format!("{base}/{}", item.split(':').next().unwrap_or_default());
+            let same = |p: String, writable: bool| Mount { from: Some(p.clone()), to: p, writable, line: None, number };
+            let jailed = || match self.root {
+                Some(_) => Err("with RootDirectory= it speaks of two trees: write the mounts by hand".to_owned()),
+                None => Ok(()),
+            };
             let mount = match line.key.as_str() {
-                "StateDirectory" => {
-                    let p = named("/var/lib", item)?;
-                    format!("bind {p} -> {p} rw")
-                }
-                "CacheDirectory" => {
-                    let p = named("/var/cache", item)?;
-                    format!("bind {p} -> {p} rw")
-                }
-                "LogsDirectory" => {
-                    let p = named("/var/log", item)?;
-                    format!("bind {p} -> {p} rw")
+                "StateDirectory" => same(named("/var/lib"), true),
+                "CacheDirectory" => same(named("/var/cache"), true),
+                "LogsDirectory" => same(named("/var/log"), true),
+                "RuntimeDirectory" => {
+                    let to = named("/run");
+                    Mount { from: None, to, writable: true, line: Some("mode=0755 owner=".into()), number }
                 }
                 // /etc is shown as it is.
-                "ConfigurationDirectory" => continue,
-                "RuntimeDirectory" => {
-                    let owner = self.user.as_deref().unwrap_or("root");
-                    format!("tmpfs {} mode=0755 owner={owner}", named("/run", item)?)
+                "ConfigurationDirectory" if self.root.is_none() => continue,
+                "ConfigurationDirectory" => same(named("/etc"), false),
+                "ReadWritePaths" | "ReadWriteDirectories" => {
+                    jailed()?;
+                    same(item.to_owned(), true)
                 }
-                "ReadWritePaths" | "ReadWriteDirectories" => format!("bind {0} -> {0} rw", path(item)?),
-                "ReadOnlyPaths" | "ReadOnlyDirectories" => format!("bind {0} -> {0} ro", path(item)?),
+                "ReadOnlyPaths" | "ReadOnlyDirectories" => {
+                    jailed()?;
+                    same(item.to_owned(), false)
+                }
                 "BindPaths" | "BindReadOnlyPaths" => {
-                    let (from, to) =
-                        item.split_once(':').map_or((item, item), |(a, b)| (a, b.split(':').next().unwrap_or(b)));
-                    let access = if line.key == "BindPaths" { "rw" } else { "ro" };
-                    format!("bind {} -> {} {access}", path(from)?, path(to)?)
+                    let parts: Vec<&str> = item.split(':').collect();
+                    let (from, to) = match parts.as_slice() {
+                        [one] => (*one, *one),
+                        [from, to] | [from, to, "rbind"] => (*from, *to),
+                        _ => return Err(format!("`{item}`: what is mounted below comes along")),
+                    };
+                    let writable = line.key == "BindPaths";
+                    Mount { from: Some(from.into()), to: to.into(), writable, line: None, number }
                 }
-                "TemporaryFileSystem" => tmpfs(item)?,
-                "InaccessiblePaths" | "InaccessibleDirectories" if ["/home", "/root", "/boot"].contains(&item) => {
-                    continue;
+                "TemporaryFileSystem" => {
+                    jailed()?;
+                    let to = item.split(':').next().unwrap_or_default().to_owned();
+                    Mount { from: None, to, writable: true, line: Some(tmpfs(item)?), number }
                 }
-                "InaccessiblePaths" | "InaccessibleDirectories" => format!("hide {}", path(item)?),
-                "NoExecPaths" if item == "/" => {
-                    self.no_exec = true;
-                    continue;
-                }
-                "NoExecPaths" => return Err("only `/` has a counterpart".into()),
-                "ExecPaths" => {
-                    self.exec_paths.push(format!("exec optional {}", path(item)?));
+                "InaccessiblePaths" | "InaccessibleDirectories" => {
+                    jailed()?;
+                    self.closed.push((item.to_owned(), number));
                     continue;
                 }
                 "StateDirectoryMode"
@@ -307,23 +396,76 @@ impl Service {
                 | "RuntimeDirectoryMode"
                 | "ConfigurationDirectoryMode" => continue,
                 "EnvironmentFile" => {
-                    self.notes.push(format!("line {}: {item} isn't read: write what it sets", line.number));
+                    self.notes.push(format!("line {number}: {item} isn't read: write what it sets"));
                     continue;
                 }
-                "LoadCredential" | "SetCredential" | "RootImage" | "IPAddressDeny" | "IPAddressAllow"
-                | "CPUAffinity" | "AllowedCPUs" => return Err("it has no counterpart yet".into()),
                 _ => return Err("unknown directive of [Service]".into()),
             };
             self.mounts.push(mount);
         }
-        match each.is_empty() {
-            true => Err("an empty value has no counterpart".into()),
-            false => Ok(()),
+        Ok(())
+    }
+
+    /// The lines of `mounts`, after the unit's directives were held against each other.
+    fn mounts(&self) -> Result<Vec<String>, String> {
+        let below = |inner: &str, outer: &str| {
+            inner == outer || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
+        };
+        let mut out = Vec::new();
+        let mut targets: Vec<(&str, bool)> = Vec::new();
+        if self.private_tmp {
+            out.extend(["/tmp", "/var/tmp"].map(|p| format!("tmpfs {} mode=1777", quote(p))));
         }
+        for m in &self.mounts {
+            let fail = |why: &str| Err(format!("line {}: {}: {why}", m.number, m.to));
+            if self.private_tmp && ["/tmp", "/var/tmp"].iter().any(|t| below(&m.to, t)) {
+                if m.from.as_ref().is_some_and(|f| *f == m.to) && m.writable {
+                    // Its own /tmp can be written in any case.
+                    continue;
+                }
+                return fail("PrivateTmp= puts a folder of the service's own there");
+            }
+            if let Some((p, _)) = self.closed.iter().find(|(p, _)| below(&m.to, p)) {
+                return fail(&format!("the unit closes {p} itself: write what is meant by hand"));
+            }
+            if targets
+                .iter()
+                .any(|(t, w)| below(t, &m.to) && t != &m.to.as_str() || *w != m.writable && below(&m.to, t))
+            {
+                return fail("it lies over, or in, another place of the unit with other rights: write it by hand");
+            }
+            if targets.contains(&(m.to.as_str(), m.writable)) {
+                continue;
+            }
+            targets.push((&m.to, m.writable));
+            out.push(match (&m.from, &m.line) {
+                (Some(from), _) => {
+                    let access = if m.writable { "rw" } else { "ro" };
+                    format!("bind {} -> {} {access}", path(from)?, path(&m.to)?)
+                }
+                (None, Some(line)) if line.ends_with("owner=") => {
+                    format!("tmpfs {} {line}{}", path(&m.to)?, self.user.as_deref().unwrap_or("root"))
+                }
+                (None, line) => line.clone().unwrap_or_default(),
+            });
+        }
+        if self.root.is_none() {
+            out.insert(0, "bind \"/etc\" -> \"/etc\" ro".into());
+        }
+        // Below a root folder there is a home to close; of the host nothing is shown there.
+        for (p, _) in &self.closed {
+            let shown = self.root.is_some() || below(p, "/usr") || below(p, "/etc");
+            if shown || targets.iter().any(|(t, _)| below(p, t)) {
+                out.push(format!("hide {}", path(p)?));
+            }
+        }
+        Ok(out)
     }
 
     fn text(&self, name: &str) -> Result<String, String> {
-        let Some(_) = self.exec.first() else { return Err("the unit has no ExecStart=".into()) };
+        if self.exec.is_empty() {
+            return Err("the unit has no ExecStart=".into());
+        }
         let argv: Vec<String> = self.exec.iter().map(|a| quote(a)).collect();
         let mut lines = vec![
             match &self.root {
@@ -352,34 +494,29 @@ impl Service {
         if kept.is_empty() {
             kept.push("none".into());
         }
-        lines.extend(block("capabilities", &kept));
-        lines.extend(block("environment", &self.environment));
-        let mut mounts = self.mounts.clone();
-        if self.root.is_none() {
-            mounts.insert(0, "bind \"/etc\" -> \"/etc\" ro".into());
+        let devices = if self.private_devices { &[][..] } else { &self.devices };
+        let network = vec![
+            match self.private_network {
+                true => "none".to_owned(),
+                false => "host why \"the unit doesn't give the service a network of its own\"".into(),
+            },
+            "listen tcp any".into(),
+            "connect tcp any".into(),
+        ];
+        let blocks = [
+            ("capabilities", kept),
+            ("environment", self.environment.clone()),
+            ("mounts", self.mounts()?),
+            ("devices", devices.to_vec()),
+            ("network", network),
+            ("limits", self.limits.lines()),
+        ];
+        // Each line is one statement, whatever stood in the unit.
+        lines.iter().chain(blocks.iter().flat_map(|(_, l)| l)).try_for_each(|l| one_statement(l))?;
+        for (name, list) in &blocks {
+            lines.extend(block(name, list));
         }
-        mounts.sort_by_key(|m| m.starts_with("hide"));
-        mounts.dedup();
-        // A folder of the machine's own stands where the unit lets a service write to the same one.
-        let own: Vec<String> = mounts.iter().filter_map(|m| m.strip_prefix("tmpfs ")).map(first).collect();
-        mounts.retain(|m| m.strip_prefix("bind ").is_none_or(|rest| !own.contains(&first(rest))));
-        lines.extend(block("mounts", &mounts));
-        if self.no_exec {
-            // All that there is, but for execution.
-            let rest = "read \"/\"; write \"/\"; create \"/\"; refer \"/\"; ioctl \"/\"".to_owned();
-            lines.extend(block("files", &[self.exec_paths.clone(), vec![rest]].concat()));
-        }
-        lines.extend(block("devices", &self.devices));
-        let mut network = vec![match self.private_network {
-            true => "none".to_owned(),
-            false => "host why \"the unit doesn't give the service a network of its own\"".into(),
-        }];
-        let ports = self.listen.clone().unwrap_or_else(|| vec!["any".into()]);
-        network.extend(ports.iter().map(|p| format!("listen tcp {p}")));
-        network.push("connect tcp any".into());
-        lines.extend(block("network", &network));
-        lines.extend(block("limits", &self.limits.lines()));
-        if self.calls.allowed.is_none() {
+        if !self.calls.is_list() {
             lines.insert(0, "extends std/net-server".into());
         }
         let written = self.calls.lines((6, 12));
@@ -391,25 +528,11 @@ impl Service {
     }
 }
 
-/// The first item of a line.
-fn first(line: &str) -> String {
-    line.split(' ').next().unwrap_or_default().to_owned()
-}
-
 /// A text without specifiers: what they stand for is the manager's to know (systemd.unit(5)).
 fn plain(text: &str) -> Result<String, String> {
     let clean = text.replace("%%", "\0");
     match clean.contains('%') {
         true => Err(format!("`{text}`: the specifier has to be written out")),
         false => Ok(clean.replace('\0', "%")),
-    }
-}
-
-/// The name or number of an account.
-fn account(value: &str) -> Result<String, String> {
-    let fine = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
-    match !value.is_empty() && !value.starts_with('-') && value.chars().all(fine) {
-        true => Ok(value.to_owned()),
-        false => Err(format!("`{value}` is no plain name of an account")),
     }
 }

@@ -1,5 +1,6 @@
 //! What a unit's directives make of system calls: the lines of the language, and the filters that systemd
-//! loads for them, one on top of the other (systemd.exec(5), "System Call Filtering"; src/shared/seccomp-util.c).
+//! loads for them, one on top of the other (systemd.exec(5); systemd 252, src/shared/seccomp-util.c and
+//! config_parse_syscall_filter). A test reads those filters from the kernel.
 
 use super::import::names;
 use super::ini::{Line, boolean, words};
@@ -7,16 +8,21 @@ use super::profile::{Compare, Entry, Op, Profile};
 use super::systemd_groups::expand;
 use crate::kernel::{calls, constants};
 use crate::policy::syscalls::{Action, EPERM};
+use std::collections::BTreeSet;
 
 /// Directives read so far.
 #[derive(Default)]
 pub struct Calls {
-    /// The allow list of SystemCallFilter=, when its first line is one.
-    pub allowed: Option<Vec<&'static str>>,
+    /// SystemCallFilter=: whether the list says what is allowed, and the list.
+    filter: Option<(bool, BTreeSet<&'static str>)>,
+    /// RestrictAddressFamilies=, likewise.
+    families: Option<(bool, BTreeSet<String>)>,
     /// What is refused, as the language says it.
     denied: Vec<String>,
     /// The filters of the refusals.
     refusals: Vec<Profile>,
+    /// A refused call fails and doesn't kill.
+    errno: bool,
     /// Remarks.
     pub notes: Vec<String>,
 }
@@ -24,36 +30,56 @@ pub struct Calls {
 impl Calls {
     /// The directives that this is about.
     pub const KEYS: &[&str] = &[
-        "SystemCallArchitectures",
-        "SystemCallErrorNumber",
-        "SystemCallFilter",
-        "SystemCallLog",
+        "LockPersonality",
+        "MemoryDenyWriteExecute",
+        "ProtectClock",
+        "ProtectHostname",
+        "ProtectKernelLogs",
+        "ProtectKernelModules",
         "RestrictAddressFamilies",
         "RestrictNamespaces",
         "RestrictRealtime",
         "RestrictSUIDSGID",
-        "MemoryDenyWriteExecute",
+        "SystemCallArchitectures",
+        "SystemCallErrorNumber",
+        "SystemCallFilter",
     ];
 
-    /// All filters. A list of what is allowed holds @default as well.
+    /// True when the unit has a list of what is allowed.
+    pub fn is_list(&self) -> bool {
+        self.filter.as_ref().is_some_and(|(allow, _)| *allow)
+    }
+
+    /// All filters.
     pub fn stack(&self) -> Vec<Profile> {
-        let default = expand("@default").unwrap_or_default();
-        let list = self.allowed.iter().map(|l| names(l.iter().copied().chain(default.iter().copied())));
+        let list = self.filter.iter().map(|(allow, list)| match allow {
+            true => names(list.iter().copied()),
+            false => denying(list.iter().filter_map(|n| calls::find(n)).map(|c| (c, Vec::new()))),
+        });
         list.chain(self.refusals.iter().cloned()).collect()
     }
 
     /// Lines for a `syscalls` block under a baseline.
     pub fn lines(&self, kernel: (u16, u16)) -> Vec<(Action, String)> {
         let known = |l: &str| calls::find(l.split('(').next().unwrap_or_default()).is_none_or(|c| c.since <= kernel);
-        let default = self.allowed.iter().flat_map(|_| expand("@default").unwrap_or_default());
-        let allowed = self.allowed.iter().flatten().copied().chain(default).map(|n| (Action::Allow, n.to_owned()));
+        let list = self.filter.iter().flat_map(|(allow, list)| {
+            let action = if *allow { Action::Allow } else { Action::Errno(EPERM) };
+            list.iter().map(move |n| (action, (*n).to_owned()))
+        });
         let denied = self.denied.iter().map(|l| (Action::Errno(EPERM), l.clone()));
-        allowed.chain(denied).filter(|(_, l)| known(l)).collect()
+        list.chain(denied).filter(|(_, l)| known(l)).collect()
     }
 
-    /// A ring opens files and sockets past what is refused by argument: where something is, it is refused too.
-    pub fn close_rings(&mut self) {
-        let open = self.allowed.as_ref().is_none_or(|l| l.contains(&"io_uring_setup"));
+    /// What is known when all directives are read.
+    pub fn finish(&mut self) {
+        if let Some((allow, list)) = self.families.take() {
+            self.restrict_families(allow, &list);
+        }
+        if self.filter.is_some() && !self.errno {
+            self.notes.push("a refused call kills the service there, and answers EPERM here".into());
+        }
+        // A ring opens files and sockets past what is refused by argument: where something is, it is refused too.
+        let open = self.filter.as_ref().is_none_or(|(allow, list)| list.contains("io_uring_setup") == *allow);
         if open && self.denied.iter().any(|l| l.contains('(') || l.starts_with('@')) {
             self.denied.push("@io-uring".into());
             self.notes.push(
@@ -69,89 +95,130 @@ impl Calls {
             "SystemCallArchitectures" => {
                 self.notes.push(format!("line {}: a foreign ABI kills the process in any case", line.number));
             }
-            "SystemCallErrorNumber" if line.value != "EPERM" => {
-                self.notes.push(format!("line {}: a refused call answers EPERM, not {}", line.number, line.value));
+            "SystemCallErrorNumber" => {
+                self.errno = line.value != "kill";
+                if self.errno && line.value != "EPERM" {
+                    self.notes.push(format!("line {}: a refused call answers EPERM, not {}", line.number, line.value));
+                }
             }
-            "SystemCallErrorNumber" => {}
-            "SystemCallLog" => {}
             "SystemCallFilter" => return self.filter(&line.value),
-            _ => return self.restrict(line),
+            "RestrictAddressFamilies" => return self.families(&line.value),
+            "RestrictNamespaces" => return self.namespaces(&line.value),
+            key => {
+                if boolean(&line.value)? {
+                    self.restrict(key);
+                }
+            }
         }
         Ok(())
     }
 
+    /// The first line says whether the list is of what is allowed; further ones add to it, or with `~` take away.
     fn filter(&mut self, value: &str) -> Result<(), String> {
-        let (deny, list) = value.strip_prefix('~').map_or((false, value), |rest| (true, rest));
-        for item in words(list)? {
-            let name = item.split(':').next().unwrap_or_default();
+        let (inverse, items) = value.strip_prefix('~').map_or((false, value), |rest| (true, rest));
+        let (allow, list) = self.filter.get_or_insert_with(|| {
+            let default = if inverse { Vec::new() } else { expand("@default").unwrap_or_default() };
+            (!inverse, default.into_iter().collect())
+        });
+        for item in words(items)? {
+            let (name, errno) = item.split_once(':').map_or((item.as_str(), None), |(n, e)| (n, Some(e)));
+            if errno.is_some() && !inverse {
+                // As systemd does: such an item is no item.
+                self.notes.push(format!("`{item}`: what is allowed has no error, and is left out"));
+                continue;
+            }
             let found = match name.starts_with('@') {
                 true => expand(name).ok_or(format!("unknown group `{name}`"))?,
                 false => match calls::find(name) {
                     Some(c) => vec![c.name],
-                    None => {
+                    None if name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => {
                         self.notes.push(format!("neither x86-64 nor aarch64 has the call `{name}`"));
                         continue;
                     }
+                    None => return Err(format!("`{name}` is no name of a call")),
                 },
             };
-            // `NAME:ERRNO` in a list of those allowed is a refusal.
-            let refused = deny || item.contains(':');
-            match &mut self.allowed {
-                Some(list) if refused => list.retain(|n| !found.contains(n)),
-                Some(list) => list.extend(found),
-                None if refused => {
-                    self.refusals.push(denying(found.iter().filter_map(|n| calls::find(n)).map(|c| (c, Vec::new()))));
-                    self.denied.extend(found.iter().map(|n| (*n).to_owned()));
-                }
-                None => self.allowed = Some(found),
+            for n in found {
+                match inverse == *allow {
+                    true => list.remove(n),
+                    false => list.insert(n),
+                };
             }
         }
         Ok(())
     }
 
-    /// A refusal, whatever the arguments.
-    fn refuse(&mut self, name: &str) {
-        let Some(call) = calls::find(name) else { return };
-        self.denied.push(name.to_owned());
-        self.refusals.push(denying([(call, Vec::new())]));
-    }
-
-    /// A refusal by one argument: the line of the language, and the filter that systemd loads for it.
-    fn refuse_by(&mut self, name: &str, index: u8, test: &str, op: Op, values: &[(String, u64)]) {
-        let Some(call) = calls::find(name) else { return };
-        let argument = call.args.get(usize::from(index)).map_or("?", |a| a.name);
-        let list: Vec<&str> = values.iter().map(|(n, _)| n.as_str()).collect();
-        self.denied.push(format!("{name}({argument} {test} [{}])", list.join(", ")));
-        let compare = |(_, v): &(String, u64)| vec![Compare { index, op, value: *v, two: *v }];
-        let mut bits = values.to_vec();
-        if test == "has all" {
-            bits = vec![(String::new(), values.iter().fold(0, |m, (_, v)| m | v))];
+    fn families(&mut self, value: &str) -> Result<(), String> {
+        let (inverse, items) = value.strip_prefix('~').map_or((false, value), |rest| (true, rest));
+        let (allow, list) = self.families.get_or_insert_with(|| (!inverse, BTreeSet::new()));
+        if items == "none" {
+            return Ok(());
         }
-        self.refusals.push(denying(bits.iter().map(|v| (call, compare(v)))));
+        for f in words(items)? {
+            if constants::find(&f).is_none_or(|c| c.family != "af") {
+                return Err(format!("unknown family `{f}`"));
+            }
+            match inverse == *allow {
+                true => list.remove(&f),
+                false => list.insert(f),
+            };
+        }
+        Ok(())
     }
 
-    fn restrict(&mut self, line: &Line) -> Result<(), String> {
-        let named = |n: &str| (n.to_owned(), constants::find(n).map_or(0, |c| c.value));
-        match line.key.as_str() {
-            "RestrictAddressFamilies" => return self.families(&line.value),
-            "RestrictNamespaces" => {
-                let gone: Vec<(String, u64)> = kinds(&line.value)?.iter().map(|f| named(f)).collect();
-                if gone.is_empty() {
-                    return Ok(());
-                }
-                self.refuse_by("unshare", 0, "has any", Op::Masked, &gone);
-                self.refuse_by("clone", 0, "has any", Op::Masked, &gone);
-                // Its flags are behind a pointer.
-                self.refuse("clone3");
-                match gone.len() {
-                    7 => self.refuse("setns"),
-                    _ => self.refuse_by("setns", 1, "has any", Op::Masked, &gone),
-                }
+    fn restrict_families(&mut self, allow: bool, list: &BTreeSet<String>) {
+        let Some(call) = calls::find("socket") else { return };
+        let shown = list.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let numbers: Vec<(String, u64)> = list.iter().map(|f| named(f)).collect();
+        if !allow {
+            self.refuse_by("socket", 0, "in", Op::Eq, &numbers);
+        } else if list.is_empty() {
+            self.refuse("socket");
+        } else {
+            self.denied.push(format!("socket(family not in [{shown}])"));
+            let entries = numbers.iter().map(|(_, value)| Entry {
+                call,
+                action: Action::Allow,
+                compares: vec![Compare { index: 0, op: Op::Eq, value: *value, two: 0 }],
+            });
+            let others = calls::CALLS.iter().filter(|c| c.name != "socket");
+            let others = others.map(|call| Entry { call, action: Action::Allow, compares: Vec::new() });
+            self.refusals.push(Profile { default: Action::Errno(EPERM), entries: entries.chain(others).collect() });
+        }
+    }
+
+    fn namespaces(&mut self, value: &str) -> Result<(), String> {
+        let mut gone: Vec<(String, u64)> = kinds(value)?.iter().map(|f| named(f)).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        // systemd 252 has no word for it, and lets it through only where it lets all through.
+        gone.push(named("CLONE_NEWTIME"));
+        self.refuse_by("unshare", 0, "has any", Op::Masked, &gone);
+        self.refuse_by("clone", 0, "has any", Op::Masked, &gone);
+        // Its flags are behind a pointer.
+        self.refuse("clone3");
+        match gone.len() {
+            8 => self.refuse("setns"),
+            _ => {
+                self.refuse_by("setns", 1, "has any", Op::Masked, &gone);
+                // 0 joins a namespace of any kind.
+                self.refuse_by("setns", 1, "in", Op::Eq, &[("0".into(), 0)]);
             }
-            _ if !boolean(&line.value)? => {}
+        }
+        Ok(())
+    }
+
+    /// A directive that is on.
+    pub fn restrict(&mut self, key: &str) {
+        match key {
             "RestrictRealtime" => {
-                let policies = [1u64, 2, 6].map(|p| (p.to_string(), p));
-                self.refuse_by("sched_setscheduler", 1, "in", Op::Eq, &policies);
+                let Some(call) = calls::find("sched_setscheduler") else { return };
+                // SCHED_OTHER, SCHED_BATCH, SCHED_IDLE stay; compared as one number, flags included.
+                self.denied.push("sched_setscheduler(policy not in [0, 3, 5])".into());
+                let compare = |op, value| (call, vec![Compare { index: 1, op, value, two: 0 }]);
+                let refused = [1, 2, 4].map(|p| compare(Op::Eq, p));
+                self.refusals.push(denying(refused.into_iter().chain([compare(Op::Gt, 5)])));
             }
             "RestrictSUIDSGID" => {
                 let bits = [named("S_ISUID"), named("S_ISGID")];
@@ -179,37 +246,47 @@ impl Calls {
                 self.refuse_by("pkey_mprotect", 2, "has any", Op::Masked, &exec);
                 self.refuse_by("shmat", 2, "has any", Op::Masked, &[named("SHM_EXEC")]);
             }
-            _ => return Err("unknown directive of [Service]".into()),
+            "LockPersonality" => self.refuse("personality"),
+            "ProtectHostname" => ["sethostname", "setdomainname"].iter().for_each(|c| self.refuse(c)),
+            "ProtectKernelLogs" => self.refuse("syslog"),
+            "ProtectClock" => self.refuse_group("@clock"),
+            "ProtectKernelModules" => self.refuse_group("@module"),
+            "PrivateDevices" => self.refuse_group("@raw-io"),
+            _ => {}
         }
-        Ok(())
     }
 
-    fn families(&mut self, value: &str) -> Result<(), String> {
-        let (deny, list) = value.strip_prefix('~').map_or((false, value), |rest| (true, rest));
-        let listed: Vec<String> = if list == "none" { Vec::new() } else { words(list)? };
-        let mut numbers = Vec::new();
-        for f in &listed {
-            let c = constants::find(f).filter(|c| c.family == "af").ok_or(format!("unknown family `{f}`"))?;
-            numbers.push(c.value);
-        }
-        let Some(call) = calls::find("socket") else { return Ok(()) };
-        let eq = |v: &u64| (call, vec![Compare { index: 0, op: Op::Eq, value: *v, two: 0 }]);
-        if deny {
-            self.denied.push(format!("socket(family in [{}])", listed.join(", ")));
-            self.refusals.push(denying(numbers.iter().map(eq)));
-        } else if listed.is_empty() {
-            self.refuse("socket");
-        } else {
-            self.denied.push(format!("socket(family not in [{}])", listed.join(", ")));
-            let entries =
-                numbers.iter().map(eq).map(|(call, compares)| Entry { call, action: Action::Allow, compares });
-            let mut entries: Vec<Entry> = entries.collect();
-            let others = calls::CALLS.iter().filter(|c| c.name != "socket");
-            entries.extend(others.map(|call| Entry { call, action: Action::Allow, compares: Vec::new() }));
-            self.refusals.push(Profile { default: Action::Errno(EPERM), entries });
-        }
-        Ok(())
+    /// A refusal, whatever the arguments.
+    fn refuse(&mut self, name: &str) {
+        let Some(call) = calls::find(name) else { return };
+        self.denied.push(name.to_owned());
+        self.refusals.push(denying([(call, Vec::new())]));
     }
+
+    fn refuse_group(&mut self, group: &str) {
+        for name in expand(group).unwrap_or_default() {
+            self.refuse(name);
+        }
+    }
+
+    /// A refusal by one argument: the line of the language, and the filter that systemd loads for it.
+    fn refuse_by(&mut self, name: &str, index: u8, test: &str, op: Op, values: &[(String, u64)]) {
+        let Some(call) = calls::find(name) else { return };
+        let argument = call.args.get(usize::from(index)).map_or("?", |a| a.name);
+        let list: Vec<&str> = values.iter().map(|(n, _)| n.as_str()).collect();
+        self.denied.push(format!("{name}({argument} {test} [{}])", list.join(", ")));
+        let compare = |v: u64| (call, vec![Compare { index, op, value: v, two: v }]);
+        let filter = match test {
+            "has all" => denying([compare(values.iter().fold(0, |m, (_, v)| m | v))]),
+            _ => denying(values.iter().map(|(_, v)| compare(*v))),
+        };
+        self.refusals.push(filter);
+    }
+}
+
+/// A constant with its value.
+fn named(name: &str) -> (String, u64) {
+    (name.to_owned(), constants::find(name).map_or(0, |c| c.value))
 }
 
 /// The flags of the kinds of namespaces that `RestrictNamespaces=` refuses.

@@ -25,7 +25,7 @@ pub fn export(policy: &Policy, c: &Confinement, sources: &Sources, arch: Arch) -
     let mut lost = Vec::new();
     let mut out = vec!["[Unit]".to_owned()];
     if let Some(about) = &policy.about {
-        out.push(format!("Description={}", literal(about)));
+        out.push(format!("Description={}", literal(about)?));
     }
     out.extend(["".into(), "[Service]".into()]);
     let argv: Vec<String> = c.argv.0.iter().map(|a| quoted(a)).collect::<Result<_, String>>()?;
@@ -36,16 +36,23 @@ pub fn export(policy: &Policy, c: &Confinement, sources: &Sources, arch: Arch) -
     out.push(format!("Group={}", who.gid));
     let groups: Vec<String> = who.groups.iter().map(u32::to_string).collect();
     out.push(format!("SupplementaryGroups={}", groups.join(" ")));
-    out.push(format!("WorkingDirectory={}", literal(&c.chdir.0)));
+    out.push(format!("WorkingDirectory={}", literal(&c.chdir.0)?));
     out.push(format!("UMask={:04o}", c.umask));
     out.push("PassEnvironment=".into());
     for line in &c.environment {
         out.push(format!("Environment={}", quoted(line)?));
     }
-    capability_lines(c, &mut out);
+    lost.push("environment: the manager adds variables of its own (LANG, INVOCATION_ID and the like)".into());
+    if policy.environment.iter().any(|v| v.value.is_none()) {
+        lost.push("environment: `pass` is written with the value of this moment".into());
+    }
+    if groups.is_empty() {
+        lost.push("groups: those that /etc/group gives the user are added".into());
+    }
+    capability_lines(c, &mut out, &mut lost);
     isolation(policy, c, &mut out, &mut lost);
     files(policy, c, sources, &mut out, &mut lost)?;
-    super::oci::landlock(policy, sources, &mut lost);
+    super::oci::landlock(policy, c, sources, &mut lost);
     for l in &c.rlimits {
         let name = match l.name.as_str() {
             "address-space" => "AS".to_owned(),
@@ -59,7 +66,7 @@ pub fn export(policy: &Policy, c: &Confinement, sources: &Sources, arch: Arch) -
     Ok(Exported { text: out.join("\n") + "\n", lost })
 }
 
-fn capability_lines(c: &Confinement, out: &mut Vec<String>) {
+fn capability_lines(c: &Confinement, out: &mut Vec<String>, lost: &mut Vec<String>) {
     let words = |bits: u64| -> String {
         capabilities::names(bits).iter().map(|n| format!("CAP_{}", n.to_uppercase())).collect::<Vec<_>>().join(" ")
     };
@@ -67,6 +74,9 @@ fn capability_lines(c: &Confinement, out: &mut Vec<String>) {
     out.push(format!("CapabilityBoundingSet={}", words(sets.bounding)));
     out.push(format!("AmbientCapabilities={}", words(sets.ambient)));
     out.push(format!("NoNewPrivileges={}", if c.no_new_privs.0 { "yes" } else { "no" }));
+    if c.securebits & 0xc0 != 0 {
+        lost.push("securebits: ambient capabilities can be raised, as far as the bounding set goes".into());
+    }
     if c.securebits != 0 {
         out.push("SecureBits=noroot-locked no-setuid-fixup-locked keep-caps-locked".into());
     }
@@ -113,7 +123,7 @@ fn files(
     let cite = |span| sources.cite(span);
     match &policy.root.value.origin {
         Origin::Directory(d) => {
-            out.push(format!("RootDirectory={}", literal(d)));
+            out.push(format!("RootDirectory={}", literal(d)?));
             out.push("MountAPIVFS=yes".into());
             lost.push(format!("root: owners below {d} aren't translated ({})", cite(policy.root.span)));
         }
@@ -136,12 +146,20 @@ fn files(
                     out.push(format!("ReadWritePaths={target}"));
                 }
             }
-            Source::Tmpfs(size, mode, _) => {
-                out.push(format!("TemporaryFileSystem={target}:size={size},mode={mode:o}"));
+            Source::Tmpfs(size, mode, owner) => {
+                let access = if m.writable { "rw" } else { "ro" };
+                out.push(format!("TemporaryFileSystem={target}:{access},size={size},mode={mode:o}"));
+                if owner.is_some() {
+                    lost.push(format!("mounts: {}: it belongs to root ({})", m.target, cite(m.span)));
+                }
             }
             Source::Mask | Source::Hide => out.push(format!("InaccessiblePaths={target}")),
             Source::Overlay(..) => return Err(format!("{}: a service has no overlay ({})", m.target, cite(m.span))),
             Source::Proc | Source::Sysfs | Source::Devpts | Source::Mqueue | Source::Cgroup2 => {}
+        }
+        if matches!(m.source, Source::Bind(_)) {
+            let flags = if c.no_new_privs.0 { "nodev isn't" } else { "nosuid and nodev aren't" };
+            lost.push(format!("mounts: {}: {flags} set, owners aren't translated ({})", m.target, cite(m.span)));
         }
         if !m.exec && matches!(m.source, Source::Bind(_) | Source::Tmpfs(..)) {
             out.push(format!("NoExecPaths={target}"));
@@ -191,14 +209,14 @@ fn calls(policy: &Policy, arch: Arch, out: &mut Vec<String>, lost: &mut Vec<Stri
     ] {
         let mut read = Calls::default();
         let line = Line { section: "Service".into(), key: key.into(), value: value.into(), number: 0 };
-        let filters = read.take(&line).map(|()| read.stack()).unwrap_or_default();
+        let filters = read.take(&line).map(|()| read.finish()).map(|()| read.stack()).unwrap_or_default();
         if !filters.is_empty() && filters.iter().all(|f| leaves(policy, arch, f)) {
             out.push(format!("{key}={value}"));
             stack.extend(filters);
         }
     }
     lost.extend(wider(policy, arch, &stack));
-    lost.push("calls: every refusal is EPERM; ENOSYS and `kill` are lost".into());
+    lost.push("calls: every refusal is EPERM; ENOSYS, `kill` and `log` are lost".into());
 }
 
 /// The families for which socket(2) runs at all, by their names.
@@ -219,23 +237,27 @@ fn families(policy: &Policy) -> String {
     if out.is_empty() { "none".into() } else { out.join(" ") }
 }
 
-/// A text that stands for itself: `%` begins a specifier (systemd.unit(5)).
-fn literal(text: &str) -> String {
-    text.replace('%', "%%")
+/// A text that stands for itself: `%` begins a specifier (systemd.unit(5)). systemd ends lines at some control
+/// characters, and a backslash at the end would join the next line.
+fn literal(text: &str) -> Result<String, String> {
+    if text.contains(char::is_control) || text.ends_with('\\') || text.starts_with(' ') || text.ends_with(' ') {
+        return Err(format!("the text {text:?} can't be written in a unit"));
+    }
+    Ok(text.replace('%', "%%"))
 }
 
 /// An item of a command line or of Environment=, in quotes (systemd.syntax(7)).
 fn quoted(text: &str) -> Result<String, String> {
-    if text.contains(['\n', '\0']) {
-        return Err("a text with a line break can't be in a unit".into());
+    if text.contains(char::is_control) {
+        return Err(format!("the text {text:?} can't be written in a unit"));
     }
-    Ok(format!("\"{}\"", literal(text).replace('\\', "\\\\").replace('"', "\\\"")))
+    Ok(format!("\"{}\"", text.replace('%', "%%").replace('\\', "\\\\").replace('"', "\\\"")))
 }
 
 /// A path in a list of paths, which spaces and colons would end.
 fn path(text: &str) -> Result<String, String> {
-    if text.contains([' ', '\t', ':', '"', '\\', '\n']) {
+    if text.contains([' ', '\t', ':', '"', '\'', '\\']) {
         return Err(format!("the path {text:?} can't be written in a unit's list of paths"));
     }
-    Ok(literal(text))
+    literal(text)
 }

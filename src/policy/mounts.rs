@@ -79,6 +79,8 @@ pub struct Mount {
     pub suid: bool,
     /// Device nodes on it work.
     pub dev: bool,
+    /// Owners are translated by the machine's user namespace, so that its root is root of these files.
+    pub translated: bool,
     /// The author's metadata.
     pub meta: Meta,
     /// The line.
@@ -173,6 +175,7 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {
     let Some(target) = args.path(cx, "the path inside") else { return };
     let mut written: Vec<&'static str> = Vec::new();
     let (mut writable, mut exec, mut suid, mut dev, mut said) = (false, false, false, false, false);
+    let mut translated = true;
     loop {
         let word = args.peek().map_or(args.span, |i| i.span);
         let mut twice = |what: &'static str| {
@@ -203,13 +206,22 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {
                 None => return cx.error("E0213", v.span, "a mode is an octal number up to 1777", "mode=0755"),
             }
         } else {
-            match args.one_of(&["ro", "rw", "exec", "suid", "dev"]).map(|w| w.value) {
+            match args.one_of(&["ro", "rw", "exec", "suid", "dev", "noidmap"]).map(|w| w.value) {
                 Some("ro" | "rw") if said => return said_twice(cx, word),
                 Some("ro") => said = true,
                 Some("rw") => (writable, said) = (true, true),
                 Some("exec") => exec = true,
                 Some("suid") => suid = true,
                 Some("dev") => dev = true,
+                Some("noidmap") if host_path.is_some() => translated = false,
+                Some("noidmap") => {
+                    return cx.error(
+                        "E0203",
+                        word,
+                        "only what comes from the host can be `noidmap`",
+                        "delete the word",
+                    );
+                }
                 _ => break,
             }
         }
@@ -270,5 +282,15 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {
         return cx.error("E0505", target.span, "`/` is the root's business", "use the `root` statement");
     }
     let meta = args.meta.clone();
-    out.mounts.push(Mount { source, target: target.value, writable, exec, suid, dev, meta, span: args.span });
+    out.mounts.push(Mount {
+        source,
+        target: target.value,
+        writable,
+        exec,
+        suid,
+        dev,
+        translated,
+        meta,
+        span: args.span,
+    });
 }

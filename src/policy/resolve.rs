@@ -416,7 +416,8 @@ fn effective(cx: &mut Context<'_>, decl: &Declarations<'_>, d: &Declared<'_>, wa
         }
         if let Some(g) = effective(cx, decl, p, walk) {
             let name = &p.name.value;
-            let further = g.ancestors.iter().map(|a| (a.body, [&[name.clone()], a.path.as_slice()].concat()));
+            let further =
+                g.ancestors.iter().map(|a| (a.body, [std::slice::from_ref(name), a.path.as_slice()].concat()));
             ancestors.extend([(p.body.span, vec![name.clone()])].into_iter().chain(further));
             union(cx, &mut merged, g, &own);
         }

@@ -72,8 +72,8 @@ pub enum What {
     Path(Right, String),
     /// A port; `None` is any.
     Port(Use, Option<u16>),
-    /// What is shown at a target, and how: write, exec, suid, dev.
-    Mount(String, [bool; 4]),
+    /// What is shown at a target, and how: write, exec, suid, dev, owners translated.
+    Mount(String, [bool; 5]),
     /// Takes something away: a mask, or `true` where nobody can even open what stands there.
     Hidden(bool),
 }
@@ -318,10 +318,10 @@ fn mount(m: &Mount) -> (What, String) {
         Source::Mqueue => "mqueue".into(),
         Source::Cgroup2 => "cgroup2".into(),
     };
-    let flags = [m.writable, m.exec, m.suid, m.dev];
-    let words: Vec<&str> = [if m.writable { "rw" } else { "ro" }, "exec", "suid", "dev"]
+    let flags = [m.writable, m.exec, m.suid, m.dev, m.translated];
+    let words: Vec<&str> = [if m.writable { "rw" } else { "ro" }, "exec", "suid", "dev", "noidmap"]
         .into_iter()
-        .zip([true, m.exec, m.suid, m.dev])
+        .zip([true, m.exec, m.suid, m.dev, !m.translated])
         .filter(|(_, on)| *on)
         .map(|(w, _)| w)
         .collect();
@@ -421,7 +421,7 @@ pub fn beyond<'a>(machine: &'a [Fact], ceiling: &'a [Fact], bounds: &Grants) -> 
         Domain::Mounts => match f.what {
             What::Hidden(_) => false,
             // Devices and set-user-ID files that work are devices and privileges, whoever speaks of mounts.
-            What::Mount(_, [_, _, suid, dev]) if suid || dev => true,
+            What::Mount(_, [_, _, suid, dev, _]) if suid || dev => true,
             _ => !bounds.mounts.is_empty(),
         },
         Domain::Files => !bounds.files.is_empty(),

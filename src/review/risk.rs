@@ -357,7 +357,7 @@ fn files(right: Right, path: &str, policy: &Policy) -> Grade {
     }
 }
 
-fn mounts(source: &str, [writable, exec, suid, dev]: [bool; 4]) -> Grade {
+fn mounts(source: &str, [writable, exec, suid, dev, _]: [bool; 5]) -> Grade {
     if suid || dev {
         return grade(High, "set-user-ID files or devices work on it", "mount(2)");
     }

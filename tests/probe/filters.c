@@ -1,5 +1,5 @@
 /* Prints the seccomp programs of a process, one instruction a line ("code jt jf k"), a blank line after
- * each; the one that was loaded last comes first (PTRACE_SECCOMP_GET_FILTER, ptrace(2)). */
+ * each, the oldest first (PTRACE_SECCOMP_GET_FILTER, ptrace(2); get_nth_filter in kernel/seccomp.c). */
 #include <errno.h>
 #include <linux/filter.h>
 #include <stdio.h>
