@@ -6,7 +6,7 @@ CACHE := /var/cache/stockade
 # A toolchain of the user's own comes first; the packaged one is taken only when there is none.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help demo test check lint bench judges faults fuzz install build packages root clean
+.PHONY: help demo test check lint bench judges faults fuzz mutants install build packages root clean
 
 help:
 	@printf '%s\n' \
@@ -15,6 +15,7 @@ help:
 	  'make check    only what needs neither root nor a Debian' \
 	  'make bench    start-up time and memory beside the peers, as ratios' \
 	  'make judges   ten million calls before five judges (a few minutes)' \
+	  'make mutants  faults in our own compiler, and how many the tests find (hours; needs cargo-mutants)' \
 	  'make faults   the whole fault sweep (about a quarter of an hour)' \
 	  'make install  to $$(PREFIX)/bin, default /usr/local'
 
@@ -57,6 +58,9 @@ judges: packages
 fuzz: packages
 	for target in $$(ls fuzz/fuzz_targets | sed 's/\.rs$$//'); do \
 	  cargo +nightly fuzz run $$target -- -max_total_time=$${SECONDS_EACH:-600} -timeout=30 -rss_limit_mb=4096 || exit 1; done
+
+mutants: packages
+	@tests/mutants
 
 faults: build root
 	@tests/packages test

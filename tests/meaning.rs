@@ -654,6 +654,9 @@ fn the_second_generator_agrees_and_costs_more() {
         );
         assert_eq!(second.proved, Ok(()), "{name}");
         assert!(second.expected_ours <= second.expected, "{name}: {second:?}");
+        // In thousandths of an instruction: what is asked most stands near the top.
+        assert!((5_000..20_000).contains(&second.expected_ours), "{name}: {}", second.expected_ours);
+        assert!(second.expected > 100_000, "{name}: {}", second.expected);
     }
 }
 
@@ -773,4 +776,33 @@ fn mutants_are_judged_as_brute_force_judges_them() {
     }
     println!("{refuted} mutants refuted, {equal} equivalent, all by both judges");
     assert!(equal > 300, "{equal}");
+}
+
+/// The gate itself: a program that isn't the policy is refused, with a call that shows it.
+#[test]
+fn the_proof_refuses_another_program() {
+    for (name, policy) in shipped() {
+        let filter = compiled(&policy).unwrap_or_else(|d| panic!("{name}: {:?}", codes(&d)));
+        assert_eq!(stockade::compile::seccomp::prove(&policy, ARCH, &filter.program), Ok(()));
+        let mut changed = filter.program;
+        let allow = changed.iter_mut().rev().find(|i| i.code == 0x06 && i.k == 0x7fff_0000).unwrap();
+        allow.k = 0x0005_0001;
+        let why = stockade::compile::seccomp::prove(&policy, ARCH, &changed).unwrap_err();
+        assert!(why.contains("should be Allow, is Errno(1)"), "{name}: {why}");
+    }
+}
+
+/// A call that is newer than the baseline stays absent where no rule speaks of its arguments.
+#[test]
+fn a_newer_call_is_absent_where_no_rule_matches() {
+    let text = around("", "", "    deny cachestat(flags == 1) errno EINVAL\n    deny mseal errno EINVAL\n");
+    let policy = machine(&text.replace("kernel 6.18", "kernel 5.10").replace("kernel 6.12", "kernel 5.10"));
+    assert_eq!(policy.kernel, (5, 10));
+    let filter = compiled(&policy).unwrap_or_else(|d| panic!("{:?}", codes(&d)));
+    let at = |name: &str, flags: u64| {
+        let nr = ARCH.number(name).unwrap();
+        outcome(&filter, &Vector { arch: ARCH.audit(), nr, args: [0, 0, 0, flags, 0, 0], ip: 0 })
+    };
+    assert_eq!([at("cachestat", 1), at("cachestat", 0)], [Action::Errno(22), Action::Errno(38)]);
+    assert_eq!([at("mseal", 1), at("mseal", 0)], [Action::Errno(22); 2]);
 }

@@ -206,4 +206,14 @@ mod tests {
             assert_eq!(hits, usize::from(expect), "{v}");
         }
     }
+
+    #[test]
+    fn the_bound_on_cubes_is_where_it_is_said() {
+        let odd = |n: usize| {
+            let values = (0..n).map(|i| 2 * i128::try_from(i).unwrap() + 1).collect();
+            vec![Condition { argument: 0, kind: Type::Ulong, test: Test::In(values) }]
+        };
+        assert_eq!(of(&odd(MOST)).map(|c| c.len()), Ok(MOST));
+        assert_eq!(of(&odd(MOST + 1)), Err(TooComplex));
+    }
 }

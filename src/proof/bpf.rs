@@ -281,4 +281,128 @@ mod tests {
         let at = |k| run(&[load(k), Instruction { code: RET_A, jt: 0, jf: 0, k: 0 }], &v, None);
         assert_eq!([at(0), at(4), at(16), at(20), at(56), at(60)], [9, 7, 2, 1, 0xcccc_dddd, 0xaaaa_bbbb]);
     }
+
+    fn insn(code: u16, k: u32) -> Instruction {
+        Instruction { code, jt: 0, jf: 0, k }
+    }
+
+    /// linux/bpf_common.h and linux/filter.h: what each operation does to the accumulator.
+    #[test]
+    fn every_operation_is_the_kernels() {
+        let v = Vector { arch: 0, nr: 0xf0f0_1234, args: [0; 6], ip: 0 };
+        let a = v.nr;
+        // After `ldx #k` for the forms with X.
+        let ways = |code: u16, k: u32| {
+            let plain = run(&[load(0), insn(code, k), insn(RET_A, 0)], &v, None);
+            let by_x = run(&[load(0), insn(LDX_IMM, k), insn(code | 0x08, 99), insn(RET_A, 0)], &v, None);
+            assert_eq!(plain, by_x, "{code:#x}");
+            plain
+        };
+        assert_eq!(ways(0x04, 0x1000_0000), 0x00f0_1234);
+        assert_eq!(ways(0x14, 0x1235), 0xf0ef_ffff);
+        assert_eq!(ways(0x24, 0x10), 0x0f01_2340);
+        assert_eq!(ways(0x34, 0x10), 0x0f0f_0123);
+        assert_eq!(ways(0x44, 0x0f00_0001), 0xfff0_1235);
+        assert_eq!(ways(0x54, 0x0ff0_ff00), 0x00f0_1200);
+        assert_eq!(ways(0x64, 4), 0x0f01_2340);
+        assert_eq!(ways(0x74, 4), 0x0f0f_0123);
+        assert_eq!(ways(0xa4, 0xffff_ffff), 0x0f0f_edcb);
+        assert_eq!(run(&[load(0), insn(0x84, 0), insn(RET_A, 0)], &v, None), 0u32.wrapping_sub(a));
+        // By zero: the filter ends, and the answer is to kill.
+        assert_eq!(run(&[load(0), insn(LDX_IMM, 0), insn(0x3c, 0), insn(RET_K, 7)], &v, None), 0);
+        // Scratch memory, X and the length of the data.
+        let program = [load(0), insn(ST, 3), insn(LD_IMM, 5), insn(LDX_MEM, 3), insn(TXA, 0), insn(RET_A, 0)];
+        assert_eq!(run(&program, &v, None), a);
+        let program = [insn(LD_IMM, 5), insn(TAX, 0), insn(STX, 0), insn(LD_IMM, 1), insn(LD_MEM, 0), insn(RET_A, 0)];
+        assert_eq!(run(&program, &v, None), 5);
+        assert_eq!(run(&[insn(LD_W_LEN, 0), insn(RET_A, 0)], &v, None), 64);
+        assert_eq!(run(&[insn(LDX_W_LEN, 0), insn(TXA, 0), insn(RET_A, 0)], &v, None), 64);
+    }
+
+    #[test]
+    fn jumps_go_where_the_kernel_goes() {
+        let taken = |code: u16, k: u32, a: u32| {
+            let v = Vector { arch: 0, nr: a, args: [0; 6], ip: 0 };
+            let mut seen = vec![false; 5];
+            let program = [load(0), jump(code, k, 1, 2), ret(1), ret(2), ret(3)];
+            let answer = run(&program, &v, Some(&mut seen));
+            assert_eq!(seen, [true, true, false, answer == 2, answer == 3]);
+            let by_x = [load(0), insn(LDX_IMM, k), jump(code | 8, 77, 0, 1), ret(2), ret(3)];
+            assert_eq!(run(&by_x, &v, None), answer);
+            answer == 2
+        };
+        for (a, equal, greater, least, common) in [
+            (4, false, false, false, true),
+            (5, true, false, true, true),
+            (6, false, true, true, true),
+            (8, false, true, true, false),
+        ] {
+            assert_eq!(
+                [taken(0x15, 5, a), taken(0x25, 5, a), taken(0x35, 5, a), taken(0x45, 5, a)],
+                [equal, greater, least, common],
+                "{a}"
+            );
+        }
+        let v = Vector { arch: 0, nr: 0, args: [0; 6], ip: 0 };
+        assert_eq!(run(&[insn(JA, 1), ret(1), ret(2)], &v, None), 2);
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_is_refused_and_no_more() {
+        let fine = |p: &[Instruction]| assert_eq!(check(p), Ok(()), "{}", listing(p));
+        fine(&vec![ret(0); MOST]);
+        fine(&[load(60), jump(JEQ, 0, 1, 0), ret(0), ret(1)]);
+        fine(&[insn(JA, 0), ret(0)]);
+        for code in [0x04, 0x14, 0x24, 0x34, 0x44, 0x54, 0x64, 0x74, 0x84, 0xa4, 0x0c, 0x3c, 0x7c] {
+            fine(&[insn(code, 31), ret(0)]);
+        }
+        for code in [LD_MEM, LDX_MEM, ST, STX] {
+            fine(&[insn(code, 15), ret(0)]);
+            assert_eq!(check(&[insn(code, 16), ret(0)]), Err(Fault::Operation(0, code)));
+        }
+        for code in [0x15, 0x25, 0x35, 0x45, 0x1d, 0x2d, 0x3d, 0x4d] {
+            fine(&[jump(code, 0, 0, 0), ret(0)]);
+            assert_eq!(check(&[jump(code, 0, 0, 1), ret(0)]), Err(Fault::Jump(0)), "{code:#x}");
+        }
+        assert_eq!(check(&[insn(JA, 1), ret(0)]), Err(Fault::Jump(0)));
+        assert_eq!(check(&[insn(JA, u32::MAX), ret(0)]), Err(Fault::Jump(0)));
+        for (code, k) in [(0x64, 32), (0x74, 32), (0x34, 0), (0x94, 1), (0xb4, 1), (0x55, 0), (0x28, 0), (0x30, 0)] {
+            assert_eq!(check(&[insn(code, k), ret(0)]), Err(Fault::Operation(0, code)), "{code:#x}");
+        }
+    }
+
+    #[test]
+    fn words_and_actions_are_the_kernels() {
+        for (action, word) in [
+            (Action::Allow, 0x7fff_0000),
+            (Action::Log, 0x7ffc_0000),
+            (Action::Errno(38), 0x0005_0026),
+            (Action::Errno(4095), 0x0005_0fff),
+            (Action::Kill, 0x8000_0000),
+        ] {
+            assert_eq!((encode(action), decode(word), canonical(word)), (word, action, word));
+        }
+        assert_eq!((canonical(0x0005_ffff), decode(0x0005_ffff)), (0x0005_0fff, Action::Errno(4095)));
+        assert_eq!((canonical(0x7fff_1234), canonical(0x1234_5678), canonical(5)), (0x7fff_0000, 0x8000_0000, 0));
+        assert_eq!((canonical(0x0003_0007), canonical(0x7ff0_0009)), (0x0003_0007, 0x7ff0_0009));
+    }
+
+    #[test]
+    fn the_listing_names_each_target() {
+        let program = [
+            load(4),
+            jump(JEQ, 0x3e, 1, 2),
+            insn(JA, 1),
+            insn(0x54, 0xff),
+            jump(JSET, 1, 0, 1),
+            insn(RET_A, 0),
+            ret(7),
+        ];
+        let text = listing(&program);
+        let lines: Vec<&str> = text.lines().map(|l| l.trim_start().split_once("  ").unwrap().1).collect();
+        let wanted =
+            ["ld [4]", "jeq 0x3e ? 3 : 4", "ja 4", "and 0xff", "jset 0x1 ? 5 : 6", "op 0x0016 0x0", "ret 0x00000007"];
+        assert_eq!(lines, wanted);
+        assert!(listing(&[jump(0x25, 1, 0, 0)]).contains("jgt") && listing(&[jump(0x35, 1, 0, 0)]).contains("jge"));
+    }
 }

@@ -471,4 +471,53 @@ mod tests {
         s.at_least(&bits, 12345);
         assert!(s.exceeded());
     }
+
+    #[test]
+    fn every_word_is_asked_where_it_stands() {
+        let mut s = Store::default();
+        let v = Vector {
+            arch: 1,
+            nr: 2,
+            args: std::array::from_fn(|i| (i as u64 + 3) << 32 | (i as u64 + 20)),
+            ip: 9 << 32 | 40,
+        };
+        let mut wanted = vec![(Word::Arch, 1), (Word::Number, 2), (Word::Pointer(0), 40), (Word::Pointer(1), 9)];
+        wanted.extend((0..6u8).flat_map(|i| [(Word::High(i), u64::from(i) + 3), (Word::Low(i), u64::from(i) + 20)]));
+        for (word, value) in wanted {
+            let bits = s.word(word);
+            let (equal, other) = (s.equals(&bits, u64::MAX, value), s.equals(&bits, u64::MAX, value + 1));
+            assert_eq!((s.evaluate(equal, &v), s.evaluate(other, &v)), (1, 0), "{word:?}");
+            // The call that shows a difference is one on which it holds.
+            let shown = s.difference(equal, FALSE).unwrap();
+            assert_eq!(s.evaluate(equal, &shown), 1);
+        }
+    }
+
+    #[test]
+    fn a_leaf_has_its_value_and_a_question_none() {
+        let mut s = Store::default();
+        let (seven, bit) = (s.leaf(7), s.bit(Word::Arch, 3));
+        assert_eq!((s.value(seven), s.value(TRUE), s.value(bit)), (Some(7), Some(1), None));
+        assert!(!s.is_empty() && s.len() >= 3);
+        assert_eq!(s.choose(bit, TRUE, FALSE), bit);
+    }
+
+    /// A condition on a register of which the kernel reads the lower half.
+    #[test]
+    fn forgetting_bits_is_exact() {
+        let unread = [!0xffff_ffff, 0, 0, 0, 0, 0];
+        let mut s = Store::default();
+        let (low, high) = (s.word(Word::Low(0)), s.word(Word::High(0)));
+        let bits: Vec<Node> = low.into_iter().chain(high).collect();
+        let exactly = s.equals(&bits, u64::MAX, 40);
+        let (other, family) = (s.not(exactly), s.equals(&low, u64::MAX, 40));
+        assert_eq!(s.some(exactly, &unread), family);
+        // Refused as one 64-bit value, it is reached by another.
+        assert_eq!(s.some(other, &unread), TRUE);
+        assert_eq!(s.cleared(other, &unread), s.not(family));
+        assert_eq!(s.some(FALSE, &unread), FALSE);
+        // Bits of another register stay.
+        let second = s.bit(Word::High(1), 0);
+        assert_eq!((s.some(second, &unread), s.cleared(second, &unread)), (second, second));
+    }
 }
