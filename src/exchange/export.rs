@@ -100,8 +100,8 @@ fn proved(policy: &Policy, arch: Arch, text: &str) -> Result<Vec<String>, String
     let capabilities: Vec<String> = CAPABILITIES.iter().map(|c| (*c).to_owned()).collect();
     let read = docker::read(text, &Setting { arch: "", capabilities: &capabilities, kernel: TABLE })?;
     let mut lost = Vec::new();
+    let mut s = Store::default();
     for call in CALLS.iter().filter(|c| arch.number(c.name).is_some()) {
-        let mut s = Store::default();
         let own: Vec<_> = policy.syscalls.iter().filter(|r| std::ptr::eq(r.call, call)).collect();
         let meant = intent::of_call(&mut s, &own, call.since <= policy.kernel);
         let made = read.profile.answers(&mut s, call).map_err(|e| e.to_string())?;
@@ -124,8 +124,8 @@ fn proved(policy: &Policy, arch: Arch, text: &str) -> Result<Vec<String>, String
 /// What a target lets run beyond the policy under its own filters, one line for each call.
 pub(super) fn wider(policy: &Policy, arch: Arch, there: &[Profile]) -> Vec<String> {
     let mut lost = Vec::new();
+    let mut s = Store::default();
     for call in CALLS.iter().filter(|c| arch.number(c.name).is_some()) {
-        let mut s = Store::default();
         let here = granted(&mut s, policy, call);
         let mut all = TRUE;
         for p in there {
@@ -143,8 +143,8 @@ pub(super) fn wider(policy: &Policy, arch: Arch, there: &[Profile]) -> Vec<Strin
 
 /// Whether a filter takes nothing away from a policy, on registers as a compiler fills them.
 pub(super) fn leaves(policy: &Policy, arch: Arch, filter: &Profile) -> bool {
+    let mut s = Store::default();
     CALLS.iter().filter(|c| arch.number(c.name).is_some()).all(|call| {
-        let mut s = Store::default();
         let here = granted(&mut s, policy, call);
         let Ok(there) = filter.runs(&mut s, call) else { return false };
         let not = s.not(there);

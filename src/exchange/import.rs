@@ -52,8 +52,9 @@ pub fn docker(
         notes.push(format!("newer than the baseline, and absent here: {}", newer.join(", ")));
     }
     read.profile.entries.retain(|e| e.call.since <= kernel);
+    let mut s = Store::default();
     for e in &read.profile.entries {
-        read.profile.runs(&mut Store::default(), e.call).map_err(|e| e.to_string())?;
+        read.profile.runs(&mut s, e.call).map_err(|e| e.to_string())?;
     }
     let block = syscalls(&read.profile, reading, kernel, &mut notes);
     let text = format!(
@@ -132,8 +133,8 @@ pub(super) fn resolved(text: &str) -> Result<Policy, String> {
 /// they let through less and where the runtime lets through more than its rules say.
 pub(super) fn held(rules: &[Rule], kernel: (u16, u16), source: &[&Profile]) -> Result<Vec<String>, String> {
     let (mut holes, mut narrower, mut strict) = (Vec::new(), Vec::new(), Vec::new());
+    let mut s = Store::default();
     for call in CALLS.iter().filter(|c| Arch::NATIVE.number(c.name).is_some()) {
-        let mut s = Store::default();
         let own: Vec<&Rule> = rules.iter().filter(|r| std::ptr::eq(r.call, call)).collect();
         let mine = intent::of_call(&mut s, &own, call.since <= kernel);
         let mine = profile::runs(&mut s, mine);
@@ -192,9 +193,9 @@ fn stacked(s: &mut Store, source: &[&Profile], call: &'static Call) -> Result<No
 pub(super) fn settle(text: &str, source: &[&Profile]) -> Result<String, String> {
     let policy = resolved(text)?;
     let mut beyond = Vec::new();
+    let mut s = Store::default();
     // A name that this architecture doesn't have is no rule here.
     for call in CALLS.iter().filter(|c| Arch::NATIVE.number(c.name).is_some()) {
-        let mut s = Store::default();
         let own: Vec<&Rule> = policy.syscalls.iter().filter(|r| std::ptr::eq(r.call, call)).collect();
         let mine = intent::of_call(&mut s, &own, call.since <= policy.kernel);
         let mine = profile::runs(&mut s, mine);
