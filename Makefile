@@ -66,7 +66,7 @@ faults: build root
 	@tests/packages test
 	STOCKADE_FAULTS=all cargo test --test faults -- --test-threads=1 --nocapture
 
-# A packaged toolchain may come without the two linters: then they are skipped, in words, and never in CI.
+# A toolchain may come without the two linters: then they are skipped, in words, and never in CI.
 lint:
 	@for tool in fmt clippy; do \
 	  if ! cargo $$tool --version >/dev/null 2>&1; then \
