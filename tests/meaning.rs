@@ -806,3 +806,23 @@ fn a_newer_call_is_absent_where_no_rule_matches() {
     assert_eq!([at("cachestat", 1), at("cachestat", 0)], [Action::Errno(22), Action::Errno(38)]);
     assert_eq!([at("mseal", 1), at("mseal", 0)], [Action::Errno(22); 2]);
 }
+
+/// The bound on comparisons is one on all rules of a call together.
+#[test]
+fn rules_of_a_call_are_bounded_together() {
+    let list = |from: usize, n: usize| (0..n).map(|i| (from + 2 * i).to_string()).collect::<Vec<_>>().join(", ");
+    let with = |n: usize| {
+        let lines = format!(
+            "    allow lseek(offset in [{}])\n    deny lseek(offset in [{}])\n",
+            list(1, 1000),
+            list(10_001, n)
+        );
+        resolved(&around("", "", &format!("    allow [execve, exit_group]\n{lines}")))
+            .ok()
+            .and_then(|m| compiled(&m[0]).err())
+            .map(|d| codes(&d))
+    };
+    // 2,048 comparisons are taken by the rules, whatever the filter then needs.
+    assert!(with(1048).is_none_or(|c| !c.contains("E0414")), "{:?}", with(1048));
+    assert!(with(1049).is_some_and(|c| c.contains("E0414")), "{:?}", with(1049));
+}
