@@ -230,6 +230,7 @@ fn outcome(f: &Filter, v: &Vector) -> Action {
 fn one_for_each_instruction(f: &Filter) -> Vec<Vector> {
     let mut s = Store::default();
     let reached = program::reached(&mut s, &f.program).unwrap();
+    assert_eq!(reached.len(), f.program.len());
     let text = bpf::listing(&f.program);
     let pairs = reached.into_iter().zip(text.lines());
     pairs.map(|(n, l)| s.difference(n, FALSE).unwrap_or_else(|| panic!("no call runs {l}"))).collect()
