@@ -1,15 +1,15 @@
 //! A machine's system calls as a profile for other programs, and what is lost on the way.
 
 use super::docker::{self, Arg, CAPABILITIES, File, Rule, Setting};
-use super::profile::{Profile, runs};
+use super::profile::{Profile, granted, runs};
 use crate::compile::cube::{ALL, Cube};
 use crate::compile::seccomp;
 use crate::diagnostic::Diagnostics;
-use crate::kernel::calls::{CALLS, Call};
+use crate::kernel::calls::CALLS;
 use crate::kernel::numbers::Arch;
 use crate::policy::syscalls::{Action, ENOSYS, EPERM};
 use crate::policy::{Policy, TABLE};
-use crate::proof::diagram::{FALSE, Node, Store, TRUE};
+use crate::proof::diagram::{FALSE, Store, TRUE};
 use crate::proof::{bpf, intent, witness};
 use std::collections::BTreeMap;
 
@@ -126,7 +126,7 @@ pub(super) fn wider(policy: &Policy, arch: Arch, there: &[Profile]) -> Vec<Strin
     let mut lost = Vec::new();
     let mut s = Store::default();
     for call in CALLS.iter().filter(|c| arch.number(c.name).is_some()) {
-        let here = granted(&mut s, policy, call);
+        let here = granted(&mut s, &policy.syscalls, policy.kernel, call);
         let mut all = TRUE;
         for p in there {
             let Ok(one) = p.runs(&mut s, call) else { continue };
@@ -145,17 +145,10 @@ pub(super) fn wider(policy: &Policy, arch: Arch, there: &[Profile]) -> Vec<Strin
 pub(super) fn leaves(policy: &Policy, arch: Arch, filter: &Profile) -> bool {
     let mut s = Store::default();
     CALLS.iter().filter(|c| arch.number(c.name).is_some()).all(|call| {
-        let here = granted(&mut s, policy, call);
+        let here = granted(&mut s, &policy.syscalls, policy.kernel, call);
         let Ok(there) = filter.runs(&mut s, call) else { return false };
         let not = s.not(there);
         let taken = s.and(here, not);
         s.cleared(taken, &super::profile::unread(call)) == FALSE && !s.exceeded()
     })
-}
-
-/// The registers for which a policy lets a call run.
-pub(super) fn granted(s: &mut Store, policy: &Policy, call: &'static Call) -> Node {
-    let own: Vec<_> = policy.syscalls.iter().filter(|r| std::ptr::eq(r.call, call)).collect();
-    let meant = intent::of_call(s, &own, call.since <= policy.kernel);
-    runs(s, meant)
 }

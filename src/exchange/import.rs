@@ -8,7 +8,7 @@ use crate::kernel::numbers::Arch;
 use crate::policy::syscalls::{Action, EPERM, Rule};
 use crate::policy::{OLDEST, Policy, TABLE, loader, resolve};
 use crate::proof::diagram::{FALSE, Node, Store, TRUE};
-use crate::proof::{intent, witness};
+use crate::proof::witness;
 use crate::source::Sources;
 
 /// A policy's text, and what a reader should know of it.
@@ -135,9 +135,7 @@ pub(super) fn held(rules: &[Rule], kernel: (u16, u16), source: &[&Profile]) -> R
     let (mut holes, mut narrower, mut strict) = (Vec::new(), Vec::new(), Vec::new());
     let mut s = Store::default();
     for call in CALLS.iter().filter(|c| Arch::NATIVE.number(c.name).is_some()) {
-        let own: Vec<&Rule> = rules.iter().filter(|r| std::ptr::eq(r.call, call)).collect();
-        let mine = intent::of_call(&mut s, &own, call.since <= kernel);
-        let mine = profile::runs(&mut s, mine);
+        let mine = profile::granted(&mut s, rules, kernel, call);
         let raw = stacked(&mut s, source, call)?;
         let unread = profile::unread(call);
         // What a program reaches at all, and what it reaches with registers as a compiler fills them.
@@ -196,9 +194,7 @@ pub(super) fn settle(text: &str, source: &[&Profile]) -> Result<String, String> 
     let mut s = Store::default();
     // A name that this architecture doesn't have is no rule here.
     for call in CALLS.iter().filter(|c| Arch::NATIVE.number(c.name).is_some()) {
-        let own: Vec<&Rule> = policy.syscalls.iter().filter(|r| std::ptr::eq(r.call, call)).collect();
-        let mine = intent::of_call(&mut s, &own, call.since <= policy.kernel);
-        let mine = profile::runs(&mut s, mine);
+        let mine = profile::granted(&mut s, &policy.syscalls, policy.kernel, call);
         let there = stacked(&mut s, source, call)?;
         let reached = s.some(there, &profile::unread(call));
         if minus(&mut s, mine, reached) != FALSE {

@@ -6,10 +6,10 @@
 //! entry apart, one rule each, when two of them are about the same argument.
 
 use crate::kernel::calls::{Call, Type};
-use crate::policy::syscalls::{Action, Condition, Test};
+use crate::policy::syscalls::{Action, Condition, Rule, Test};
 use crate::policy::words;
-use crate::proof::bpf;
 use crate::proof::diagram::{FALSE, Node, Store, TRUE, Word};
+use crate::proof::{bpf, intent};
 use std::collections::BTreeSet;
 
 /// An operator of libseccomp (seccomp_rule_add(3)); unsigned, on 64 bits.
@@ -147,6 +147,13 @@ impl Profile {
         }
         out
     }
+}
+
+/// The registers for which a policy's rules let a call run.
+pub fn granted(s: &mut Store, rules: &[Rule], kernel: (u16, u16), call: &'static Call) -> Node {
+    let own: Vec<&Rule> = rules.iter().filter(|r| std::ptr::eq(r.call, call)).collect();
+    let answers = intent::of_call(s, &own, call.since <= kernel);
+    runs(s, answers)
 }
 
 /// Where answers let a call run.

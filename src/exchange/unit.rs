@@ -186,7 +186,7 @@ impl Service {
                 self.user.get_or_insert_with(|| "61184".into());
                 self.group.get_or_insert_with(|| "61184".into());
                 self.calls.restrict("RestrictSUIDSGID");
-                self.close_tmp();
+                self.private_tmp = true;
             }
             "DynamicUser" => {}
             "WorkingDirectory" => match value.trim_start_matches('-') {
@@ -253,7 +253,7 @@ impl Service {
             }
             "PrivateTmp" => {
                 if boolean(value)? {
-                    self.close_tmp();
+                    self.private_tmp = true;
                 }
             }
             "RootDirectory" => self.root = Some(path(&plain(value)?)?),
@@ -290,10 +290,6 @@ impl Service {
             _ => return self.files(line),
         }
         Ok(())
-    }
-
-    fn close_tmp(&mut self) {
-        self.private_tmp = true;
     }
 
     fn start(&mut self, value: &str) -> Result<(), String> {

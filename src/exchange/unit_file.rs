@@ -1,8 +1,9 @@
 //! A machine as a service of systemd (systemd.exec(5), systemd.resource-control(5), as of 252).
 
-use super::export::{Exported, granted, leaves, wider};
+use super::export::{Exported, leaves, wider};
 use super::import::names;
 use super::ini::Line;
+use super::profile::granted;
 use super::systemd_groups::expand;
 use super::unit_calls::Calls;
 use crate::compile::Confinement;
@@ -223,7 +224,7 @@ fn calls(policy: &Policy, arch: Arch, out: &mut Vec<String>, lost: &mut Vec<Stri
 fn families(policy: &Policy) -> String {
     let Some(call) = calls::find("socket") else { return "none".into() };
     let mut s = Store::default();
-    let here = granted(&mut s, policy, call);
+    let here = granted(&mut s, &policy.syscalls, policy.kernel, call);
     let word = s.word(Word::Low(0));
     let mut out = Vec::new();
     for number in 0..64u64 {
