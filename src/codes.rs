@@ -166,6 +166,15 @@ pub const CODES: &[Page] = &[
         ),
     },
     Page {
+        code: "E0222",
+        title: "not an address",
+        text: concat!(
+            "Addresses are written as in 192.0.2.7 and 2001:db8::7, blocks of them with the number of bits that count, as in\n",
+            "10.20.0.0/16; bits beyond it are zero, so that nobody reads a smaller block than the one that is meant. With a\n",
+            "port an address of IPv6 stands in quotes and brackets: \"[::1]:8080\".",
+        ),
+    },
+    Page {
         code: "E0301",
         title: "two different values",
         text: concat!(
@@ -218,6 +227,22 @@ pub const CODES: &[Page] = &[
         code: "E0313",
         title: "a waiver of nothing",
         text: "Only findings of `lint` can be waived: W0801 to W0803.",
+    },
+    Page {
+        code: "E0314",
+        title: "a port is published twice",
+        text: concat!(
+            "A port of the host leads to one port of one machine. Two lines with the same port are told apart by an address on\n",
+            "each of them, as in `publish tcp 127.0.0.1:8080 -> 80`.",
+        ),
+    },
+    Page {
+        code: "E0315",
+        title: "limits that contradict",
+        text: concat!(
+            "Under the limit nothing could start, or one limit makes another useless: `memory 512MiB high=400MiB` slows a machine\n",
+            "down before it is ended.",
+        ),
     },
     Page {
         code: "E0312",
@@ -412,6 +437,25 @@ pub const CODES: &[Page] = &[
         ),
     },
     Page {
+        code: "E0519",
+        title: "not with this network",
+        text: concat!(
+            "Each network has what can hold a statement, and what can't: the packet filter holds addresses, datagrams and\n",
+            "published ports of a machine with a network of its own; on the host's network only TCP ports are held, by\n",
+            "Landlock; with `none` there is nothing to reach. A published port leads to a port on which the machine may\n",
+            "listen. Addresses are Stockade's with `private` and `zone`, and yours with `bridge`, `macvlan` and `ipvlan`.",
+        ),
+    },
+    Page {
+        code: "E0520",
+        title: "the machine could pass its own rules",
+        text: concat!(
+            "On a bridge, macvlan or ipvlan the packet filter stands in the machine's own network namespace. With net_admin there\n",
+            "it could be taken away, and with net_raw packets pass beside it. So either the capability goes, or the policy says\n",
+            "that every port is open in both directions. With `private` and `zone` the rules are the host's.",
+        ),
+    },
+    Page {
         code: "E0601",
         title: "only root can do this here",
         text: "An ordinary user has one id. Booting systems, ranges of ids and other users' ids need root.",
@@ -463,6 +507,31 @@ pub const CODES: &[Page] = &[
         text: concat!(
             "An ordinary user can't drop its supplementary groups, so the machine would be in them although the policy doesn't\n",
             "say so. `user nobody groups caller` says so.",
+        ),
+    },
+    Page {
+        code: "E0610",
+        title: "this host can't hold the limit",
+        text: concat!(
+            "A limit of a whole machine is held by a control group: cgroup v2 where the controller is there, else the older\n",
+            "hierarchies. Some limits only v2 can hold (`memory ... high=`, `io weight=`), and a kernel may have been built\n",
+            "without a controller. A declared limit is never left out.",
+        ),
+    },
+    Page {
+        code: "E0611",
+        title: "this host can't make the network",
+        text: concat!(
+            "A link of its own needs nft(8) with a kernel that has nf_tables, the links that the policy names, and for `resolver\n",
+            "host` a name server that isn't on the host's loopback. `stockade doctor` shows all that is missing, with the fix.",
+        ),
+    },
+    Page {
+        code: "W0602",
+        title: "the host drops what is forwarded",
+        text: concat!(
+            "Another table of the host's packet filter drops forwarded packets by default. A machine's own rules can't lift that:\n",
+            "whoever manages that table has to let `ve-*` through, or published ports and outgoing connections don't work.",
         ),
     },
     Page {

@@ -7,6 +7,7 @@
 //!         syntax      policy     compile      plan      launch
 //! ```
 
+pub mod address;
 pub mod cli;
 pub mod codes;
 pub mod compile;

@@ -17,22 +17,23 @@ const TABLE: &[(&str, &[&str])] = &[
     ("kernel", &[]),
     ("sys", &[]),
     ("source", &[]),
+    ("address", &[]),
     ("codes", &[]),
     ("diagnostic", &["source"]),
     ("syntax", &["source", "diagnostic"]),
-    ("policy", &["syntax", "source", "diagnostic", "kernel"]),
-    ("host", &["sys", "kernel"]),
+    ("policy", &["syntax", "source", "diagnostic", "kernel", "address"]),
+    ("host", &["sys", "kernel", "address"]),
     // `sys` for the layout of an instruction.
-    ("proof", &["policy", "source", "kernel", "sys"]),
+    ("proof", &["policy", "source", "kernel", "sys", "address"]),
     // `sys` for the layout of an instruction and for the child in which the filter generator runs.
-    ("compile", &["policy", "proof", "host", "diagnostic", "source", "kernel", "sys"]),
+    ("compile", &["policy", "proof", "host", "diagnostic", "source", "kernel", "sys", "address"]),
     // `policy` for the names of capabilities, `syntax` for quoting: both only to print.
-    ("review", &["compile", "proof", "policy", "plan", "kernel", "source", "diagnostic"]),
+    ("review", &["compile", "proof", "policy", "plan", "kernel", "source", "diagnostic", "address"]),
     // `syntax` for quoting and the canonical form of what it writes.
     ("exchange", &["compile", "proof", "policy", "syntax", "kernel", "source", "diagnostic"]),
-    ("plan", &["compile", "source", "policy", "syntax", "sys"]),
-    ("launch", &["plan", "sys"]),
-    ("machine", &["plan", "launch", "sys"]),
+    ("plan", &["compile", "source", "policy", "syntax", "sys", "address"]),
+    ("launch", &["plan", "sys", "address"]),
+    ("machine", &["plan", "launch", "sys", "address"]),
     ("cli", &["*"]),
 ];
 

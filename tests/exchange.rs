@@ -544,7 +544,7 @@ fn an_exported_pod_is_restricted() {
     assert_eq!(container["securityContext"]["capabilities"], json!({ "drop": ["ALL"], "add": [] }));
     assert_eq!(spec["securityContext"]["runAsNonRoot"], json!(true));
     assert_eq!(spec["securityContext"]["seccompProfile"]["localhostProfile"], json!("stockade/nginx.json"));
-    assert_eq!((&spec["hostUsers"], &spec["hostNetwork"]), (&json!(false), &json!(true)));
+    assert_eq!((&spec["hostUsers"], &spec["hostNetwork"]), (&json!(false), &json!(false)));
     assert_eq!(container["image"], json!("nginx:1"));
     let boots = call(&["export", "kubernetes", "--image", "x", shipped("debian").to_str().unwrap()]);
     assert!(boots.code == 2 && boots.err.contains("boots an init"), "{}", boots.err);

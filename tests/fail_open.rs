@@ -188,39 +188,75 @@ fn an_unknown_key_is_an_error_wherever_it_stands() {
     }
 }
 
+/// nspawn reads limits in a .nspawn file as unknown keys, and the machine runs without any.
 #[test]
-fn limits_that_arent_enforced_yet_are_refused() {
-    for line in [
-        "limits { memory 4GiB }",
-        "limits { cpu 200% }",
-        "limits { tasks 10 }",
-        "limits { swap 1GiB }",
-        "limits { io 10 }",
-        "limits { time 10s }",
+fn limits_that_mean_nothing_are_refused() {
+    for (line, code) in [
+        ("limits { memory 4 }", "E0212"),
+        ("limits { memory 4GB }", "E0212"),
+        ("limits { cpu 2 }", "E0212"),
+        ("limits { cpu 0% }", "E0212"),
+        ("limits { cpu 50% weight=0 }", "E0212"),
+        ("limits { cpu 50% wait=5 }", "E0203"),
+        ("limits { tasks many }", "E0212"),
+        ("limits { tasks 0 }", "E0315"),
+        ("limits { memory 1KiB }", "E0315"),
+        ("limits { memory 512MiB high=1GiB }", "E0315"),
+        ("limits { io 10 }", "E0205"),
+        ("limits { io \"/dev/sda\" }", "E0204"),
+        ("limits { io weight=50000 }", "E0212"),
+        ("limits { time 10 }", "E0212"),
+        ("limits { time 0s }", "E0315"),
     ] {
         let policy = machine(&format!("  {line}"), "allow read");
-        let r = run(&policy);
-        let at = r.err.contains(&format!("test.stockade:{}:", line_of(&policy, line)));
-        assert!(r.code == 125 && at && r.err.contains("error[E"), "{line}: exit {}\n{}", r.code, r.err);
+        refused(&policy, code, line);
     }
-    refused(&machine("  limits { memory 4GiB }", "allow read"), "E0901", "memory");
 }
 
+/// Ports that can't be realised are silence in nspawn.
 #[test]
 fn networks_that_cant_be_made_are_refused() {
-    for line in [
-        "publish tcp 8080 -> 80",
-        "publish tcp 8080",
-        "private",
-        "bridge br0",
-        "zone a",
-        "macvlan eth0",
-        "ipvlan eth0",
-        "egress none",
+    for (lines, line, code) in [
+        ("publish tcp 8080 -> 80", "publish", "E0519"),
+        ("private\n    publish tcp 8080 -> 80", "publish", "E0519"),
+        ("private\n    listen tcp any\n    publish tcp 8080", "publish", "E0205"),
+        ("private\n    listen tcp any\n    publish tcp 0 -> 80", "publish", "E0214"),
+        ("private\n    listen tcp any\n    publish tcp 80-90 -> 80-91", "publish", "E0214"),
+        ("private\n    listen tcp any\n    publish tcp 10.0.0.0/8:80 -> 80", "publish", "E0222"),
+        (
+            "private\n    listen tcp any\n    publish tcp 8080 -> 80\n    publish tcp 127.0.0.1:8080 -> 81",
+            "publish tcp 127",
+            "E0314",
+        ),
+        ("private\n    listen tcp 80\n    publish udp 8080 -> 80", "publish", "E0519"),
+        ("host why \"x\"\n    publish tcp 8080 -> 80", "publish", "E0519"),
+        ("host why \"x\"\n    listen udp 53", "listen", "E0519"),
+        ("host why \"x\"\n    connect tcp 443 to 10.0.0.0/8", "connect", "E0519"),
+        ("private\n    connect tcp 443 to 10.0.0.1/8", "connect", "E0222"),
+        ("private\n    connect tcp 443 to 127.0.0.1", "connect", "E0519"),
+        ("private\n    egress none\n    connect tcp 443", "egress", "E0301"),
+        ("private\n    egress some", "egress", "E0202"),
+        ("none\n    egress any", "egress", "E0519"),
+        ("none\n    resolver host", "resolver", "E0519"),
+        ("private\n    resolver 127.0.0.53", "resolver", "E0222"),
+        ("private\n    address 10.0.0.5/24", "address", "E0519"),
+        ("zone ..", "zone", "E0211"),
+        ("zone a/b", "zone", "E0211"),
+        ("bridge -rf", "bridge", "E0104"),
+        ("bridge sixteen-letters-x", "bridge", "E0211"),
+        ("bridge br0", "bridge", "E0519"),
+        ("macvlan eth0\n    address 192.0.2.7", "address", "E0222"),
+        ("macvlan eth0\n    address 192.0.2.7/24 gateway 198.51.100.1", "address", "E0222"),
+        ("ipvlan eth0", "ipvlan", "E0519"),
     ] {
-        let policy = machine(&format!("  network {{\n    {line}\n  }}"), "allow read");
-        refused(&policy, "E0901", line);
+        let policy = machine(&format!("  network {{\n    {lines}\n  }}"), "allow read");
+        refused(&policy, code, line);
     }
+    // What nobody may take away from itself.
+    let body =
+        "  network {\n    macvlan eth0\n    address 192.0.2.7/24\n  }\n  capabilities { keep net_admin why \"x\" }";
+    let policy = machine(body, "allow read").replace("capabilities { none }\n", "");
+    refused(&policy, "E0520", "keep net_admin");
 }
 
 #[test]

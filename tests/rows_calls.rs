@@ -49,7 +49,9 @@ fn fine(ran: Ran) -> Ran {
 fn filter_of(policy: &str) -> String {
     let dir = Dir::new("plan");
     let file = dir.write("test.stockade", policy);
-    let ran: Ran = stockade().args(["plan", "--json"]).arg(file).output().unwrap().into();
+    // Of a file with several machines the first.
+    let machine = policy.lines().find_map(|l| l.strip_prefix("machine ")?.split_whitespace().next()).unwrap();
+    let ran: Ran = stockade().args(["plan", "--json"]).arg(file).arg(machine).output().unwrap().into();
     assert_eq!(ran.code, 0, "{policy}\n{}", ran.err);
     let plan: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     let steps = plan["steps"].as_array().unwrap();

@@ -120,7 +120,9 @@ pub(super) fn probe(policy: &Policy) -> Result<Host, Stop> {
         }
     }
     paths.extend(policy.devices.iter().map(|d| d.path.clone()));
-    Host::probe(&Wanted { paths, root: &root }).map_err(|e| Stop::host(e.to_string()))
+    paths.extend(policy.limits.keys().filter_map(|k| k.split_once(' ')).map(|(_, device)| device.to_owned()));
+    let network = policy.network.value.is_filtered();
+    Host::probe(&Wanted { paths, root: &root, network }).map_err(|e| Stop::host(e.to_string()))
 }
 
 /// Today as `YYYY-MM-DD` in UTC (days to civil date, after the proleptic Gregorian calendar).

@@ -248,6 +248,9 @@ pub(super) fn explain(subject: &str, machine: Option<&str>, json: bool) -> Outco
     let host = front::probe(policy)?;
     let mut host = host;
     host.free_ids = host.privileged.then_some(0x10_0000);
+    if host.privileged {
+        super::run::place(policy, &mut host, &super::run::home()?, &[]);
+    }
     let mut d = Diagnostics::default();
     let confinement = compile::compile(policy, &host, &l.sources, &mut d);
     if json {

@@ -220,6 +220,9 @@ enum Verb {
         file: PathBuf,
         /// The machine, when the file has several
         machine: Option<String>,
+        /// Write how it ended and which limits it met to this file, as JSON
+        #[arg(long, value_name = "FILE")]
+        report: Option<PathBuf>,
     },
 }
 
@@ -349,7 +352,7 @@ pub fn run() -> ExitCode {
             export::kubernetes(&file, machine.as_deref(), &image)
         }
         Verb::Plan { file, machine, json } => run::plan(&file, machine.as_deref(), json),
-        Verb::Run { file, machine } => run::run(&file, machine.as_deref()),
+        Verb::Run { file, machine, report } => run::run(&file, machine.as_deref(), report.as_deref()),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -1,12 +1,15 @@
 //! `plan` and `run`.
 
 use super::front::{self, Loaded, Outcome, Stop};
-use crate::compile::{self, Confinement};
+use crate::address::Block;
+use crate::compile::{self, Confinement, network};
 use crate::host::{self, Host};
 use crate::launch::{self, Failure, state::Home};
 use crate::machine::console::{self, End};
 use crate::machine::ids;
 use crate::plan::{self, Action, Plan};
+use crate::policy::Policy;
+use crate::policy::network::Network;
 use crate::policy::process::Userns;
 use std::path::Path;
 
@@ -19,7 +22,7 @@ pub(super) fn plan(file: &Path, machine: Option<&str>, json: bool) -> Outcome {
         return Ok(2);
     }
     let home = home()?;
-    let (plan, _) = match make(&mut loaded, machine, &home, &[])? {
+    let (plan, _) = match make(&mut loaded, machine, &home, &Taken::default())? {
         Some(p) => p,
         // E06xx: the policy is fine, this host can't.
         None => return Ok(if loaded.diagnostics.only("E06") { 3 } else { 2 }),
@@ -33,11 +36,18 @@ pub(super) fn plan(file: &Path, machine: Option<&str>, json: bool) -> Outcome {
     Ok(0)
 }
 
-pub(super) fn run(file: &Path, machine: Option<&str>) -> Outcome {
-    run_checked(file, machine).map_err(|s| Stop { code: NOTHING, ..s })
+pub(super) fn run(file: &Path, machine: Option<&str>, report: Option<&Path>) -> Outcome {
+    run_checked(file, machine, report).map_err(|s| Stop { code: NOTHING, ..s })
 }
 
-fn run_checked(file: &Path, machine: Option<&str>) -> Outcome {
+/// What another machine took between the look and the lock.
+#[derive(Default)]
+pub(super) struct Taken {
+    ids: Vec<u32>,
+    subnets: Vec<u16>,
+}
+
+fn run_checked(file: &Path, machine: Option<&str>, report: Option<&Path>) -> Outcome {
     let mut loaded = front::load(file)?;
     if loaded.report() {
         return Ok(NOTHING);
@@ -45,7 +55,9 @@ fn run_checked(file: &Path, machine: Option<&str>) -> Outcome {
     standard_descriptors()?;
     let home = home()?;
     home.collect().map_err(|e| Stop::host(format!("can't clean up after machines that are gone: {e}")))?;
-    let mut taken = Vec::new();
+    let mut taken = Taken::default();
+    // Said at once when it can't be written, not after the machine's end.
+    let mut report = report.map(Report::open).transpose()?;
     loop {
         let (plan, host) = match make(&mut loaded, machine, &home, &taken)? {
             Some(p) => p,
@@ -58,8 +70,9 @@ fn run_checked(file: &Path, machine: Option<&str>) -> Outcome {
         let running = match launch::launch(&plan, home.clone()) {
             Ok(m) => m,
             // Another machine took the range between the look and the lock.
-            Err(f) if f.ids_taken && taken.len() < 16 && is_auto(&loaded, machine) => {
-                taken.extend(host.free_ids);
+            Err(f) if f.ids_taken && taken.subnets.len() < 16 && may_choose(&loaded, machine, &host) => {
+                taken.ids.extend(host.free_ids.filter(|id| !home.ids_free(*id, 1)));
+                taken.subnets.extend(host.network.subnet);
                 continue;
             }
             Err(f) => return Ok(failed(&plan, &f)),
@@ -68,19 +81,77 @@ fn run_checked(file: &Path, machine: Option<&str>) -> Outcome {
         let boots = plan.steps().iter().any(|s| matches!(s.action, Action::ForkProgram { own_pids: true }));
         let end = console::attend(&running, &signals, boots)
             .map_err(|e| Stop::host(format!("lost the machine: {}", e.desc())));
-        if let Err(e) = running.finish() {
-            // The program ran: its exit code stands, and the next command cleans up.
-            front::say(&format!("can't clean up after the machine: {e}"));
-        }
-        match end? {
-            End::Killed => return Ok(137),
-            // reboot(2) in a PID namespace: SIGHUP asks for a restart, SIGINT for power-off.
-            End::Program(s) if boots && s.signal() == Some(libc::SIGHUP) => {
-                tracing::info!("the machine restarts");
+        let met = match running.finish() {
+            Ok(met) => met,
+            Err(e) => {
+                // The program ran: its exit code stands, and the next command cleans up.
+                front::say(&format!("can't clean up after the machine: {e}"));
+                Vec::new()
             }
-            End::Program(s) if boots && s.signal() == Some(libc::SIGINT) => return Ok(0),
-            End::Program(s) => return Ok(code(s)),
+        };
+        let end = end?;
+        let code = match end {
+            End::Killed | End::Timeout => Some(137),
+            // reboot(2) in a PID namespace: SIGHUP asks for a restart, SIGINT for power-off.
+            End::Program(s) if boots && s.signal() == Some(libc::SIGHUP) => None,
+            End::Program(s) if boots && s.signal() == Some(libc::SIGINT) => Some(0),
+            End::Program(s) => Some(code(s)),
+        };
+        told(&plan, &end, &met);
+        if let Some(r) = &mut report {
+            r.write(&plan, &end, code, &met)?;
         }
+        match code {
+            Some(code) => return Ok(code),
+            None => tracing::info!("the machine restarts"),
+        }
+    }
+}
+
+/// Limits that were met, each with its line. Silent when none was.
+fn told(plan: &Plan, end: &End, met: &[launch::Met]) {
+    for m in met {
+        front::say(&format!(
+            "machine `{}`: `{}` was met: {} {} ({})",
+            plan.machine, m.limit, m.count, m.meaning, m.line
+        ));
+    }
+    let deadline = plan.steps().iter().find(|s| matches!(s.action, Action::Deadline { .. }));
+    if let (End::Timeout, Some(s)) = (end, deadline) {
+        front::say(&format!("machine `{}`: its time was over ({})", plan.machine, s.origin));
+    }
+}
+
+/// What `run --report` writes: one line of JSON for each end of the machine.
+struct Report(std::fs::File);
+
+impl Report {
+    fn open(path: &Path) -> Result<Report, Stop> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        // Never through a link that somebody planted.
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o644)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)
+            .map_err(|e| Stop::usage(format!("can't write the report to {}: {e}", path.display())))?;
+        Ok(Report(file))
+    }
+
+    fn write(&mut self, plan: &Plan, end: &End, code: Option<u8>, met: &[launch::Met]) -> Result<(), Stop> {
+        use std::io::Write as _;
+        let ended = match end {
+            End::Killed => "killed",
+            End::Timeout => "timeout",
+            End::Program(_) if code.is_none() => "restart",
+            End::Program(_) => "program",
+        };
+        let line = serde_json::json!({
+            "version": 1, "machine": plan.machine, "ended": ended, "code": code, "limits": met
+        });
+        writeln!(self.0, "{line}").map_err(|e| Stop::host(format!("can't write the report: {e}")))
     }
 }
 
@@ -102,8 +173,9 @@ fn failed(plan: &Plan, f: &Failure) -> u8 {
     f.code
 }
 
-fn is_auto(loaded: &Loaded, machine: Option<&str>) -> bool {
-    loaded.machine(machine).is_ok_and(|m| m.userns.value == Userns::Auto)
+/// Could another plan take other ids or another subnet?
+fn may_choose(loaded: &Loaded, machine: Option<&str>, host: &Host) -> bool {
+    host.network.subnet.is_some() || loaded.machine(machine).is_ok_and(|m| m.userns.value == Userns::Auto)
 }
 
 pub(super) fn home() -> Result<Home, Stop> {
@@ -111,7 +183,7 @@ pub(super) fn home() -> Result<Home, Stop> {
 }
 
 /// Compiles for this host and builds the plan; `None` when errors were reported.
-fn make(loaded: &mut Loaded, machine: Option<&str>, home: &Home, taken: &[u32]) -> Result<Option<(Plan, Host)>, Stop> {
+fn make(loaded: &mut Loaded, machine: Option<&str>, home: &Home, taken: &Taken) -> Result<Option<(Plan, Host)>, Stop> {
     let Some((confinement, host)) = confine(loaded, machine, home, taken)? else { return Ok(None) };
     let plan = plan::build(&confinement)
         .map_err(|v| Stop::host(format!("the plan breaks a rule of its own ({v}): please report this")))?;
@@ -123,12 +195,13 @@ pub(super) fn confine(
     loaded: &mut Loaded,
     machine: Option<&str>,
     home: &Home,
-    taken: &[u32],
+    taken: &Taken,
 ) -> Result<Option<(Confinement, Host)>, Stop> {
     let policy = loaded.machine(machine)?.clone();
     let mut host = front::probe(&policy)?;
     if host.privileged {
-        host.free_ids = ids::pick(home, &policy.name, &host::used_ids(), taken);
+        host.free_ids = ids::pick(home, &policy.name, &host::used_ids(), &taken.ids);
+        place(&policy, &mut host, home, &taken.subnets);
     }
     let mut fresh = crate::diagnostic::Diagnostics::default();
     let compiled = compile::compile(&policy, &host, &loaded.sources, &mut fresh);
@@ -142,6 +215,34 @@ pub(super) fn confine(
             Err(Stop::host("the policy can't be compiled for this host, and no reason was given: please report this"))
         }
     }
+}
+
+/// The part of the host's facts that running machines decide: forwarding as it was before them, a free subnet.
+pub(super) fn place(policy: &Policy, host: &mut Host, home: &Home, taken: &[u16]) {
+    if !policy.network.value.is_routed() {
+        return;
+    }
+    if let Some(before) = launch::forwarding::before(home) {
+        host.network.forwarding = before;
+    }
+    let count = match &policy.network.value {
+        Network::Zone(name) => {
+            host.network.zone = launch::zone::number(home, name, network::ZONE_COUNT);
+            network::MEMBERS
+        }
+        _ => network::SUBNETS,
+    };
+    let zone = host.network.zone;
+    let used = host.network.used.clone();
+    let pool = network::pool(&used);
+    let overlaps = |n| {
+        network::subnet(pool, zone, n).iter().any(|i| {
+            let own = Block { address: i.address, prefix: i.prefix }.first();
+            used.iter().any(|b| b.overlaps(own))
+        })
+    };
+    host.network.subnet =
+        ids::pick_subnet(home, &policy.name, &ids::Subnets { zone, count, overlaps: &overlaps }, taken);
 }
 
 /// A closed standard descriptor would give its number to something of ours. One that is a folder, a disk or

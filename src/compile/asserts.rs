@@ -2,6 +2,7 @@
 
 use super::cube::{self, Cube};
 use super::seccomp::{self, Filter};
+use crate::address::Block;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::kernel::calls::{Call, Type};
 use crate::kernel::numbers::Arch;
@@ -11,6 +12,7 @@ use crate::policy::capabilities;
 use crate::policy::files::Right;
 use crate::policy::meaning::Vector;
 use crate::policy::mounts::{Access, Source};
+use crate::policy::network::{Resolver, Use};
 use crate::policy::syscalls::{Condition, Rule, Test};
 use crate::proof::bpf;
 use crate::source::Span;
@@ -65,13 +67,24 @@ pub fn evidence(policy: &Policy, arch: Arch, claim: &Claim, d: &mut Diagnostics)
             let g = policy.capabilities.iter().find(|g| g.capability == *n)?;
             Some((g.span, format!("`{}` is granted", capabilities::name(*n))))
         }
-        Claim::Port(how, port) => {
-            if let Some(p) =
-                policy.ports.iter().find(|p| p.how == *how && (p.port.is_none() || port.is_none() || p.port == *port))
-            {
+        Claim::Port(how, protocol, port, peer) => {
+            let found = policy.ports.iter().find(|p| {
+                p.how == *how
+                    && protocol.is_none_or(|q| q == p.protocol)
+                    && (p.port.is_none() || port.is_none() || p.port == *port)
+                    && peer.is_none_or(|b| p.peers.is_empty() || p.peers.iter().any(|o| o.overlaps(b)))
+            });
+            if let Some(p) = found {
                 return Some((p.span, "the port is granted".into()));
             }
-            None
+            // Name servers are reached whatever the ports say.
+            let asks = *how == Use::Connect && port.is_none_or(|n| n == 53);
+            let servers = match &policy.resolver.value {
+                Resolver::None => return None,
+                Resolver::Host => peer.is_none(),
+                Resolver::List(l) => peer.is_none_or(|b| l.iter().any(|a| b.contains(Block::host(*a)))),
+            };
+            (asks && servers).then(|| (policy.resolver.span, "its name servers are reached".into()))
         }
         Claim::WriteAndExec => write_and_exec(policy, arch, d),
         Claim::SetuidExec => policy.no_new_privs_span.map(|s| (s, "no_new_privs is given up".into())),

@@ -6,7 +6,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::kernel::calls;
 use crate::kernel::numbers::Arch;
 use crate::policy::Policy;
-use crate::policy::network::{Network, Use};
+use crate::policy::network::{Network, Port, Protocol, Use};
 use crate::policy::syscalls::{Action, Condition, Rule, Test};
 
 /// Reports each conditioned call whose open twin is allowed. Judged on what all rules together allow: a
@@ -58,7 +58,8 @@ pub(super) fn check(policy: &Policy, arch: Arch, regions: &[Regions], d: &mut Di
 /// Landlock's rules for TCP ports look at bind(2) and connect(2) of TCP sockets. On the host's network, calls
 /// that reach a port another way would make them worthless.
 pub(super) fn ports(policy: &Policy, arch: Arch, regions: &[Regions], d: &mut Diagnostics) {
-    let any = |how: Use| policy.ports.iter().any(|p| p.how == how && p.port.is_none());
+    let tcp = |p: &&Port| p.protocol == Protocol::Tcp;
+    let any = |how: Use| policy.ports.iter().filter(tcp).any(|p| p.how == how && p.port.is_none());
     if policy.network.value != Network::Host || any(Use::Listen) && any(Use::Connect) {
         return;
     }
@@ -68,7 +69,7 @@ pub(super) fn ports(policy: &Policy, arch: Arch, regions: &[Regions], d: &mut Di
         ("protocol", Test::NotIn(vec![0, 6])),
     ];
     let fast_open = [("flags", Test::HasAll(0x2000_0000))];
-    let listens = policy.ports.iter().any(|p| p.how == Use::Listen);
+    let listens = policy.ports.iter().filter(tcp).any(|p| p.how == Use::Listen);
     // (call, the arguments that reach past the rules, does it matter here, what to do)
     type Way<'a> = (&'a str, &'a [(&'a str, Test)], bool, &'a str);
     let ways: [Way<'_>; 5] = [

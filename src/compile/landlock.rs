@@ -1,8 +1,9 @@
 //! Landlock: what is requested of the kernel, and what this kernel can enforce of it.
 
 use super::Cx;
+use super::network::Wiring;
 use crate::policy::files::Right;
-use crate::policy::network::Use;
+use crate::policy::network::{Protocol, Use};
 use crate::source::Origin;
 use landlock::{ABI, Access as _, AccessFs, AccessNet, BitFlags, Scope};
 use serde::{Deserialize, Serialize};
@@ -71,7 +72,7 @@ const SCOPES: u32 = 6;
 /// The newest ABI whose rights this version asks for.
 const NEWEST: ABI = ABI::V9;
 
-pub(super) fn compile(cx: &mut Cx<'_>) -> Option<(Landlock, Origin)> {
+pub(super) fn compile(cx: &mut Cx<'_>, wiring: Option<&Wiring>) -> Option<(Landlock, Origin)> {
     let abi = cx.host.landlock;
     let policy = cx.policy;
     let floor = policy.landlock.clone();
@@ -98,8 +99,10 @@ pub(super) fn compile(cx: &mut Cx<'_>) -> Option<(Landlock, Origin)> {
         );
         return None;
     }
-    if let Some(port) = policy.ports.first()
+    // On a network of its own the packet filter holds the ports, whatever Landlock knows.
+    if let Some(port) = policy.ports.iter().find(|p| p.protocol == Protocol::Tcp)
         && abi < NETWORK
+        && !policy.network.value.is_filtered()
     {
         cx.error(
             "E0604",
@@ -148,9 +151,9 @@ pub(super) fn compile(cx: &mut Cx<'_>) -> Option<(Landlock, Origin)> {
             paths.push(PathRule { path: d.path.clone(), access, optional: false, origin: cx.origin(d.span) });
         }
     }
-    let mut ports = Vec::new();
+    let mut ports: Vec<PortRule> = Vec::new();
     let mut open = BitFlags::<AccessNet>::empty();
-    for p in &policy.ports {
+    for p in policy.ports.iter().filter(|p| p.protocol == Protocol::Tcp) {
         let access = match p.how {
             Use::Listen => AccessNet::BindTcp,
             Use::Connect => AccessNet::ConnectTcp,
@@ -158,10 +161,18 @@ pub(super) fn compile(cx: &mut Cx<'_>) -> Option<(Landlock, Origin)> {
         match p.port {
             // Port 0 in bind(2) means any free port; the ruleset's port 0 grants that.
             Some(port) => {
-                ports.push(PortRule { port, access: BitFlags::from(access).bits(), origin: cx.origin(p.span) })
+                let access = BitFlags::from(access).bits();
+                if !ports.iter().any(|r| (r.port, r.access) == (port, access)) {
+                    ports.push(PortRule { port, access, origin: cx.origin(p.span) });
+                }
             }
             None => open |= access,
         }
+    }
+    // Names are asked by TCP when the answer is long.
+    if wiring.is_some_and(|w| !w.resolvers.is_empty()) {
+        let (access, origin) = (BitFlags::from(AccessNet::ConnectTcp).bits(), cx.origin(policy.resolver.span));
+        ports.push(PortRule { port: 53, access, origin });
     }
     let scoped = if abi >= SCOPES { Scope::from_all(version).bits() } else { 0 };
     let size = match abi {

@@ -3,11 +3,15 @@
 pub mod asserts;
 mod bypass;
 pub mod capabilities;
+pub mod cgroups;
 pub mod cube;
 mod emit;
+mod etc;
+pub mod firewall;
 pub mod landlock;
 mod libseccomp;
 pub mod mounts;
+pub mod network;
 pub mod seccomp;
 pub mod users;
 pub mod vectors;
@@ -79,8 +83,12 @@ pub struct Confinement {
     pub hostname: (String, Origin),
     /// Which of the standard descriptors become the machine's own terminal.
     pub terminal: [bool; 3],
-    /// Folder of the machine's cgroup, below the v2 mount.
-    pub cgroup: Option<String>,
+    /// Control groups.
+    pub cgroups: cgroups::Cgroups,
+    /// The network; `None` where there is nothing to link.
+    pub wiring: Option<network::Wiring>,
+    /// Seconds that the machine may run.
+    pub time: Option<(u64, Origin)>,
     /// Number of the kernel's last capability.
     pub last_capability: u8,
 }
@@ -140,10 +148,12 @@ pub fn compile(policy: &Policy, host: &Host, sources: &Sources, d: &mut Diagnost
         mapped(&mut cx, m, &who);
     }
     let capabilities = capabilities::compile(&mut cx, &who, ids.is_some());
-    let landlock = landlock::compile(&mut cx);
     let rlimits = rlimits(&mut cx);
     let terminal = if policy.boots() { [true; 3] } else { host.terminals };
-    let tree = mounts::compile(&mut cx, ids.as_ref(), terminal.contains(&true));
+    let wiring = network::compile(&mut cx);
+    let landlock = landlock::compile(&mut cx, wiring.as_ref());
+    let tree = mounts::compile(&mut cx, ids.as_ref(), terminal.contains(&true), wiring.as_ref());
+    let cgroups = cgroups::compile(&mut cx, ids.as_ref().and_then(|m| users::outside(&m.users, 0)));
     if let Some(span) = policy.no_new_privs_span
         && capabilities.as_ref().is_some_and(|(s, _)| s.effective >> 21 & 1 == 0)
     {
@@ -164,18 +174,18 @@ pub fn compile(policy: &Policy, host: &Host, sources: &Sources, d: &mut Diagnost
     if ids.is_some() {
         namespaces |= CloneFlags::CLONE_NEWUSER;
     }
-    if policy.network.value == Network::None {
+    if policy.network.value != Network::Host {
         namespaces |= CloneFlags::CLONE_NEWNET;
     }
-    if !policy.boots() {
-        // A booted machine makes its own after it was put into its cgroup.
+    let cgroups = cgroups?;
+    if cgroups.enter.is_empty() {
+        // Otherwise it makes its own after it was put into its groups.
         namespaces |= CloneFlags::CLONE_NEWCGROUP;
     }
     let no_new_privs = match policy.no_new_privs_span {
         Some(span) => (false, origin(span)),
         None => (true, Origin::implied("always, unless the policy gives it up")),
     };
-    let cgroup = host.cgroup2.as_ref().filter(|_| policy.boots()).map(|m| format!("{m}/stockade/{}", policy.name));
     Some(Confinement {
         machine: policy.name.clone(),
         namespaces: u64::from(namespaces.bits().unsigned_abs()),
@@ -197,7 +207,9 @@ pub fn compile(policy: &Policy, host: &Host, sources: &Sources, d: &mut Diagnost
         umask: policy.umask,
         hostname: (policy.hostname.value.clone(), origin(policy.hostname.span)),
         terminal,
-        cgroup,
+        cgroups,
+        wiring,
+        time: policy.limits.get("time").filter(|t| t.value != resources::UNLIMITED).map(|t| (t.value, origin(t.span))),
         last_capability: host.last_capability,
     })
 }
@@ -224,20 +236,12 @@ fn boot_needs(cx: &mut Cx<'_>) {
     if !cx.host.privileged {
         cx.error("E0601", span, "only root can boot a whole system: it needs a range of ids", "run it as root");
     }
-    if cx.host.cgroup2.is_none() {
+    if cx.host.cgroups.v2.is_none() {
         cx.error(
             "E0606",
             span,
-            "no cgroup v2 hierarchy is mounted on this host, and a booted system needs a part of one",
+            "no cgroup v2 hierarchy is mounted below /sys/fs/cgroup, and a booted system needs a part of one",
             "mount it: mount -t cgroup2 none /sys/fs/cgroup/unified",
-        );
-    }
-    if cx.host.cgroup2.as_ref().is_some_and(|m| !m.starts_with("/sys/fs/cgroup")) {
-        cx.error(
-            "E0606",
-            span,
-            "the cgroup v2 hierarchy is mounted outside /sys/fs/cgroup",
-            "mount one at /sys/fs/cgroup/unified",
         );
     }
     let root_exists = match &cx.policy.root.value.origin {

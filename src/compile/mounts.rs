@@ -1,6 +1,7 @@
 //! The file tree as a list of steps, from the root to the last mask.
 
 use super::Cx;
+use super::network::Wiring;
 use super::users::{self, IdMaps};
 use crate::host::Kind;
 use crate::policy::mounts::{Access, Mount as Written, Origin as RootOrigin, Source};
@@ -34,7 +35,7 @@ pub struct Attributes {
 }
 
 /// Read-only, nothing on it counts.
-const STRICT: Attributes = Attributes { read_only: true, nosuid: true, nodev: true, noexec: true };
+pub(super) const STRICT: Attributes = Attributes { read_only: true, nosuid: true, nodev: true, noexec: true };
 /// Writable, nothing on it counts.
 const DATA: Attributes = Attributes { read_only: false, ..STRICT };
 
@@ -88,6 +89,18 @@ pub enum Shown {
     Mask {
         /// Nobody can open it.
         hidden: bool,
+    },
+    /// A small file of ours with this content.
+    Text {
+        /// What is in it.
+        content: String,
+        /// Its owner, as the host numbers it.
+        owner: u32,
+    },
+    /// The list of its zone's members, which changes while it runs.
+    ZoneNames {
+        /// The zone.
+        zone: String,
     },
     /// The slave of the machine's terminal.
     Console {
@@ -187,10 +200,10 @@ pub fn implied_paths() -> Vec<String> {
 }
 
 pub(super) struct Tree<'a, 'b> {
-    cx: &'a mut Cx<'b>,
+    pub(super) cx: &'a mut Cx<'b>,
     maps: Option<&'a IdMaps>,
-    idmap: bool,
-    owner: u32,
+    pub(super) idmap: bool,
+    pub(super) owner: u32,
     steps: Vec<(TreeStep, Origin)>,
     /// Places below which folders may be made, because they are the machine's own.
     private: Vec<String>,
@@ -199,7 +212,12 @@ pub(super) struct Tree<'a, 'b> {
 }
 
 /// The whole tree; `None` when an error was reported.
-pub(super) fn compile(cx: &mut Cx<'_>, maps: Option<&IdMaps>, console: bool) -> Option<Vec<(TreeStep, Origin)>> {
+pub(super) fn compile(
+    cx: &mut Cx<'_>,
+    maps: Option<&IdMaps>,
+    console: bool,
+    wiring: Option<&Wiring>,
+) -> Option<Vec<(TreeStep, Origin)>> {
     let before = cx.diagnostics.errors();
     let privileged = cx.host.privileged;
     let owner = match maps {
@@ -212,6 +230,9 @@ pub(super) fn compile(cx: &mut Cx<'_>, maps: Option<&IdMaps>, console: bool) -> 
     tree.root()?;
     tree.kernel_file_systems();
     tree.devices();
+    if let Some(w) = wiring {
+        tree.names(w);
+    }
     let written = tree.cx.policy.mounts.clone();
     for m in written.iter().filter(|m| !matches!(m.source, Source::Mask | Source::Hide)) {
         tree.written(m);
@@ -226,15 +247,15 @@ pub(super) fn compile(cx: &mut Cx<'_>, maps: Option<&IdMaps>, console: bool) -> 
 }
 
 impl Tree<'_, '_> {
-    fn push(&mut self, step: TreeStep, origin: Origin) {
+    pub(super) fn push(&mut self, step: TreeStep, origin: Origin) {
         self.steps.push((step, origin));
     }
 
-    fn implied(&mut self, step: TreeStep, rule: &'static str) {
+    pub(super) fn implied(&mut self, step: TreeStep, rule: &'static str) {
         self.push(step, Origin::implied(rule));
     }
 
-    fn mount(&mut self, target: &str, shown: Shown, attributes: Attributes, origin: Origin) {
+    pub(super) fn mount(&mut self, target: &str, shown: Shown, attributes: Attributes, origin: Origin) {
         self.push(TreeStep::Mount { target: target.to_owned(), shown, attributes }, origin);
     }
 
@@ -330,60 +351,12 @@ impl Tree<'_, '_> {
         Some(())
     }
 
-    /// The few files of /etc that every program expects, made from what the machine is.
-    fn accounts(&mut self) {
-        let rule = "a private root has the accounts of its program only";
-        let policy = self.cx.policy;
-        let hostname = policy.hostname.value.clone();
-        let accounts = &self.cx.host.accounts;
-        let uid = match &policy.user.value.user {
-            crate::policy::process::Id::Number(n) => Some(*n),
-            crate::policy::process::Id::Name(n) => accounts.users.iter().find(|(u, ..)| u == n).map(|(_, u, _)| *u),
-        };
-        let mut passwd = String::from("root:x:0:0:root:/:/usr/sbin/nologin\n");
-        let mut group = String::from("root:x:0:\n");
-        let mut owners: Vec<u32> = uid.into_iter().collect();
-        for m in &policy.mounts {
-            if let Source::Tmpfs(_, _, Some(crate::policy::process::Id::Name(n))) = &m.source {
-                owners.extend(accounts.users.iter().find(|(u, ..)| u == n).map(|(_, u, _)| *u));
-            }
-        }
-        for (name, id, gid) in
-            accounts.users.iter().filter(|(_, id, _)| *id != 0 && (owners.contains(id) || *id == 65_534))
-        {
-            passwd.push_str(&format!("{name}:x:{id}:{gid}::/:/usr/sbin/nologin\n"));
-        }
-        for (name, gid) in accounts.groups.iter().filter(|(_, gid)| *gid != 0) {
-            group.push_str(&format!("{name}:x:{gid}:\n"));
-        }
-        let owner = self.owner;
-        let files = [
-            ("/etc/passwd", passwd),
-            ("/etc/group", group),
-            ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n".to_owned()),
-            ("/etc/hostname", format!("{hostname}\n")),
-            ("/etc/hosts", format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {hostname}\n")),
-        ];
-        for (path, content) in files {
-            self.implied(TreeStep::File { path: path.to_owned(), content, owner }, rule);
-        }
-        if policy.network.value == Network::Host
-            && let Some(f) = self.cx.host.paths.get("/etc/resolv.conf").cloned()
-        {
-            self.ensure_file("/etc/resolv.conf");
-            let from = HostPath { path: f.canonical, device: f.device, inode: f.inode };
-            let origin = self.cx.origin(policy.network.span);
-            let idmap = self.idmap;
-            self.mount("/etc/resolv.conf", Shown::Bind { from, idmap, recursive: false }, STRICT, origin);
-        }
-    }
-
     fn kernel_file_systems(&mut self) {
         let rule = "every machine has its own /proc, /sys and /dev";
         let boots = self.cx.policy.boots();
         self.mount("/proc", Shown::Proc, DATA, Origin::implied(rule));
         // sysfs belongs to the network namespace; on the host's own an ordinary user can't mount one.
-        if self.cx.host.privileged || self.cx.policy.network.value == Network::None {
+        if self.cx.host.privileged || self.cx.policy.network.value != Network::Host {
             self.mount("/sys", Shown::Sysfs, STRICT, Origin::implied(rule));
             if boots {
                 self.mount(
@@ -575,7 +548,7 @@ impl Tree<'_, '_> {
         }
     }
 
-    fn is_private(&self, path: &str) -> bool {
+    pub(super) fn is_private(&self, path: &str) -> bool {
         // The innermost mount so far decides: a bind below a tmpfs isn't the machine's own.
         let inner = self.steps.iter().filter_map(|(s, _)| match s {
             TreeStep::Mount { target, .. }
@@ -590,7 +563,7 @@ impl Tree<'_, '_> {
     }
 
     /// Makes the folders on the way where they are the machine's own; elsewhere they must be there.
-    fn ensure_directory(&mut self, path: &str) {
+    pub(super) fn ensure_directory(&mut self, path: &str) {
         let mut at = String::new();
         for part in path.split('/').filter(|p| !p.is_empty()) {
             at = format!("{at}/{part}");
@@ -601,7 +574,7 @@ impl Tree<'_, '_> {
         }
     }
 
-    fn ensure_file(&mut self, path: &str) {
+    pub(super) fn ensure_file(&mut self, path: &str) {
         if let Some((parent, _)) = path.rsplit_once('/') {
             self.ensure_directory(parent);
         }

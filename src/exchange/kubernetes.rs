@@ -91,10 +91,9 @@ pub fn export(
         .ports
         .iter()
         .filter(|p| p.how == Use::Listen)
-        .filter_map(|p| p.port)
-        .map(|n| json!({ "containerPort": n, "protocol": "TCP" }))
+        .filter_map(|p| Some(json!({ "containerPort": p.port?, "protocol": p.protocol.word().to_uppercase() })))
         .collect();
-    if policy.network.value == Network::None {
+    if policy.network.value != Network::Host {
         lost.push(
             "network: a Pod has the cluster's network: close it with a NetworkPolicy that selects this Pod".into(),
         );

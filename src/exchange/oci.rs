@@ -8,7 +8,7 @@ use crate::compile::{Confinement, users};
 use crate::policy::Policy;
 use crate::policy::capabilities::names;
 use crate::policy::files::RIGHTS;
-use crate::policy::network::{Network, Use};
+use crate::policy::network::{Network, Port};
 use crate::source::Sources;
 use serde_json::{Value, json};
 
@@ -41,7 +41,7 @@ pub fn export(
     if c.ids.is_some() {
         namespaces.push("user");
     }
-    if policy.network.value == Network::None {
+    if policy.network.value != Network::Host {
         namespaces.push("network");
     }
     let kinds: Vec<Value> = namespaces.iter().map(|n| json!({ "type": n })).collect();
@@ -149,6 +149,9 @@ fn tree(c: &Confinement, lost: &mut Vec<String>) -> Result<Tree, String> {
                 }
                 push("bind", &from.path, list);
             }
+            Shown::Text { .. } | Shown::ZoneNames { .. } => {
+                lost.push(format!("{target}: the file isn't written ({origin})"));
+            }
             Shown::Overlay { .. } => return Err(format!("{target}: an overlay has no place in a bundle ({origin})")),
             Shown::Tmpfs { .. } if target == "/" => {
                 return Err(format!("/: a bundle needs a folder as its root: `root dir \"...\"` ({origin})"));
@@ -192,9 +195,13 @@ pub(super) fn landlock(policy: &Policy, c: &Confinement, sources: &Sources, lost
         lost.push(format!("files: {word} \"{}\" bounds nothing ({})", r.path, sources.cite(r.span)));
     }
     for p in &policy.ports {
-        let word = if p.how == Use::Listen { "listen" } else { "connect" };
-        let port = p.port.map_or("any".to_owned(), |n| n.to_string());
-        lost.push(format!("network: {word} tcp {port} bounds nothing ({})", sources.cite(p.span)));
+        for peer in p.each_peer() {
+            let text = Port::text(p.how, p.protocol, p.port, peer);
+            lost.push(format!("network: {text} bounds nothing ({})", sources.cite(p.span)));
+        }
+    }
+    for p in &policy.publishes {
+        lost.push(format!("network: {p} isn't set up ({})", sources.cite(p.span)));
     }
     if policy.ports.is_empty() {
         lost.push("network: TCP ports that aren't written aren't denied by Landlock".into());

@@ -227,6 +227,18 @@ fn make(made: &Made, target: &CStr, set: u64, r: &mut Registers) -> Result<Owned
             };
             Ok(mount::clone_tree(held(&r.staging)?.as_raw_fd(), name, false)?)
         }
+        Made::Text { name, content, owner } => {
+            let staging = held(&r.staging)?;
+            let file = mount::create_file(staging, name, 0o644)?;
+            write_all(&file, content)?;
+            mount::set_mode(file.as_fd(), 0o644)?;
+            mount::set_owner(file.as_fd(), *owner, *owner)?;
+            Ok(mount::clone_tree(staging.as_raw_fd(), name, false)?)
+        }
+        Made::Own { path } => {
+            let file = mount::open_plain(path, libc::O_PATH).map_err(fault(Detail::Source))?;
+            Ok(mount::clone_tree(file.as_raw_fd(), c"", false)?)
+        }
         Made::Console { owner } => {
             let root = held(&r.root)?;
             let master = mount::open_beneath(root, c"dev/pts/ptmx", libc::O_RDWR | libc::O_NOCTTY | libc::O_NONBLOCK)?;

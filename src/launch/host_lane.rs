@@ -4,14 +4,16 @@ use super::baton::{self, Baton, Detail, Kind};
 use super::children::{self, Ends};
 use super::prepare::{self, Op};
 use super::readback;
+use super::running::{self, Machine};
 use super::state::{Home, Lock, Record, boot_id};
-use crate::plan::step::Range;
+use super::{forwarding, groups, network_lane, nft, zone};
+use crate::plan::step::{Objects, Range};
 use crate::plan::{Action, Lane, Plan};
 use crate::sys::message::{self, Received};
-use crate::sys::process::{self, Side, Status};
+use crate::sys::process::{self, Side};
 use nix::errno::Errno;
-use nix::sys::stat::Mode;
-use std::fs;
+use nix::fcntl::Flock;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
@@ -31,68 +33,7 @@ pub struct Failure {
     pub ids_taken: bool,
 }
 
-/// A running machine.
-pub struct Machine {
-    name: String,
-    home: Home,
-    lock: Lock,
-    ids: Vec<Lock>,
-    init_pid: i32,
-    init: OwnedFd,
-    /// Master of the machine's terminal.
-    pub terminal: Option<OwnedFd>,
-    /// Pid of the program on the host.
-    pub program: i32,
-    /// Digest of the confinement that was read back.
-    pub digest: String,
-}
-
-/// What happened to a machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The program ended with this wait status.
-    Ended(Status),
-    /// The machine's init was killed.
-    Killed,
-}
-
-impl Machine {
-    /// Readable when something happened.
-    pub fn events(&self) -> i32 {
-        self.init.as_raw_fd()
-    }
-
-    /// What happened; call when [`Self::events`] is readable.
-    pub fn event(&self) -> Option<Event> {
-        match baton::receive(self.init.as_raw_fd()) {
-            Ok(Some((b, _))) if b.kind == Kind::Ended => Some(Event::Ended(Status(b.value))),
-            Ok(Some(_)) => None,
-            _ => Some(Event::Killed),
-        }
-    }
-
-    /// Sends the program a signal.
-    pub fn signal(&self, signal: i32) -> Result<(), Errno> {
-        Baton::new(Kind::Signal, 0, signal).send(self.init.as_raw_fd(), None)
-    }
-
-    /// Kills everything in the machine: the end of its init is the end of its PID namespace.
-    pub fn kill(&self) -> Result<(), Errno> {
-        process::kill(self.init_pid, libc::SIGKILL)
-    }
-
-    /// Waits for the last process and removes what is left; the machine's name is free afterwards.
-    pub fn finish(self) -> io::Result<()> {
-        process::kill(self.init_pid, libc::SIGKILL).or_else(gone)?;
-        process::wait(self.init_pid, false)?;
-        for l in self.ids {
-            l.remove()?;
-        }
-        self.home.forget(&self.name, self.lock)
-    }
-}
-
-fn gone(e: Errno) -> Result<(), Errno> {
+pub(super) fn gone(e: Errno) -> Result<(), Errno> {
     if e == Errno::ESRCH { Ok(()) } else { Err(e) }
 }
 
@@ -110,6 +51,10 @@ struct Host<'p> {
     digest: String,
     ends: Option<[OwnedFd; 3]>,
     program_out: bool,
+    /// Published ports of the host.
+    held: Vec<OwnedFd>,
+    /// Forwarding is on as long as somebody holds this.
+    forwarding: Option<Flock<File>>,
 }
 
 /// Carries the plan out. On failure everything that was made is gone again.
@@ -132,6 +77,8 @@ pub fn launch(plan: &Plan, home: Home) -> Result<Machine, Failure> {
         digest: String::new(),
         ends: Some([b, i, p]),
         program_out: false,
+        held: Vec::new(),
+        forwarding: None,
     };
     match host.run(&ops) {
         Ok(()) => host.into_machine().ok_or_else(|| early("the launch ended without a machine".into())),
@@ -262,41 +209,69 @@ impl Host<'_> {
 
     fn perform(&mut self, step: usize, action: &Action, ops: &[Op]) -> Result<(), Failure> {
         match action {
-            Action::LockMachine { cgroups } => self.lock(step, cgroups),
+            Action::LockMachine(objects) => self.lock(step, objects),
             Action::ReserveIds(ranges) => self.reserve(step, ranges),
-            Action::CreateCgroup { path, owner } => create_cgroup(path, *owner).map_err(|e| self.io(step, &e)),
+            Action::CreateCgroup(g) => groups::create(g).map_err(|e| self.io(step, &e)),
+            Action::SetLimit(l) => groups::set(l).map_err(|e| self.io(step, &e)),
             Action::CloneBuilder { outer } => self.clone_builder(step, *outer, ops),
-            Action::EnterCgroup { path } | Action::LeaveCgroup { path } => {
-                let file = format!("{path}/cgroup.procs");
-                fs::write(file, self.init.0.to_string()).map_err(|e| self.io(step, &e))
-            }
+            Action::EnterCgroup { paths } => self.enter(paths).map_err(|e| self.io(step, &e)),
+            Action::LeaveCgroup { path } => self.enter(std::slice::from_ref(path)).map_err(|e| self.io(step, &e)),
             Action::ReadBack => self.read_back(step),
             Action::CommitState => {
-                let record = self.record(&[]).map_err(|e| self.io(step, &e))?;
+                let record = self.record().map_err(|e| self.io(step, &e))?;
                 self.home.write(&record).map_err(|e| self.io(step, &e))
+            }
+            // Read from the plan by who attends the machine.
+            Action::Watch(_) | Action::Deadline { .. } => Ok(()),
+            Action::ReserveSubnet { .. } | Action::JoinZone { .. } => self.reserve_network(step, action),
+            Action::HoldPorts(h) => network_lane::hold(h, &mut self.held).map_err(|e| {
+                let mut f = self.io(step, &e);
+                f.help = Some("end the other program, or publish another port: `ss -ltnup` shows who has which".into());
+                f
+            }),
+            Action::Forward { v4, v6 } => {
+                self.forwarding = Some(forwarding::switch_on(&self.home, *v4, *v6).map_err(|e| self.io(step, &e))?);
+                Ok(())
+            }
+            Action::LoadTable(t) => nft::apply(&t.transaction()).map_err(|e| self.io(step, &e)),
+            Action::LoadInnerTable(t) => network_lane::load_inside(self.init.0, t).map_err(|e| self.io(step, &e)),
+            Action::CreateLink { kind, mac } => {
+                network_lane::create_link(self.init.0, kind, *mac).map_err(|e| self.io(step, &e))
+            }
+            Action::ConfigureOutside { link, addresses } => {
+                network_lane::configure_outside(link, addresses).map_err(|e| self.io(step, &e))
+            }
+            Action::ConfigureInside { addresses, accepts_configuration } => {
+                network_lane::configure_inside(self.init.0, addresses, *accepts_configuration)
+                    .map_err(|e| self.io(step, &e))
             }
             _ => Err(self.fault(step, Detail::Call, Errno::ENOSYS)),
         }
     }
 
-    fn record(&self, cgroups: &[String]) -> io::Result<Record> {
-        let mut all = cgroups.to_vec();
-        for s in self.plan.steps() {
-            if let Action::LockMachine { cgroups } = &s.action {
-                all.clone_from(cgroups);
-            }
-        }
+    fn enter(&self, paths: &[String]) -> io::Result<()> {
+        paths.iter().try_for_each(|p| fs::write(format!("{p}/cgroup.procs"), self.init.0.to_string()))
+    }
+
+    fn record(&self) -> io::Result<Record> {
+        let objects = self.plan.steps().iter().find_map(|s| match &s.action {
+            Action::LockMachine(o) => Some(o.clone()),
+            _ => None,
+        });
+        let Objects { cgroups, tables, zone } = objects.unwrap_or_default();
         Ok(Record {
             machine: self.plan.machine.clone(),
             boot: boot_id()?,
-            cgroups: all,
+            cgroups,
+            tables,
+            zone,
             supervisor: std::process::id(),
             program: self.program.0,
             digest: self.digest.clone(),
         })
     }
 
-    fn lock(&mut self, step: usize, cgroups: &[String]) -> Result<(), Failure> {
+    fn lock(&mut self, step: usize, objects: &Objects) -> Result<(), Failure> {
         let name = self.plan.machine.clone();
         let lock = self.home.lock(&name).map_err(|e| {
             if e.kind() == io::ErrorKind::WouldBlock {
@@ -307,8 +282,34 @@ impl Host<'_> {
             self.io(step, &e)
         })?;
         self.lock = Some(lock);
-        let record = self.record(cgroups).map_err(|e| self.io(step, &e))?;
+        tracing::debug!(?objects, "to come");
+        let record = self.record().map_err(|e| self.io(step, &e))?;
         self.home.write(&record).map_err(|e| self.io(step, &e))
+    }
+
+    /// A subnet, and a place in a zone; another machine may have been faster.
+    fn reserve_network(&mut self, step: usize, action: &Action) -> Result<(), Failure> {
+        let taken = |this: &Self| {
+            let text = "another machine took the addresses meanwhile".to_owned();
+            Failure { ids_taken: true, ..this.text(step, text) }
+        };
+        match action {
+            Action::ReserveSubnet { zone, number } => {
+                let lock = match self.home.lock_subnet(zone.as_ref().map(|z| z.number), *number) {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(taken(self)),
+                    other => other.map_err(|e| self.io(step, &e))?,
+                };
+                self.ids.push(lock);
+            }
+            Action::JoinZone { zone, addresses } => {
+                let name = &self.plan.machine;
+                if !zone::join(&self.home, &zone.name, zone.number, name, addresses).map_err(|e| self.io(step, &e))? {
+                    return Err(taken(self));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     fn reserve(&mut self, step: usize, ranges: &[Range]) -> Result<(), Failure> {
@@ -369,6 +370,7 @@ impl Host<'_> {
         let seen = readback::observe(Path::new(&process), ids).map_err(|e| self.text(step, e.to_string()))?;
         let mut differences = readback::compare(self.plan, &seen);
         differences.extend(self.namespaces(step)?);
+        differences.extend(self.beside(step)?);
         if let Some(first) = differences.first() {
             let places: Vec<String> = differences.iter().map(|d| format!("step {}: {}", d.step, d.text)).collect();
             let mut f = self
@@ -378,6 +380,36 @@ impl Host<'_> {
         }
         self.digest = seen.digest();
         Ok(())
+    }
+
+    /// What the kernel holds of the machine beside its process: limits, groups, network.
+    fn beside(&self, step: usize) -> Result<Vec<readback::Difference>, Failure> {
+        let mut out = Vec::new();
+        for (i, s) in self.plan.steps().iter().enumerate() {
+            let found: Vec<String> = match &s.action {
+                Action::SetLimit(l) => groups::differs(l)
+                    .map_err(|e| self.io(step, &e))?
+                    .map(|now| format!("{} is {now}, the plan says {}", l.path, l.value))
+                    .into_iter()
+                    .collect(),
+                Action::EnterCgroup { paths } => {
+                    let mut missing = Vec::new();
+                    for p in paths {
+                        if !groups::has(p, self.program.0).map_err(|e| self.io(step, &e))? {
+                            missing.push(format!("the program is not in {p}"));
+                        }
+                    }
+                    missing
+                }
+                Action::ConfigureInside { addresses, accepts_configuration } => {
+                    network_lane::differs(self.init.0, addresses, *accepts_configuration)
+                        .map_err(|e| self.io(step, &e))?
+                }
+                _ => Vec::new(),
+            };
+            out.extend(found.into_iter().map(|text| readback::Difference { step: i + 1, text }));
+        }
+        Ok(out)
     }
 
     /// Every namespace that the plan makes must be another one than the supervisor's.
@@ -473,6 +505,10 @@ impl Host<'_> {
         {
             note("state", &e);
         }
+        drop((self.held, self.forwarding));
+        if let Err(e) = forwarding::restore(&self.home) {
+            note("forwarding", &e);
+        }
         if notes.is_empty() {
             return failure;
         }
@@ -490,6 +526,10 @@ impl Host<'_> {
             terminal: self.terminal,
             program: self.program.0,
             digest: self.digest,
+            deadline: running::deadline(self.plan),
+            counters: running::counters(self.plan),
+            held: self.held,
+            forwarding: self.forwarding,
         })
     }
 }
@@ -526,26 +566,4 @@ fn explain(detail: Detail, errno: Errno) -> (String, Option<String>) {
         Detail::Orphan => ("the supervisor is gone".to_owned(), None),
     };
     (text, help.map(str::to_owned))
-}
-
-/// `PATH`, with `program` and `init` below it: processes live in the leaves only, so that the
-/// machine's own init can hand controllers on (cgroups(7), no internal processes).
-fn create_cgroup(path: &str, owner: u32) -> io::Result<()> {
-    let path = Path::new(path);
-    if let Some(parent) = path.parent() {
-        match fs::create_dir(parent) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-            _ => {}
-        }
-    }
-    for dir in [path.to_owned(), path.join("program"), path.join("init")] {
-        nix::unistd::mkdir(&dir, Mode::from_bits_truncate(0o755))?;
-    }
-    // cgroups(7), delegation: the folder itself and these three files.
-    let program = path.join("program");
-    std::os::unix::fs::chown(&program, Some(owner), Some(owner))?;
-    for file in ["cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
-        std::os::unix::fs::chown(program.join(file), Some(owner), Some(owner))?;
-    }
-    Ok(())
 }

@@ -43,6 +43,16 @@ pub(super) enum Made {
     Console {
         owner: u32,
     },
+    /// A file made in the staging place.
+    Text {
+        name: CString,
+        content: Vec<u8>,
+        owner: u32,
+    },
+    /// A file of our own state folder.
+    Own {
+        path: CString,
+    },
 }
 
 /// Names of one overlay's folders in the staging place.
@@ -182,9 +192,21 @@ type Fallible<T> = Result<T, std::ffi::NulError>;
 
 fn work(action: &Action, index: usize) -> Fallible<Work> {
     Ok(match action {
-        Action::LockMachine { .. }
+        Action::LockMachine(_)
         | Action::ReserveIds(_)
-        | Action::CreateCgroup { .. }
+        | Action::ReserveSubnet { .. }
+        | Action::JoinZone { .. }
+        | Action::HoldPorts(_)
+        | Action::CreateCgroup(_)
+        | Action::SetLimit(_)
+        | Action::Forward { .. }
+        | Action::LoadTable(_)
+        | Action::LoadInnerTable(_)
+        | Action::CreateLink { .. }
+        | Action::ConfigureOutside { .. }
+        | Action::ConfigureInside { .. }
+        | Action::Watch(_)
+        | Action::Deadline { .. }
         | Action::CloneBuilder { .. }
         | Action::EnterCgroup { .. }
         | Action::LeaveCgroup { .. }
@@ -242,8 +264,15 @@ fn tree(t: &TreeStep, index: usize) -> Fallible<Work> {
     Ok(match t {
         TreeStep::Mount { target, shown, attributes } => {
             let recursive = matches!(shown, Shown::Bind { recursive: true, .. });
-            let is_tree =
-                matches!(shown, Shown::Bind { .. } | Shown::Again | Shown::Mask { .. } | Shown::Console { .. });
+            let is_tree = matches!(
+                shown,
+                Shown::Bind { .. }
+                    | Shown::Again
+                    | Shown::Mask { .. }
+                    | Shown::Console { .. }
+                    | Shown::Text { .. }
+                    | Shown::ZoneNames { .. }
+            );
             Work::Mount {
                 target: inside(target)?,
                 is_root: target == "/",
@@ -305,6 +334,11 @@ fn made(shown: &Shown, index: usize) -> Fallible<Made> {
         Shown::Cgroup2 => new("cgroup2", Vec::new()),
         Shown::Again => Ok(Made::Again),
         Shown::Mask { hidden } => Ok(Made::Mask { hidden: *hidden }),
+        Shown::Text { content, owner } => {
+            let name = c(&format!("text{index}"))?;
+            Ok(Made::Text { name, content: content.clone().into_bytes(), owner: *owner })
+        }
+        Shown::ZoneNames { zone } => Ok(Made::Own { path: c(&super::zone::names_path(zone))? }),
         Shown::Console { owner } => Ok(Made::Console { owner: *owner }),
     }
 }

@@ -3,6 +3,7 @@
 //! Crash-only: the lock is the truth. A folder whose lock nobody holds belongs to a dead machine,
 //! whatever its state says, and is removed with everything that it names.
 
+use super::{forwarding, groups, nft, zone};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{fstat, lstat};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,12 @@ pub struct Record {
     pub boot: String,
     /// Cgroup folders to remove.
     pub cgroups: Vec<String>,
+    /// Tables of the packet filter to remove: family and name.
+    #[serde(default)]
+    pub tables: Vec<(String, String)>,
+    /// The zone that it is a member of.
+    #[serde(default)]
+    pub zone: Option<String>,
     /// The supervisor's pid.
     pub supervisor: u32,
     /// Pid of the program; 0 until it was released.
@@ -33,6 +40,8 @@ pub struct Record {
     /// SHA-256 of the confinement that was read back.
     pub digest: String,
 }
+
+const FOLDERS: [&str; 5] = ["machines", "ids", "subnets", "zones", "forwarding"];
 
 impl Home {
     /// Root's is /run/stockade; others have theirs in their own runtime folder.
@@ -47,7 +56,7 @@ impl Home {
         };
         let home = Home(base);
         home.folder(&home.0, uid)?;
-        for name in ["machines", "ids"] {
+        for name in FOLDERS {
             home.folder(&home.0.join(name), uid)?;
         }
         Ok(home)
@@ -115,16 +124,7 @@ impl Home {
     /// True when no machine holds a block of the range now.
     pub fn ids_free(&self, first: u32, count: u32) -> bool {
         let last = first.saturating_add(count.saturating_sub(1));
-        (first >> 16..=last >> 16).all(|block| {
-            match OpenOptions::new()
-                .read(true)
-                .custom_flags(libc::O_NOFOLLOW)
-                .open(self.0.join("ids").join(block.to_string()))
-            {
-                Ok(f) => Flock::lock(f, FlockArg::LockExclusiveNonblock).is_ok(),
-                Err(e) => e.kind() == io::ErrorKind::NotFound,
-            }
-        })
+        (first >> 16..=last >> 16).all(|block| is_free(&self.0.join("ids").join(block.to_string())))
     }
 
     /// Writes a machine's record so that it is there whole or not at all.
@@ -132,17 +132,7 @@ impl Home {
     /// Without fsync: the record speaks of processes and cgroups of this boot only. After a crash of the
     /// program the page cache is intact; after a crash of the host nothing that it names exists any more.
     pub fn write(&self, record: &Record) -> io::Result<()> {
-        let dir = self.machine(&record.machine);
-        let temporary = dir.join("state.tmp");
-        let mut f = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&temporary)?;
-        f.write_all(&serde_json::to_vec(record)?)?;
-        fs::rename(&temporary, dir.join("state.json"))
+        write_whole(&self.machine(&record.machine).join("state.json"), &serde_json::to_vec(record)?)
     }
 
     /// Removes what a machine leaves; its lock must be held.
@@ -150,7 +140,16 @@ impl Home {
         let dir = self.machine(name);
         if let Some(record) = read(&dir) {
             for cgroup in &record.cgroups {
-                remove_cgroup(Path::new(cgroup), name)?;
+                groups::remove(Path::new(cgroup), name)?;
+            }
+            // Of a damaged record only what carries the machine's own name counts.
+            for (family, table) in record.tables.iter().filter(|(_, t)| *t == format!("stockade-{name}")) {
+                if matches!(family.as_str(), "inet" | "bridge") {
+                    nft::delete(family, table)?;
+                }
+            }
+            if let Some(zone) = &record.zone {
+                zone::leave(self, zone, name)?;
             }
         }
         for file in ["state.json", "state.tmp", "lock"] {
@@ -187,7 +186,8 @@ impl Home {
                 Err(e) => return Err(e),
             }
         }
-        for entry in fs::read_dir(self.0.join("ids"))? {
+        let entries = fs::read_dir(self.0.join("ids"))?.chain(fs::read_dir(self.0.join("subnets"))?);
+        for entry in entries {
             let path = entry?.path();
             match Lock::take(&path) {
                 Ok(Some(lock)) => lock.remove()?,
@@ -196,8 +196,66 @@ impl Home {
                 Err(e) => return Err(e),
             }
         }
+        forwarding::restore(self)?;
         Ok(removed)
     }
+
+    /// A folder of the state.
+    pub(super) fn place(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn subnet_lock(&self, zone: Option<u16>, number: u16) -> PathBuf {
+        self.0.join("subnets").join(zone.map_or(format!("{number}"), |z| format!("{z}-{number}")))
+    }
+
+    /// Takes the lock of a subnet.
+    pub(super) fn lock_subnet(&self, zone: Option<u16>, number: u16) -> io::Result<Lock> {
+        loop {
+            if let Some(l) = Lock::take(&self.subnet_lock(zone, number))? {
+                return Ok(l);
+            }
+        }
+    }
+
+    /// True when no machine holds the subnet now.
+    pub fn subnet_free(&self, zone: Option<u16>, number: u16) -> bool {
+        is_free(&self.subnet_lock(zone, number))
+    }
+}
+
+fn is_free(path: &Path) -> bool {
+    match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path) {
+        Ok(f) => Flock::lock(f, FlockArg::LockExclusiveNonblock).is_ok(),
+        Err(e) => e.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// A lock that many may hold, or one alone; the file stays.
+pub(super) fn hold(path: &Path, how: FlockArg) -> io::Result<Flock<File>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)?;
+    Flock::lock(file, how).map_err(|(_, e)| io::Error::from_raw_os_error(e as i32))
+}
+
+/// Writes a file of the state so that it is there whole or not at all.
+pub(super) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let mut f = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(&temporary)?;
+    f.write_all(content)?;
+    fs::rename(&temporary, path)
 }
 
 fn read(dir: &Path) -> Option<Record> {
@@ -240,41 +298,6 @@ impl Lock {
     }
 }
 
-/// Kills what runs in a cgroup of ours and removes it with what is below.
-fn remove_cgroup(path: &Path, machine: &str) -> io::Result<()> {
-    // Only what CreateCgroup makes: .../stockade/NAME. A damaged record must not name anything else.
-    let ours = path.file_name().is_some_and(|n| n == machine)
-        && path.parent().and_then(Path::file_name).is_some_and(|n| n == "stockade")
-        && path.starts_with("/sys/fs/cgroup");
-    if !ours || !path.exists() {
-        return Ok(());
-    }
-    fs::write(path.join("cgroup.kill"), "1")?;
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
-        match remove_tree(path) {
-            // A killed process leaves its cgroup a moment later.
-            Err(e) if e.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            other => return other,
-        }
-    }
-}
-
-fn remove_tree(path: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_tree(&entry.path())?;
-        }
-    }
-    match fs::remove_dir(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
-}
-
 /// This boot's id.
 pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
@@ -284,9 +307,16 @@ pub fn boot_id() -> io::Result<String> {
 mod tests {
     use super::*;
 
+    impl Home {
+        /// An empty one that only this test has.
+        pub(crate) fn for_test(name: &str) -> Home {
+            home(name)
+        }
+    }
+
     fn home(name: &str) -> Home {
         let dir = std::env::temp_dir().join(format!("stockade-unit-{}-{name}", std::process::id()));
-        for d in ["", "machines", "ids"] {
+        for d in [""].into_iter().chain(FOLDERS) {
             DirBuilder::new().mode(0o700).recursive(true).create(dir.join(d)).unwrap();
         }
         Home(dir)
@@ -320,6 +350,8 @@ mod tests {
             machine: "web".into(),
             boot: String::new(),
             cgroups: vec![victim.to_str().unwrap().into()],
+            tables: vec![("inet".into(), "filter".into())],
+            zone: Some("../../precious".into()),
             supervisor: 1,
             program: 0,
             digest: String::new(),

@@ -18,6 +18,8 @@ pub enum End {
     Program(Status),
     /// Killed from outside, by the escape sequence or by its init's death.
     Killed,
+    /// Killed because its time was over.
+    Timeout,
 }
 
 /// Ctrl-] three times within a second ends the machine.
@@ -130,7 +132,7 @@ pub fn attend(machine: &Machine, signals: &SignalFd, boots: bool) -> nix::Result
     let mut escapes: Vec<Instant> = Vec::new();
     let mut asked = false;
     let mut hung_up = None;
-    let mut end = None;
+    let (mut end, mut late) = (None, false);
     loop {
         // While no process has the terminal open it only says so; another may open it later.
         let paused = hung_up.is_some_and(|t: Instant| t.elapsed() < PAUSE);
@@ -155,10 +157,22 @@ pub fn attend(machine: &Machine, signals: &SignalFd, boots: bool) -> nix::Result
             Some(_) if screen.waiting.is_empty() => Some(0),
             _ => hung_up.map(|_| i64::try_from(PAUSE.as_millis()).unwrap_or(0)),
         };
+        let left = machine.deadline.filter(|_| end.is_none()).map(|d| {
+            let left = d.saturating_duration_since(Instant::now()).as_millis();
+            i64::try_from(left).unwrap_or(i64::MAX).saturating_add(1)
+        });
+        let timeout = match (timeout, left) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
         match process::poll(&mut fds, timeout) {
             Err(Errno::EINTR) => continue,
             other => other?,
         };
+        if machine.deadline.is_some_and(|d| Instant::now() >= d) && end.is_none() && !late {
+            late = true;
+            machine.kill()?;
+        }
         let [event, signal, output, room, typed, taken] = fds.map(|f| f.revents != 0);
         if output {
             hung_up = if screen.fill() { None } else { Some(Instant::now()) };
@@ -204,6 +218,7 @@ pub fn attend(machine: &Machine, signals: &SignalFd, boots: bool) -> nix::Result
         if event && let Some(event) = machine.event() {
             end = Some(match event {
                 Event::Ended(status) => End::Program(status),
+                Event::Killed if late => End::Timeout,
                 Event::Killed => End::Killed,
             });
             (reading, hung_up) = (false, None);

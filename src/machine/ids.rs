@@ -1,4 +1,4 @@
-//! Picking a free range of ids for `userns auto`.
+//! Picking a free range of ids for `userns auto`, and a free subnet for a network of one's own.
 
 use crate::launch::state::Home;
 
@@ -17,4 +17,24 @@ pub fn pick(home: &Home, name: &str, used: &[(u32, u32)], skip: &[u32]) -> Optio
         let overlaps = |(first, count): &(u32, u32)| *first < base + SIZE && first.saturating_add(*count) > *base;
         !skip.contains(base) && !used.iter().any(overlaps) && home.ids_free(*base, SIZE)
     })
+}
+
+/// Subnets that there are.
+pub struct Subnets<'a> {
+    /// Of this zone.
+    pub zone: Option<u16>,
+    /// How many.
+    pub count: u16,
+    /// Does anything of the host's use these addresses?
+    pub overlaps: &'a dyn Fn(u16) -> bool,
+}
+
+/// The number of a subnet that no link or route of the host and no running machine uses; for the same name the
+/// same whenever it can be.
+pub fn pick_subnet(home: &Home, name: &str, subnets: &Subnets<'_>, skip: &[u16]) -> Option<u16> {
+    let count = u32::from(subnets.count);
+    let hash = name.bytes().fold(0x811c_9dc5u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+    (0..count)
+        .filter_map(|i| u16::try_from(hash.wrapping_add(i) % count).ok())
+        .find(|n| !skip.contains(n) && !(subnets.overlaps)(*n) && home.subnet_free(subnets.zone, *n))
 }

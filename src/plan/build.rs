@@ -1,27 +1,40 @@
 //! The order of a launch. Read from top to bottom: this is how a machine comes up.
 
 use super::check;
-use super::step::{Action, Lane, Plan, Program, Step};
+use super::step::{Action, Lane, LinkKind, Objects, Plan, Program, Step};
 use crate::compile::Confinement;
 use crate::compile::mounts::{Shown, TreeStep};
-use crate::compile::users;
+use crate::compile::network::Wiring;
 use crate::source::Origin;
 use nix::sched::CloneFlags;
 
 /// Turns a confinement into the straight line of steps that enforces it.
 pub fn build(c: &Confinement) -> Result<Plan, check::Violation> {
     let mut p = Builder { steps: Vec::new() };
-    let boots = "a booted system has a cgroup subtree";
-    let cgroups: Vec<String> = c.cgroup.iter().cloned().collect();
+    let grouped = match c.boots {
+        true => "a booted system has a cgroup subtree",
+        false => "limits of the whole machine need a control group",
+    };
+    let objects = Objects {
+        cgroups: c.cgroups.groups.iter().map(|g| g.path.clone()).collect(),
+        tables: c.wiring.iter().flat_map(|w| &w.tables).map(|t| (t.family.clone(), t.name.clone())).collect(),
+        zone: c.wiring.as_ref().and_then(|w| w.zone.as_ref()).map(|z| z.name.clone()),
+    };
 
     // Names first: what could collide or be left behind is locked and written down before it exists.
-    p.implied(Lane::Host, Action::LockMachine { cgroups }, "one machine for each name");
+    p.implied(Lane::Host, Action::LockMachine(objects), "one machine for each name");
     if let Some(ids) = c.ids.as_ref().filter(|_| c.outer_userns.is_none()) {
         let ranges = ids.users.clone();
         p.step(Lane::Host, Action::ReserveIds(ranges), ids.origin.clone());
     }
-    if let (Some(path), Some(owner)) = (&c.cgroup, c.ids.as_ref().and_then(|m| users::outside(&m.users, 0))) {
-        p.implied(Lane::Host, Action::CreateCgroup { path: path.clone(), owner }, boots);
+    if let Some(w) = &c.wiring {
+        names_and_rules(&mut p, w);
+    }
+    for g in &c.cgroups.groups {
+        p.implied(Lane::Host, Action::CreateCgroup(g.clone()), grouped);
+    }
+    for l in &c.cgroups.limits {
+        p.step(Lane::Host, Action::SetLimit(l.clone()), l.origin.clone());
     }
 
     // The builder: the launcher's own rights, a mount namespace of its own.
@@ -44,15 +57,18 @@ pub fn build(c: &Confinement) -> Result<Plan, check::Violation> {
     p.implied(Lane::Init, Action::NewKeyring, "no key of the host inside");
     // After the last change of credentials: the kernel forgets it otherwise (prctl(2)).
     p.implied(Lane::Init, Action::DieWithSupervisor, "the supervisor's end is the machine's end");
-    if let Some(path) = &c.cgroup {
-        p.implied(Lane::Host, Action::EnterCgroup { path: format!("{path}/program") }, boots);
-        p.implied(Lane::Init, Action::UnshareCgroup, boots);
+    if !c.cgroups.enter.is_empty() {
+        p.implied(Lane::Host, Action::EnterCgroup { paths: c.cgroups.enter.clone() }, grouped);
+        p.implied(Lane::Init, Action::UnshareCgroup, "its own groups are the top of what it sees");
     }
     let pids = if c.boots { "a booted system is PID 1" } else { "the program runs under an init that reaps" };
     p.implied(Lane::Init, Action::ForkProgram { own_pids: c.boots }, pids);
     p.implied(Lane::Init, Action::ConfineInit, "the init of a machine only passes signals on");
-    if let Some(path) = &c.cgroup {
-        p.implied(Lane::Host, Action::LeaveCgroup { path: format!("{path}/init") }, boots);
+    if let Some(path) = &c.cgroups.leave {
+        p.implied(Lane::Host, Action::LeaveCgroup { path: path.clone() }, grouped);
+    }
+    if let Some(w) = &c.wiring {
+        link(&mut p, w);
     }
 
     // The file tree, then the host's is gone.
@@ -103,6 +119,12 @@ pub fn build(c: &Confinement) -> Result<Plan, check::Violation> {
     p.implied(Lane::Program, Action::CloseDescriptors, "no descriptor of the host inside");
     p.implied(Lane::Host, Action::ReadBack, "what the kernel holds must be what is written here");
     p.implied(Lane::Host, Action::CommitState, "others can see the machine");
+    if !c.cgroups.counters.is_empty() {
+        p.implied(Lane::Host, Action::Watch(c.cgroups.counters.clone()), "a limit that was met is told");
+    }
+    if let Some((seconds, origin)) = &c.time {
+        p.step(Lane::Host, Action::Deadline { seconds: *seconds }, origin.clone());
+    }
     // Last, and nothing between: no call of the launcher's own needs to be granted.
     let program = Program(c.filter.program.clone());
     p.step(Lane::Program, Action::LoadSeccomp(program), c.filter_origin.clone());
@@ -112,6 +134,41 @@ pub fn build(c: &Confinement) -> Result<Plan, check::Violation> {
     let plan = Plan { machine: c.machine.clone(), steps: p.steps };
     check::check(&plan)?;
     Ok(plan)
+}
+
+/// What is there before the machine's link: nobody reaches it, and it reaches nobody, for an instant without rules.
+fn names_and_rules(p: &mut Builder, w: &Wiring) {
+    if let Some(number) = w.subnet {
+        p.step(Lane::Host, Action::ReserveSubnet { zone: w.zone.clone(), number }, w.origin.clone());
+    }
+    if let Some(zone) = &w.zone {
+        let addresses = w.inside.iter().map(|i| i.address).collect();
+        p.step(Lane::Host, Action::JoinZone { zone: zone.clone(), addresses }, w.origin.clone());
+    }
+    for hold in &w.holds {
+        p.step(Lane::Host, Action::HoldPorts(hold.clone()), hold.origin.clone());
+    }
+    for t in &w.tables {
+        p.step(Lane::Host, Action::LoadTable(t.clone()), w.origin.clone());
+    }
+    let [v4, v6] = w.forwarding;
+    if v4 || v6 {
+        p.step(Lane::Host, Action::Forward { v4, v6 }, w.origin.clone());
+    }
+}
+
+fn link(p: &mut Builder, w: &Wiring) {
+    if let Some(t) = &w.inner {
+        p.step(Lane::Host, Action::LoadInnerTable(t.clone()), w.origin.clone());
+    }
+    p.step(Lane::Host, Action::CreateLink { kind: w.kind.clone(), mac: w.mac }, w.origin.clone());
+    if let LinkKind::Veth { outside, .. } = &w.kind {
+        let action = Action::ConfigureOutside { link: outside.clone(), addresses: w.outside.clone() };
+        p.step(Lane::Host, action, w.origin.clone());
+    }
+    let action =
+        Action::ConfigureInside { addresses: w.inside.clone(), accepts_configuration: w.accepts_configuration };
+    p.step(Lane::Host, action, w.origin.clone());
 }
 
 /// Bytes that a step needs in the staging place.

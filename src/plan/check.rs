@@ -22,7 +22,7 @@ const BEFORE: &[(Is, Is, &str)] = &[
         |a| matches!(a, Action::ForkProgram { .. }),
         "the program starts without the host's keys",
     ),
-    (|a| matches!(a, Action::LockMachine { .. }), |a| !matches!(a, Action::LockMachine { .. }), "the lock comes first"),
+    (|a| matches!(a, Action::LockMachine(_)), |a| !matches!(a, Action::LockMachine(_)), "the lock comes first"),
     (
         |a| matches!(a, Action::MakePropagationPrivate),
         |a| matches!(a, Action::Tree(_) | Action::OpenStaging { .. }),
@@ -100,6 +100,42 @@ const BEFORE: &[(Is, Is, &str)] = &[
         "everything is in place at the read-back",
     ),
     (
+        |a| matches!(a, Action::HoldPorts(_)),
+        |a| matches!(a, Action::LoadTable(_)),
+        "a port is ours before anything is led from it",
+    ),
+    (
+        |a| matches!(a, Action::LoadTable(_)),
+        |a| matches!(a, Action::Forward { .. } | Action::CreateLink { .. }),
+        "rules are there before the link",
+    ),
+    (
+        |a| matches!(a, Action::LoadInnerTable(_)),
+        |a| matches!(a, Action::CreateLink { .. }),
+        "rules are there before the link",
+    ),
+    (
+        |a| matches!(a, Action::CreateLink { .. }),
+        |a| matches!(a, Action::ConfigureOutside { .. } | Action::ConfigureInside { .. }),
+        "a link is made, then set up",
+    ),
+    (
+        |a| matches!(a, Action::ConfigureInside { .. } | Action::ConfigureOutside { .. } | Action::SetLimit(_)),
+        |a| matches!(a, Action::ReadBack),
+        "everything is in place at the read-back",
+    ),
+    (|a| matches!(a, Action::CreateCgroup(_)), |a| matches!(a, Action::SetLimit(_)), "a group is made, then bounded"),
+    (
+        |a| matches!(a, Action::SetLimit(_)),
+        |a| matches!(a, Action::EnterCgroup { .. }),
+        "limits hold before anybody is under them",
+    ),
+    (
+        |a| matches!(a, Action::EnterCgroup { .. }),
+        |a| matches!(a, Action::ForkProgram { .. }),
+        "the program starts under its limits",
+    ),
+    (
         |a| matches!(a, Action::ReadBack),
         |a| matches!(a, Action::CommitState | Action::LoadSeccomp(_)),
         "nothing goes on before the read-back",
@@ -108,7 +144,7 @@ const BEFORE: &[(Is, Is, &str)] = &[
 
 /// Steps that every plan has exactly once.
 const ONCE: &[(Is, &str)] = &[
-    (|a| matches!(a, Action::LockMachine { .. }), "one lock"),
+    (|a| matches!(a, Action::LockMachine(_)), "one lock"),
     (|a| matches!(a, Action::CloneInit { .. }), "one machine"),
     (|a| matches!(a, Action::DieWithSupervisor), "the machine dies with its supervisor"),
     (|a| matches!(a, Action::PivotRoot), "one root"),
@@ -122,6 +158,15 @@ const ONCE: &[(Is, &str)] = &[
     (|a| matches!(a, Action::LoadSeccomp(_)), "there is a filter"),
     (|a| matches!(a, Action::Exec { .. }), "there is a program"),
 ];
+
+fn is_undone(steps: &[super::step::Step], action: &Action) -> bool {
+    steps.iter().any(|s| match (&s.action, action) {
+        (Action::LockMachine(o), Action::CreateCgroup(g)) => o.cgroups.contains(&g.path),
+        (Action::LockMachine(o), Action::LoadTable(t)) => o.tables.iter().any(|(f, n)| (f, n) == (&t.family, &t.name)),
+        (Action::LockMachine(o), Action::JoinZone { zone, .. }) => o.zone.as_ref() == Some(&zone.name),
+        _ => false,
+    })
+}
 
 /// Checks the order.
 pub fn check(plan: &Plan) -> Result<(), Violation> {
@@ -166,16 +211,13 @@ pub fn check(plan: &Plan) -> Result<(), Violation> {
                 return fail(i, "the tree is built by the builder");
             }
             (Action::Tree(_), _) if !root => return fail(i, "the root comes first"),
-            (Action::ReadBack | Action::LockMachine { .. } | Action::ReserveIds(_), lane) if lane != Lane::Host => {
+            (Action::ReadBack | Action::LockMachine(_) | Action::ReserveIds(_), lane) if lane != Lane::Host => {
                 return fail(i, "the supervisor locks and compares");
             }
-            (Action::CreateCgroup { path, .. }, _) => {
-                let undone = steps
-                    .iter()
-                    .any(|s| matches!(&s.action, Action::LockMachine { cgroups } if cgroups.contains(path)));
-                if !undone {
-                    return fail(i, "what is left behind is written down with the lock, for its undo");
-                }
+            (Action::CreateCgroup(_) | Action::LoadTable(_) | Action::JoinZone { .. }, _)
+                if !is_undone(steps, &s.action) =>
+            {
+                return fail(i, "what is left behind is written down with the lock, for its undo");
             }
             (Action::WriteIdMaps { .. }, _) if !user_namespace(plan) => {
                 return fail(i, "id maps need a user namespace");
@@ -202,16 +244,56 @@ fn user_namespace(plan: &Plan) -> bool {
 mod tests {
     use super::*;
     use crate::compile::capabilities::Sets;
+    use crate::compile::cgroups::{Cgroups, Group, Limit};
+    use crate::compile::firewall::Table;
     use crate::compile::mounts::{Attributes, HostPath};
+    use crate::compile::network::{Hold, Wiring};
     use crate::compile::seccomp::Filter;
     use crate::compile::users::{Credentials, IdMaps, Range};
     use crate::compile::{Confinement, landlock::Landlock};
     use crate::plan::Step;
+    use crate::plan::step::{LinkKind, Objects};
     use crate::source::Origin;
     use crate::sys::confine::Instruction;
 
     fn origin() -> Origin {
         Origin::implied("a test")
+    }
+
+    fn groups() -> Cgroups {
+        let path = "/sys/fs/cgroup/stockade/m".to_owned();
+        Cgroups {
+            enter: vec![format!("{path}/program")],
+            leave: Some(format!("{path}/init")),
+            limits: vec![Limit {
+                name: "tasks".into(),
+                path: format!("{path}/pids.max"),
+                value: "65".into(),
+                origin: origin(),
+            }],
+            groups: vec![Group { path, controllers: vec!["pids".into()], owner: Some(100_000) }],
+            counters: Vec::new(),
+        }
+    }
+
+    fn wiring() -> Wiring {
+        let table = Table { family: "inet".into(), name: "stockade-m".into(), chains: Vec::new() };
+        let addresses = vec!["0.0.0.0".parse().unwrap()];
+        Wiring {
+            origin: origin(),
+            subnet: Some(0),
+            zone: None,
+            kind: LinkKind::Veth { outside: "ve-m".into(), bridge: None },
+            mac: [2; 6],
+            inside: Vec::new(),
+            outside: Vec::new(),
+            holds: vec![Hold { protocol: "tcp".into(), addresses, ports: (80, 80), origin: origin() }],
+            tables: vec![table.clone()],
+            inner: Some(table),
+            forwarding: [true; 2],
+            resolvers: Vec::new(),
+            accepts_configuration: false,
+        }
     }
 
     /// A booted machine with everything that a plan can have.
@@ -255,7 +337,9 @@ mod tests {
             umask: 0o022,
             hostname: ("m".into(), origin()),
             terminal: [true; 3],
-            cgroup: Some("/sys/fs/cgroup/stockade/m".into()),
+            cgroups: groups(),
+            wiring: Some(wiring()),
+            time: Some((60, origin())),
             last_capability: 40,
         })
         .unwrap()
@@ -345,7 +429,7 @@ mod tests {
             .contains("supervisor")
         );
         // A cgroup that no record names; an id map without a user namespace; an id-mapped mount without maps.
-        assert!(change(&|s| s[0].action = Action::LockMachine { cgroups: Vec::new() }).contains("left behind"));
+        assert!(change(&|s| s[0].action = Action::LockMachine(Objects::default())).contains("left behind"));
         assert!(
             change(&|s| {
                 let i = at(s, |a| matches!(a, Action::CloneInit { .. }));

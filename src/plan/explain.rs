@@ -1,6 +1,6 @@
 //! The plan as a person reads it: numbered steps, who performs them, and why.
 
-use super::step::{Action, Landlock, Lane, Plan};
+use super::step::{Action, INSIDE, Interface, Landlock, Lane, LinkKind, Plan};
 use crate::compile::mounts::{Attributes, Shown, TreeStep};
 use crate::compile::users::Range;
 use crate::policy::capabilities::names;
@@ -37,10 +37,33 @@ impl fmt::Display for Lane {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Action::LockMachine { cgroups } if cgroups.is_empty() => f.write_str("lock the name"),
-            Action::LockMachine { cgroups } => write!(f, "lock the name, note {}", cgroups.join(" ")),
+            Action::LockMachine(o) => {
+                f.write_str("lock the name")?;
+                let tables = o.tables.iter().map(|(family, name)| format!("table {family} {name}"));
+                let zone = o.zone.iter().map(|z| format!("zone {z}"));
+                let list: Vec<String> = o.cgroups.iter().cloned().chain(tables).chain(zone).collect();
+                if list.is_empty() { Ok(()) } else { write!(f, ", note {}", list.join(" ")) }
+            }
             Action::ReserveIds(r) => write!(f, "reserve ids {}", ranges(r)),
-            Action::CreateCgroup { path, owner } => write!(f, "make cgroup {path} for uid {owner}"),
+            Action::CreateCgroup(g) => {
+                write!(f, "make cgroup {}", g.path)?;
+                if !g.controllers.is_empty() {
+                    write!(f, " with {}", g.controllers.join(" "))?;
+                }
+                g.owner.map_or(Ok(()), |uid| write!(f, ", its program's part for uid {uid}"))
+            }
+            Action::SetLimit(l) => write!(f, "limit {}: {} > {}", l.name, l.value, l.path),
+            Action::Deadline { seconds } => write!(f, "end the machine after {seconds} s"),
+            Action::Watch(list) => write!(f, "watch {} counts of limits that are met", list.len()),
+            Action::ReserveSubnet { .. }
+            | Action::JoinZone { .. }
+            | Action::HoldPorts(_)
+            | Action::Forward { .. }
+            | Action::LoadTable(_)
+            | Action::LoadInnerTable(_)
+            | Action::CreateLink { .. }
+            | Action::ConfigureOutside { .. }
+            | Action::ConfigureInside { .. } => network(f, self),
             Action::CloneBuilder { outer: None } => f.write_str("clone the builder: new mount namespace"),
             Action::CloneBuilder { outer: Some((u, g)) } => {
                 write!(f, "clone the builder: new mount and user namespace, id 0 is uid {u} gid {g}")
@@ -57,7 +80,7 @@ impl fmt::Display for Action {
             Action::BecomeRoot => f.write_str("become id 0 inside"),
             Action::NewKeyring => f.write_str("new session keyring"),
             Action::DieWithSupervisor => f.write_str("die with the supervisor"),
-            Action::EnterCgroup { path } => write!(f, "enter cgroup {path}"),
+            Action::EnterCgroup { paths } => write!(f, "enter cgroup {}", paths.join(" ")),
             Action::UnshareCgroup => f.write_str("unshare the cgroup namespace"),
             Action::ForkProgram { own_pids: false } => f.write_str("fork the program"),
             Action::ForkProgram { own_pids: true } => f.write_str("fork the program: new pid namespace"),
@@ -105,6 +128,61 @@ impl fmt::Display for Action {
                 write!(f, "exec {}", words.join(" "))
             }
         }
+    }
+}
+
+fn network(f: &mut fmt::Formatter<'_>, a: &Action) -> fmt::Result {
+    let list = |l: &[Interface]| {
+        let one = |i: &Interface| {
+            let gateway = i.gateway.map_or(String::new(), |g| format!(" by {g}"));
+            format!("{}/{}{gateway}", i.address, i.prefix)
+        };
+        l.iter().map(one).collect::<Vec<_>>().join(", ")
+    };
+    match a {
+        Action::ReserveSubnet { zone: None, number } => write!(f, "reserve subnet {number}"),
+        Action::ReserveSubnet { zone: Some(z), number } => {
+            write!(f, "reserve subnet {number} of zone {}, the zone number {}", z.name, z.number)
+        }
+        Action::JoinZone { zone, addresses } => {
+            let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            write!(f, "join zone {} as {}", zone.name, all.join(", "))
+        }
+        Action::HoldPorts(h) => {
+            let all: Vec<String> = h.addresses.iter().map(ToString::to_string).collect();
+            let (first, last) = h.ports;
+            let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
+            write!(f, "hold {} {ports} of {}", h.protocol, all.join(" and "))
+        }
+        Action::Forward { v4, v6 } => {
+            let names = [(*v4, "IPv4"), (*v6, "IPv6")];
+            let on: Vec<&str> = names.into_iter().filter(|(on, _)| *on).map(|(_, n)| n).collect();
+            write!(f, "switch forwarding of {} on, for machines only", on.join(" and "))
+        }
+        Action::LoadTable(t) => write!(f, "load table {} {}: {} rules", t.family, t.name, t.len()),
+        Action::LoadInnerTable(t) => {
+            write!(f, "load table {} {} into the machine's network: {} rules", t.family, t.name, t.len())
+        }
+        Action::CreateLink { kind, mac } => {
+            let mac: Vec<String> = mac.iter().map(|b| format!("{b:02x}")).collect();
+            match kind {
+                LinkKind::Veth { outside, bridge: None } => {
+                    write!(f, "make veth {outside} - {INSIDE} {}", mac.join(":"))
+                }
+                LinkKind::Veth { outside, bridge: Some(b) } => {
+                    write!(f, "make veth {outside}, a port of {b}, - {INSIDE} {}", mac.join(":"))
+                }
+                LinkKind::Macvlan { lower } => write!(f, "make macvlan {INSIDE} {} of {lower}", mac.join(":")),
+                LinkKind::Ipvlan { lower } => write!(f, "make ipvlan {INSIDE} of {lower}"),
+            }
+        }
+        Action::ConfigureOutside { link, addresses } if addresses.is_empty() => write!(f, "set {link} up"),
+        Action::ConfigureOutside { link, addresses } => write!(f, "set {link} up with {}", list(addresses)),
+        Action::ConfigureInside { accepts_configuration: true, .. } => {
+            write!(f, "set lo up; {INSIDE} is left to the machine")
+        }
+        Action::ConfigureInside { addresses, .. } => write!(f, "set lo and {INSIDE} up with {}", list(addresses)),
+        _ => Ok(()),
     }
 }
 
@@ -158,6 +236,8 @@ impl fmt::Display for TreeStep {
                     Shown::Mqueue => "mqueue".into(),
                     Shown::Cgroup2 => "cgroup2".into(),
                     Shown::Again => "bind itself".into(),
+                    Shown::Text { content, .. } => format!("file of {} bytes ->", content.len()),
+                    Shown::ZoneNames { zone } => format!("names of zone {zone} ->"),
                     Shown::Mask { hidden: false } => "mask".into(),
                     Shown::Mask { hidden: true } => "hide".into(),
                     Shown::Console { .. } => "the machine's terminal".into(),

@@ -3,10 +3,13 @@
 // What a step is made of is defined by the compiler; the launcher knows it only through the plan.
 pub use crate::compile::Rlimit;
 pub use crate::compile::capabilities::Sets;
+pub use crate::compile::cgroups::{Counter, Group, Limit};
+pub use crate::compile::firewall::Table;
 pub use crate::compile::landlock::{Landlock, PathRule, PortRule, file_only};
 pub use crate::compile::mounts::{Attributes, HostPath, Shown, TreeStep};
+pub use crate::compile::network::{Hold, INSIDE, Interface, Kind as LinkKind, Zone, outside_name, subnet};
 pub use crate::compile::users::{Credentials, Range, outside};
-use crate::source::Origin;
+pub use crate::source::Origin;
 use crate::sys::confine::Instruction;
 use serde::{Serialize, Serializer};
 
@@ -50,24 +53,78 @@ pub enum Lane {
     Program,
 }
 
+/// Objects of the host that outlive a supervisor which is killed, written down before they exist.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Objects {
+    /// Folders of control groups.
+    pub cgroups: Vec<String>,
+    /// Tables of the packet filter: family and name.
+    pub tables: Vec<(String, String)>,
+    /// Membership of a zone.
+    pub zone: Option<String>,
+}
+
 /// What is done. Each action is complete: what it needs at run time besides is a process or a descriptor
 /// that an earlier step made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// Takes the lock on the machine's name and writes down which objects are about to exist.
-    LockMachine {
-        /// Cgroups to come.
-        cgroups: Vec<String>,
-    },
+    LockMachine(Objects),
     /// Takes the lock on the ids outside, so that no two machines share one.
     ReserveIds(Vec<Range>),
-    /// Makes the machine's cgroup, `program` and `init` below it, owned by its root.
-    CreateCgroup {
-        /// Its folder.
-        path: String,
-        /// Uid of the machine's root outside.
-        owner: u32,
+    /// Takes the lock on a subnet, so that no two machines share one.
+    ReserveSubnet {
+        /// The zone whose subnet it is.
+        zone: Option<Zone>,
+        /// Its number.
+        number: u16,
+    },
+    /// Becomes a member of the zone: its name and addresses are in the list that all members see.
+    JoinZone {
+        /// The zone.
+        zone: Zone,
+        /// The machine's addresses.
+        addresses: Vec<std::net::IpAddr>,
+    },
+    /// Binds ports of the host for as long as the machine lives.
+    HoldPorts(Hold),
+    /// Makes a control group; for a booted system `program` and `init` below it, the first of them its own.
+    CreateCgroup(Group),
+    /// Writes a limit into a group's file.
+    SetLimit(Limit),
+    /// Switches forwarding on; it is switched off again after the last machine that needs it, and meanwhile
+    /// nothing else is forwarded.
+    Forward {
+        /// net.ipv4.ip_forward
+        v4: bool,
+        /// net.ipv6.conf.all.forwarding
+        v6: bool,
+    },
+    /// Loads a table of the host's packet filter, in one transaction.
+    LoadTable(Table),
+    /// Loads a table into the machine's own network namespace, likewise.
+    LoadInnerTable(Table),
+    /// Makes the machine's link.
+    CreateLink {
+        /// How.
+        kind: LinkKind,
+        /// MAC address of the machine's end.
+        mac: [u8; 6],
+    },
+    /// Addresses of the host's end; then it is up.
+    ConfigureOutside {
+        /// The link.
+        link: String,
+        /// Its addresses.
+        addresses: Vec<Interface>,
+    },
+    /// Addresses and routes of the machine's end and its loopback; then they are up.
+    ConfigureInside {
+        /// Its addresses.
+        addresses: Vec<Interface>,
+        /// The network it is on may tell it more.
+        accepts_configuration: bool,
     },
     /// clone3(2) of the builder into a mount namespace of its own; for an ordinary user into a user
     /// namespace as well, in which uid and gid are its id 0.
@@ -100,10 +157,10 @@ pub enum Action {
     NewKeyring,
     /// The supervisor's end is this process's end, and with it the machine's (PR_SET_PDEATHSIG).
     DieWithSupervisor,
-    /// Puts the machine's first process into the machine's cgroup.
+    /// Puts the machine's first process into the machine's groups.
     EnterCgroup {
-        /// The folder.
-        path: String,
+        /// Their folders.
+        paths: Vec<String>,
     },
     /// Its cgroup becomes the root of the machine's cgroup namespace.
     UnshareCgroup,
@@ -184,6 +241,13 @@ pub enum Action {
     ReadBack,
     /// The machine is written down as running.
     CommitState,
+    /// After so many seconds the machine is ended.
+    Deadline {
+        /// Seconds.
+        seconds: u64,
+    },
+    /// At the end it is told how often each limit was met.
+    Watch(Vec<Counter>),
     /// seccomp(2) with exactly these instructions.
     LoadSeccomp(Program),
     /// execve(2)

@@ -1,10 +1,11 @@
 //! `assert` blocks and `test` items: what the author claims about the machine.
 
 use super::files::{self, Right};
-use super::network::Use;
+use super::network::{Protocol, Use};
 use super::reader::{Args, Context, number};
 use super::syscalls::{self, Action, Condition, Target};
 use super::{capabilities, loader, reader};
+use crate::address::Block;
 use crate::diagnostic::Diagnostics;
 use crate::kernel::calls::{self, Call};
 use crate::source::{Sources, Span, Spanned};
@@ -31,8 +32,8 @@ pub enum Claim {
     Capability(u8),
     /// A right on a path; `None` is `see`: the path exists inside.
     File(Option<Right>, String),
-    /// A TCP port; `None` is any.
-    Port(Use, Option<u16>),
+    /// A port of a protocol with a peer; `None` is any.
+    Port(Use, Option<Protocol>, Option<u16>, Option<Block>),
     /// Memory that is written and then executed.
     WriteAndExec,
     /// Gaining privileges by executing a set-user-ID file.
@@ -146,7 +147,7 @@ pub fn question(text: &str, sources: &mut Sources, diagnostics: &mut Diagnostics
 
 fn is_object(rest: &str) -> bool {
     let rest = rest.trim_start();
-    rest.starts_with(['"', '[']) || rest.starts_with("tcp") || rest.starts_with("any")
+    rest.starts_with(['"', '[']) || rest.starts_with("tcp") || rest.starts_with("udp") || rest.starts_with("any")
 }
 
 fn read_claims(cx: &mut Context<'_>, args: &mut Args<'_>) -> Option<(bool, Vec<Claim>)> {
@@ -176,18 +177,30 @@ fn read_claims(cx: &mut Context<'_>, args: &mut Args<'_>) -> Option<(bool, Vec<C
         "see" => vec![Claim::File(None, args.path(cx, "a path")?.value)],
         "listen" | "connect" => {
             let how = if subject.value == "listen" { Use::Listen } else { Use::Connect };
-            if args.one_of(&["any"]).is_some() {
-                vec![Claim::Port(how, None)]
-            } else {
-                args.one_of(&["tcp"]);
-                let w = args.word(cx, "a port or `any`")?;
-                let port = number(&w.value).and_then(|n| u16::try_from(n).ok()).filter(|p| *p > 0);
-                if port.is_none() && w.value != "any" {
-                    cx.error("E0214", w.span, format!("`{}` is not a port", w.value), "1 to 65535 or `any`");
-                    return None;
-                }
-                vec![Claim::Port(how, port)]
+            let protocol = args.one_of(&["tcp", "udp"]).map(|w| match w.value {
+                "udp" => Protocol::Udp,
+                _ => Protocol::Tcp,
+            });
+            let w = args.word(cx, "a port or `any`")?;
+            let port = number(&w.value).and_then(|n| u16::try_from(n).ok()).filter(|p| *p > 0);
+            if port.is_none() && w.value != "any" {
+                cx.error("E0214", w.span, format!("`{}` is not a port", w.value), "1 to 65535 or `any`");
+                return None;
             }
+            // A number alone is that of a TCP port.
+            let protocol = protocol.or(port.map(|_| Protocol::Tcp));
+            let mut peer = None;
+            if args.one_of(&[if how == Use::Listen { "from" } else { "to" }]).is_some() {
+                let w = args.word(cx, "an address or a block of them")?;
+                match Block::parse(&w.value) {
+                    Ok(b) => peer = Some(b),
+                    Err(text) => {
+                        cx.error("E0222", w.span, text, "as in 10.20.0.0/16");
+                        return None;
+                    }
+                }
+            }
+            vec![Claim::Port(how, protocol, port, peer)]
         }
         other => match files::RIGHTS.iter().find(|(n, _)| *n == other) {
             Some((_, right)) => vec![Claim::File(Some(*right), args.path(cx, "a path")?.value)],

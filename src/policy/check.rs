@@ -27,6 +27,14 @@ pub(super) fn finish(
     let calls = std::mem::take(&mut g.syscalls);
     let grants = g.clone();
     g.syscalls = calls;
+    let egress = g.scalars.get("egress").filter(|s| s.value == Value::Number(1)).map(|s| s.span);
+    if let Some(span) = egress {
+        let meta = g.scalars.get("egress").map(|s| s.meta.clone()).unwrap_or_default();
+        for protocol in [network::Protocol::Tcp, network::Protocol::Udp] {
+            let (how, meta) = (network::Use::Connect, meta.clone());
+            g.ports.push(network::Port { how, protocol, port: None, peers: Vec::new(), meta, span });
+        }
+    }
     let missing = |cx: &mut Context<'_>, what: &str, help: &str| {
         cx.error("E0221", name.span, format!("machine `{}` says no {what}", name.value), help);
     };
@@ -79,10 +87,30 @@ pub(super) fn finish(
         })
     };
     let network = spanned(&g, "network", |v| match v {
-        Value::Network(n) => Some(*n),
+        Value::Network(n) => Some(n.clone()),
         _ => None,
     })
     .unwrap_or(Spanned { value: network::Network::None, span: name.span });
+    // What the host asks names of is among what it may reach anyway.
+    let resolver = spanned(&g, "resolver", |v| match v {
+        Value::Resolver(r) => Some(r.clone()),
+        _ => None,
+    })
+    .unwrap_or(match egress.filter(|_| network.value.is_routed()) {
+        Some(span) => Spanned { value: network::Resolver::Host, span },
+        None => Spanned { value: network::Resolver::None, span: name.span },
+    });
+    let addresses = ["address", "address6"]
+        .iter()
+        .filter_map(|key| {
+            spanned(&g, key, |v| match v {
+                Value::Address(a) => Some(*a),
+                _ => None,
+            })
+        })
+        .collect();
+    super::wiring::check(cx, &g, &network, &resolver, boots);
+    super::wiring::limits(cx, &g);
     if boots {
         boot_rules(cx, &g, &userns, &network);
     }
@@ -128,6 +156,10 @@ pub(super) fn finish(
         files: g.files,
         network,
         ports: g.ports,
+        publishes: g.publishes,
+        egress,
+        resolver,
+        addresses,
         limits,
         environment: g.environment,
         devices: g.devices,

@@ -283,7 +283,7 @@ impl ParamType {
             "duration" => duration(v).is_some(),
             "bool" => matches!(v, "true" | "false"),
             "enum" => self.choices.iter().any(|c| c == v),
-            "cidr" => is_cidr(v),
+            "cidr" => crate::address::Block::parse(v).is_ok(),
             _ => !v.contains('\n'),
         };
         if !ok {
@@ -295,16 +295,6 @@ impl ParamType {
             }
             _ => None,
         }
-    }
-}
-
-pub(super) fn is_cidr(v: &str) -> bool {
-    let Some((address, bits)) = v.split_once('/') else { return false };
-    let bits = number(bits);
-    match address.parse::<std::net::IpAddr>() {
-        Ok(std::net::IpAddr::V4(_)) => bits.is_some_and(|b| (0..=32).contains(&b)),
-        Ok(std::net::IpAddr::V6(_)) => bits.is_some_and(|b| (0..=128).contains(&b)),
-        Err(_) => false,
     }
 }
 

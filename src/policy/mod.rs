@@ -16,6 +16,7 @@ pub mod resolve;
 pub mod resources;
 mod sections;
 pub mod syscalls;
+mod wiring;
 pub mod words;
 
 pub use reader::Meta;
@@ -68,8 +69,16 @@ pub struct Policy {
     pub files: Vec<files::Rule>,
     /// The network namespace.
     pub network: Spanned<network::Network>,
-    /// TCP ports.
+    /// Ports that it uses.
     pub ports: Vec<network::Port>,
+    /// Ports of the host that lead to it.
+    pub publishes: Vec<network::Publish>,
+    /// `egress any`: whatever leaves, any protocol.
+    pub egress: Option<Span>,
+    /// Who answers names.
+    pub resolver: Spanned<network::Resolver>,
+    /// Addresses on a network that others run.
+    pub addresses: Vec<Spanned<network::Address>>,
     /// Limits by their word.
     pub limits: BTreeMap<String, Spanned<u64>>,
     /// The environment.

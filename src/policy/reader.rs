@@ -194,6 +194,14 @@ impl<'s> Args<'s> {
         }
     }
 
+    /// A bare word or a quoted string.
+    pub(super) fn word_or_text(&mut self, cx: &mut Context<'_>, what: &str) -> Option<Spanned<String>> {
+        match self.peek().map(|i| &i.kind) {
+            Some(Kind::Text(_)) => self.text(cx, what),
+            _ => self.word(cx, what),
+        }
+    }
+
     /// A quoted absolute path without `.`, `..`, doubled or trailing slashes.
     pub(super) fn path(&mut self, cx: &mut Context<'_>, what: &str) -> Option<Spanned<String>> {
         let t = self.text(cx, what)?;
@@ -251,10 +259,7 @@ impl<'s> Args<'s> {
             return None;
         }
         self.at += 2;
-        match self.peek().map(|i| &i.kind) {
-            Some(Kind::Text(_)) => self.text(cx, name),
-            _ => self.word(cx, name),
-        }
+        self.word_or_text(cx, name)
     }
 
     /// Either one word or a list of words separated by commas.

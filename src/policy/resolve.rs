@@ -7,6 +7,7 @@ use super::declare::{Declarations, Declared, declare, twice};
 use super::reader::{Args, Context, Meta};
 use super::sections::section_list;
 use super::{Policy, capabilities, files, loader, mounts, network, process, syscalls};
+use crate::address::Block;
 use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
 use crate::source::{FileId, Sources, Span, Spanned};
 use crate::syntax::{ast, parse};
@@ -39,6 +40,10 @@ pub enum Value {
     Userns(process::Userns),
     /// `network`
     Network(network::Network),
+    /// `resolver`
+    Resolver(network::Resolver),
+    /// `address`
+    Address(network::Address),
     /// A limit, a mode, a version.
     Number(u64),
 }
@@ -56,7 +61,8 @@ pub(super) enum Removed {
     Capability(u8),
     Mount(String),
     File(files::Right, String),
-    Port(network::Use, Option<u16>),
+    Port(network::Use, network::Protocol, Option<u16>, Vec<Block>),
+    Publish(network::Protocol, Option<std::net::IpAddr>, u16),
     Variable(String),
     Device(String),
 }
@@ -76,8 +82,10 @@ pub struct Grants {
     pub mounts: Vec<mounts::Mount>,
     /// File rules.
     pub files: Vec<files::Rule>,
-    /// TCP ports.
+    /// Ports.
     pub ports: Vec<network::Port>,
+    /// Ports of the host.
+    pub publishes: Vec<network::Publish>,
     /// The environment.
     pub environment: Vec<process::Variable>,
     /// Devices.
@@ -457,10 +465,11 @@ fn union(cx: &mut Context<'_>, into: &mut Grants, from: Grants, child: &Grants) 
     into.files.extend(from.files.into_iter().filter(|g| !seen.contains(&g.span)));
     for p in from.ports {
         // One line may name many ports, so the line alone doesn't say which.
-        if !into.ports.iter().any(|o| (o.span, o.how, o.port) == (p.span, p.how, p.port)) {
+        if !into.ports.iter().any(|o| (o.span, o.port) == (p.span, p.port)) {
             into.ports.push(p);
         }
     }
+    into.publishes.extend(from.publishes.into_iter().filter(|g| !seen.contains(&g.span)));
     variables(cx, &into.environment, &from.environment);
     into.environment.extend(from.environment.into_iter().filter(|g| !seen.contains(&g.span)));
     into.devices.extend(from.devices.into_iter().filter(|g| !seen.contains(&g.span)));
@@ -490,6 +499,7 @@ impl Grants {
         out.extend(self.mounts.iter().map(|g| g.span));
         out.extend(self.files.iter().map(|g| g.span));
         out.extend(self.ports.iter().map(|g| g.span));
+        out.extend(self.publishes.iter().map(|g| g.span));
         out.extend(self.environment.iter().map(|g| g.span));
         out.extend(self.devices.iter().map(|g| g.span));
         out.extend(self.assertions.iter().map(|g| g.span));
@@ -555,6 +565,7 @@ fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Grants, own: G
     base.mounts.extend(own.mounts);
     base.files.extend(own.files);
     base.ports.extend(own.ports);
+    base.publishes.extend(own.publishes);
     variables(cx, &base.environment, &own.environment);
     base.environment.extend(own.environment);
     base.devices.extend(own.devices);
@@ -575,7 +586,12 @@ fn take_out(base: &mut Grants, what: &Removed) -> bool {
         Removed::Capability(c) => drop(&mut base.capabilities, |g| g.capability == *c),
         Removed::Mount(t) => drop(&mut base.mounts, |m| m.target == *t),
         Removed::File(right, path) => drop(&mut base.files, |f| f.right == *right && f.path == *path),
-        Removed::Port(how, port) => drop(&mut base.ports, |p| p.how == *how && p.port == *port),
+        Removed::Port(how, protocol, port, peers) => drop(&mut base.ports, |p| {
+            p.how == *how && p.protocol == *protocol && p.port == *port && (peers.is_empty() || p.peers == *peers)
+        }),
+        Removed::Publish(protocol, address, first) => {
+            drop(&mut base.publishes, |p| p.protocol == *protocol && p.address == *address && p.outside.0 == *first)
+        }
         Removed::Variable(n) => drop(&mut base.environment, |v| v.name == *n),
         Removed::Device(p) => drop(&mut base.devices, |d| d.path == *p),
     }

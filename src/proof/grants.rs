@@ -3,10 +3,11 @@
 //! Capabilities, limits and words with a rank are compared exactly. Paths are compared as prefixes, mounts
 //! by their target, what runs by its text: those answers are modelled, and said to be so.
 
+use crate::address::Block;
 use crate::policy::capabilities::{self, Set};
 use crate::policy::files::{RIGHTS, Right};
 use crate::policy::mounts::{Access, Mount, Origin, Root, Source};
-use crate::policy::network::{Network, Use};
+use crate::policy::network::{Network, Port, Protocol, Publish, Resolver, Use};
 use crate::policy::process::{Id, Program, User, Userns};
 use crate::policy::resolve::{Grants, Value};
 use crate::policy::resources;
@@ -27,7 +28,7 @@ pub enum Domain {
     Mounts,
     /// File rules: modelled.
     Files,
-    /// Network namespace and TCP ports: exact.
+    /// Network namespace, ports and peers: exact.
     Network,
     /// Devices.
     Devices,
@@ -70,8 +71,10 @@ pub enum What {
     Other(String),
     /// A right below a path.
     Path(Right, String),
-    /// A port; `None` is any.
-    Port(Use, Option<u16>),
+    /// A port and a peer; `None` is any.
+    Port(Use, Protocol, Option<u16>, Option<Block>),
+    /// Ports of the host: protocol, address (`None` is all), first and last, and the first inside.
+    Publish(Protocol, Option<std::net::IpAddr>, (u16, u16), u16),
     /// What is shown at a target, and how: write, exec, suid, dev, owners translated.
     Mount(String, [bool; 5]),
     /// Takes something away: a mask, or `true` where nobody can even open what stands there.
@@ -157,12 +160,15 @@ pub fn facts(g: &Grants, span: Span) -> Vec<Fact> {
         }
     }
     for p in &g.ports {
-        let word = match p.how {
-            Use::Listen => "listen",
-            Use::Connect => "connect",
-        };
-        let text = format!("{word} tcp {}", p.port.map_or("any".to_owned(), |n| n.to_string()));
-        push(Domain::Network, text.clone(), What::Port(p.how, p.port), text, p.span, &p.meta.why);
+        for peer in p.each_peer() {
+            let text = Port::text(p.how, p.protocol, p.port, peer);
+            let what = What::Port(p.how, p.protocol, p.port, peer);
+            push(Domain::Network, text.clone(), what, text, p.span, &p.meta.why);
+        }
+    }
+    for p in &g.publishes {
+        let (text, what) = (p.to_string(), publish(p));
+        push(Domain::Network, text.clone(), what, text, p.span, &p.meta.why);
     }
     for d in &g.devices {
         push(
@@ -185,13 +191,66 @@ pub fn facts(g: &Grants, span: Span) -> Vec<Fact> {
     out
 }
 
+fn publish(p: &Publish) -> What {
+    What::Publish(p.protocol, p.address, p.outside, p.inside)
+}
+
+/// How much of the world a network is linked to.
+fn reach(n: &Network) -> u64 {
+    match n {
+        Network::None => 0,
+        Network::Private => 1,
+        Network::Zone(_) => 2,
+        Network::Bridge(_) | Network::Macvlan(_) | Network::Ipvlan(_) => 3,
+        Network::Host => 4,
+    }
+}
+
+/// Which network it is, where there are several of a kind, and what is set up in it.
+fn networks(g: &Grants, list: &mut Vec<(&str, Domain, &'static str, What, String)>) {
+    let value = |key: &str| g.scalars.get(key).map(|s| &s.value);
+    let network = match value("network") {
+        Some(Value::Network(n)) => n.clone(),
+        _ => Network::None,
+    };
+    let text = network.to_string();
+    list.push(("network", Domain::Network, "network", What::Rank(reach(&network)), text.clone()));
+    if text.contains(' ') {
+        list.push(("network", Domain::Network, "network name", What::Other(text.clone()), text));
+    }
+    // Its ports are facts of their own; what is left are protocols without any.
+    let all = matches!(value("egress"), Some(Value::Number(1)));
+    let text = format!("egress {}", if all { "any" } else { "none" });
+    list.push(("egress", Domain::Network, "egress", What::Rank(u64::from(all)), text));
+    let none = Resolver::None;
+    let resolver = match value("resolver") {
+        Some(Value::Resolver(r)) => r,
+        _ => &none,
+    };
+    let text = match resolver {
+        Resolver::None => "resolver none".to_owned(),
+        Resolver::Host => "resolver host".to_owned(),
+        Resolver::List(l) => format!("resolver {}", l.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+    };
+    let rank = What::Rank(u64::from(*resolver != Resolver::None));
+    list.push(("resolver", Domain::Network, "resolver", rank, text.clone()));
+    if matches!(resolver, Resolver::List(_)) {
+        list.push(("resolver", Domain::Network, "resolver name", What::Other(text.clone()), text));
+    }
+    for key in ["address", "address6"] {
+        if let Some(Value::Address(a)) = value(key) {
+            let gateway = a.gateway.map_or(String::new(), |g| format!(" gateway {g}"));
+            let text = format!("address {}/{}{gateway}", a.interface.address, a.interface.prefix);
+            list.push((key, Domain::Network, key, What::Other(text.clone()), text));
+        }
+    }
+}
+
 fn scalars(g: &Grants, span: Span, push: &mut impl FnMut(Domain, String, What, String, Span, &Option<String>)) {
     let value = |key: &str| g.scalars.get(key).map(|s| &s.value);
     // (the scalar whose line it is, domain, key, how it compares, text)
-    let mut list: Vec<(&str, Domain, &str, What, String)> = Vec::new();
-    let shared = matches!(value("network"), Some(Value::Network(Network::Host)));
-    let text = if shared { "host" } else { "none" };
-    list.push(("network", Domain::Network, "network", What::Rank(u64::from(shared)), text.into()));
+    let mut list: Vec<(&str, Domain, &'static str, What, String)> = Vec::new();
+    networks(g, &mut list);
     // Ids that are named may belong to somebody on the host; those of a range that nobody has can't.
     let (rank, text) = match value("userns") {
         Some(Value::Userns(Userns::Identity)) => (2, "userns identity".to_owned()),
@@ -251,16 +310,21 @@ fn scalars(g: &Grants, span: Span, push: &mut impl FnMut(Domain, String, What, S
         let why = s.and_then(|s| s.meta.why.clone());
         push(domain, key.to_owned(), what, text, s.map_or(span, |s| s.span), &why);
     }
-    for name in resources::rlimits() {
+    // A core dump would leave the machine: none unless it is written.
+    let implied = |name| if name == "core" { 0 } else { resources::UNLIMITED };
+    let mut names: Vec<(&str, u64)> = resources::rlimits().map(|n| (n, implied(n))).collect();
+    names.extend(resources::MACHINE);
+    for device in g.scalars.keys().filter_map(|k| k.strip_prefix("limits.")).filter(|k| k.contains(' ')) {
+        names.push((device, resources::UNLIMITED));
+    }
+    for (name, implied) in names {
         let s = g.scalars.get(&format!("limits.{name}"));
         let n = match s.map(|s| &s.value) {
             Some(Value::Number(n)) => *n,
-            // A core dump would leave the machine: none unless it is written.
-            _ if name == "core" => 0,
-            _ => u64::MAX,
+            _ => implied,
         };
-        let text = format!("{name} {}", if n == u64::MAX { "unlimited".to_owned() } else { n.to_string() });
         let why = s.and_then(|s| s.meta.why.clone());
+        let text = resources::text(name, n);
         push(Domain::Limits, name.to_owned(), What::Rank(n), text, s.map_or(span, |s| s.span), &why);
     }
 }
@@ -359,13 +423,37 @@ fn covered(f: &Fact, list: &[Fact]) -> bool {
             What::Path(r, p) => (r == right || *r == Right::Exec && *right == Right::Read) && is_below(path, p),
             _ => false,
         }),
-        What::Port(how, port) => {
-            list.iter().any(|o| matches!(o.what, What::Port(h, p) if h == *how && (p.is_none() || p == *port)))
-        }
+        What::Port(how, protocol, port, peer) => list.iter().any(|o| match &o.what {
+            What::Port(h, q, p, from) => {
+                (h, q) == (how, protocol) && (p.is_none() || p == port) && peers_cover(*from, *peer)
+            }
+            _ => false,
+        }),
+        What::Publish(protocol, address, (first, last), inside) => list.iter().any(|o| match &o.what {
+            What::Publish(q, a, (from, to), to_inside) => {
+                q == protocol
+                    && (a.is_none() || a == address)
+                    && from <= first
+                    && last <= to
+                    && first - from == inside.saturating_sub(*to_inside)
+            }
+            _ => false,
+        }),
         What::Mount(source, flags) => list.iter().filter(same).any(|o| match &o.what {
             What::Mount(s, has) => s == source && flags.iter().zip(has).all(|(f, h)| *h || !*f),
             _ => false,
         }),
+    }
+}
+
+/// Anybody is everybody but loopback and link-local addresses: those are granted by name only.
+fn peers_cover(outer: Option<Block>, inner: Option<Block>) -> bool {
+    let special = ["127.0.0.0/8", "169.254.0.0/16", "::1", "fe80::/10"];
+    match (outer, inner) {
+        (None, None) => true,
+        (None, Some(b)) => !special.iter().filter_map(|s| Block::parse(s).ok()).any(|s| s.overlaps(b)),
+        (Some(a), Some(b)) => a.contains(b),
+        (Some(_), None) => false,
     }
 }
 
@@ -417,7 +505,13 @@ pub fn compare<'a>(old: &'a [Fact], new: &'a [Fact]) -> Vec<Difference<'a>> {
 pub fn beyond<'a>(machine: &'a [Fact], ceiling: &'a [Fact], bounds: &Grants) -> Vec<&'a Fact> {
     let speaks = |f: &Fact| match f.domain {
         Domain::Syscalls => false,
-        Domain::Capabilities | Domain::Network | Domain::Devices => true,
+        // Where a machine is, and which ports of the host lead to what it may listen on, is for who runs it.
+        Domain::Network => match &f.what {
+            What::Other(_) => ceiling.iter().any(|c| c.domain == f.domain && c.key == f.key),
+            What::Publish(..) => !bounds.publishes.is_empty(),
+            _ => true,
+        },
+        Domain::Capabilities | Domain::Devices => true,
         Domain::Mounts => match f.what {
             What::Hidden(_) => false,
             // Devices and set-user-ID files that work are devices and privileges, whoever speaks of mounts.

@@ -173,7 +173,11 @@ fn facts_in_vain(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) 
     let all = grants::facts(&policy.grants, policy.span);
     for (i, f) in all.iter().enumerate() {
         let domain = matches!(f.domain, grants::Domain::Files | grants::Domain::Network);
-        if !domain || !sources.is_written(f.span) || matches!(f.what, grants::What::Rank(_)) || f.span == policy.span {
+        if !domain
+            || !sources.is_written(f.span)
+            || matches!(f.what, grants::What::Rank(_) | grants::What::Other(_))
+            || f.span == policy.span
+        {
             continue;
         }
         if grants::is_in_vain(&all, i) {

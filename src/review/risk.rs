@@ -1,11 +1,12 @@
 //! How grave a grant is: an ordinal, one sentence of what follows from it, and where that is described.
 //! Computed from what was compiled, never from the text.
 
+use crate::address::Block;
 use crate::kernel::calls::Call;
 use crate::kernel::constants;
 use crate::policy::Policy;
 use crate::policy::files::Right;
-use crate::policy::network::Use;
+use crate::policy::network::{Protocol, Use};
 use crate::policy::syscalls::{Condition, Rule, Test};
 use crate::proof::diagram::{FALSE, Node, Store};
 use crate::proof::grants::{Domain, Fact, What};
@@ -300,14 +301,7 @@ pub fn fact(f: &Fact, policy: &Policy) -> Grade {
                 _ => g,
             }
         }
-        (Domain::Network, What::Rank(_)) => {
-            grade(High, "the host's network: its ports, UDP, and what listens on loopback", "network_namespaces(7)")
-        }
-        (Domain::Network, What::Port(Use::Connect, None)) => {
-            grade(Medium, "connects to any TCP port that its network reaches", "landlock(7)")
-        }
-        (Domain::Network, What::Port(Use::Listen, None)) => grade(Medium, "serves on any TCP port", "landlock(7)"),
-        (Domain::Network, _) => grade(Low, "one TCP port", "landlock(7)"),
+        (Domain::Network, _) => network(f),
         (Domain::Devices, _) => grade(High, "a device of the host, with its driver", "mknod(2)"),
         (Domain::Limits, What::Rank(u64::MAX)) => {
             grade(Medium, "no bound: it can use up what the host has", "getrlimit(2)")
@@ -320,6 +314,34 @@ pub fn fact(f: &Fact, policy: &Policy) -> Grade {
         (Domain::Mounts, _) => grade(Medium, "a place that was hidden is seen", "mount_namespaces(7)"),
         (Domain::Process, _) => process(f),
         _ => ORDINARY,
+    }
+}
+
+fn network(f: &Fact) -> Grade {
+    let link_local =
+        |b: &Block| ["169.254.0.0/16", "fe80::/10"].iter().any(|s| Block::parse(s).is_ok_and(|s| s.overlaps(*b)));
+    match (&f.what, f.key.as_str()) {
+        (What::Rank(4), "network") => {
+            grade(High, "the host's network: its ports, UDP, and what listens on loopback", "network_namespaces(7)")
+        }
+        (What::Rank(3), "network") => grade(Medium, "a place on a network that others run", "network_namespaces(7)"),
+        (What::Rank(_), "network") => grade(Low, "a network of its own behind the host's", "network_namespaces(7)"),
+        (What::Rank(1), "egress") => grade(Medium, "sends whatever it likes wherever the host can", "nft(8)"),
+        (_, "resolver" | "resolver name") => grade(Low, "names can carry data out", "resolv.conf(5)"),
+        (What::Port(Use::Connect, _, _, Some(b)), _) if link_local(b) => {
+            grade(High, "link-local services, where clouds keep their machines' secrets", "RFC 3927")
+        }
+        (What::Port(Use::Connect, protocol, None, peer), _) => match (protocol, peer) {
+            (_, Some(_)) => grade(Medium, "any port of these addresses", "nft(8)"),
+            (Protocol::Tcp, None) => grade(Medium, "connects to any TCP port that its network reaches", "landlock(7)"),
+            (Protocol::Udp, None) => grade(Medium, "sends datagrams to any port that its network reaches", "nft(8)"),
+        },
+        (What::Port(Use::Listen, _, None, _), _) => grade(Medium, "serves on any port", "nft(8)"),
+        (What::Publish(_, Some(a), ..), _) if a.is_loopback() => {
+            grade(Low, "this host's own programs reach it", "nft(8)")
+        }
+        (What::Publish(..), _) => grade(Medium, "others reach it by the host's addresses", "nft(8)"),
+        _ => grade(Low, "one port", "nft(8)"),
     }
 }
 

@@ -37,6 +37,9 @@ fn request(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
+/// Where nft(8) may be: it is never looked for by the caller's PATH.
+pub const NFT: &[&str] = &["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"];
+
 /// Every resource of getrlimit(2).
 pub const RESOURCES: &[nix::sys::resource::Resource] = {
     use nix::sys::resource::Resource as R;

@@ -1,5 +1,8 @@
 //! Facts of the host, gathered in one place as plain data. Everything later is a function of them.
 
+pub mod cgroups;
+pub mod network;
+
 use crate::kernel::numbers::Arch;
 use crate::sys::{confine, mount};
 use nix::errno::Errno;
@@ -39,6 +42,8 @@ pub struct PathFacts {
     pub kind: Kind,
     /// When the path itself is a symbolic link: its text.
     pub link: Option<String>,
+    /// Major and minor number of a block device.
+    pub block: Option<(u64, u64)>,
 }
 
 /// Users and groups of a root file system.
@@ -71,8 +76,10 @@ pub struct Host {
     pub last_capability: u8,
     /// Landlock's ABI; 0 when there is none.
     pub landlock: u32,
-    /// Where the cgroup v2 hierarchy is mounted.
-    pub cgroup2: Option<String>,
+    /// Control groups.
+    pub cgroups: cgroups::Cgroups,
+    /// The network, for a machine that is linked to it.
+    pub network: network::Network,
     /// Hard limits by the kernel's number of the resource.
     pub hard_limits: BTreeMap<u32, u64>,
     /// First id of a range of 65,536 that is free, for root.
@@ -95,6 +102,8 @@ pub struct Wanted<'a> {
     pub paths: Vec<String>,
     /// The root folder whose accounts and init count.
     pub root: &'a str,
+    /// The machine is linked to a network.
+    pub network: bool,
 }
 
 /// The host can't be looked at.
@@ -133,7 +142,11 @@ impl Host {
             capabilities: bits,
             last_capability: last.trim().parse().map_err(|e: std::num::ParseIntError| fail("cap_last_cap")(&e))?,
             landlock: confine::landlock_abi(),
-            cgroup2: cgroup2_mount().map_err(|e| fail("/proc/self/mountinfo")(&e))?,
+            cgroups: cgroups::Cgroups::probe().map_err(|e| fail("the control groups")(&e))?,
+            network: match wanted.network {
+                true => network::Network::probe(wanted.root).map_err(|e| fail("the network")(&e))?,
+                false => network::Network::default(),
+            },
             hard_limits,
             free_ids: None,
             paths: facts_of(&wanted.paths)?,
@@ -204,7 +217,10 @@ fn path_facts(path: &str) -> io::Result<PathFacts> {
         Err(e) if e.raw_os_error() == Some(libc::EINVAL) => None,
         Err(e) => return Err(e),
     };
-    Ok(PathFacts { canonical, device: id.device, inode: id.inode, kind, link })
+    // makedev(3)
+    let block =
+        (id.kind == libc::S_IFBLK).then_some(((id.rdev >> 8) & 0xfff, (id.rdev & 0xff) | ((id.rdev >> 12) & 0xf_ff00)));
+    Ok(PathFacts { canonical, device: id.device, inode: id.inode, kind, link, block })
 }
 
 /// Accounts and init of a root. Its files are hostile: they are opened inside it, must be regular and
@@ -257,15 +273,6 @@ fn small_file(root: BorrowedFd<'_>, path: &CStr) -> io::Result<Option<String>> {
         return Err(odd("longer than 1 MiB"));
     }
     String::from_utf8(bytes).map(Some).map_err(|_| odd("not UTF-8"))
-}
-
-/// Where a cgroup v2 hierarchy is mounted (proc_pid_mountinfo(5): fields after ` - ` begin with the type).
-fn cgroup2_mount() -> io::Result<Option<String>> {
-    let info = fs::read_to_string("/proc/self/mountinfo")?;
-    Ok(info.lines().find_map(|l| {
-        let (before, after) = l.split_once(" - ")?;
-        after.starts_with("cgroup2 ").then(|| before.split(' ').nth(4).map(str::to_owned))?
-    }))
 }
 
 /// Ids that an account, a subordinate range or another machine uses, as (first, count).

@@ -1,0 +1,121 @@
+//! Addresses and blocks of them, IPv4 and IPv6, in the notation of RFC 4632 and RFC 4291.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A block of addresses: those whose first `prefix` bits are those of `address`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Block {
+    /// The first address of the block; with [`Block::interface`] the interface's own.
+    pub address: IpAddr,
+    /// Number of leading bits that count.
+    pub prefix: u8,
+}
+
+impl Block {
+    /// `10.20.0.0/16`, `fd00::/8`, or one address; bits beyond the prefix must be zero.
+    pub fn parse(text: &str) -> Result<Block, String> {
+        let block = Block::interface(text)?;
+        if block.first() != block {
+            return Err(format!("`{text}` has bits beyond its prefix; the block is {}", block.first()));
+        }
+        Ok(block)
+    }
+
+    /// An address with the length of its network's prefix, as an interface has it.
+    pub fn interface(text: &str) -> Result<Block, String> {
+        let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
+        let address: IpAddr = address.parse().map_err(|_| format!("`{text}` is not an address"))?;
+        let most = width(address);
+        let prefix = match prefix {
+            None => most,
+            Some(p) if p.len() <= 3 && !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()) => {
+                p.parse().ok().filter(|p| *p <= most).ok_or(format!("the prefix of `{text}` is longer than {most}"))?
+            }
+            Some(_) => return Err(format!("`{text}` has no prefix that is a number")),
+        };
+        Ok(Block { address, prefix })
+    }
+
+    /// One address.
+    pub fn host(address: IpAddr) -> Block {
+        Block { address, prefix: width(address) }
+    }
+
+    /// The whole block, named by its first address.
+    pub fn first(self) -> Block {
+        let masked = match self.address {
+            IpAddr::V4(a) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                IpAddr::V4(Ipv4Addr::from_bits(a.to_bits() & mask))
+            }
+            IpAddr::V6(a) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                IpAddr::V6(Ipv6Addr::from_bits(a.to_bits() & mask))
+            }
+        };
+        Block { address: masked, prefix: self.prefix }
+    }
+
+    /// Is every address of `inner` one of this block?
+    pub fn contains(self, inner: Block) -> bool {
+        self.address.is_ipv4() == inner.address.is_ipv4()
+            && inner.prefix >= self.prefix
+            && Block { address: inner.address, prefix: self.prefix }.first() == self.first()
+    }
+
+    /// Have the two an address in common?
+    pub fn overlaps(self, other: Block) -> bool {
+        self.contains(other) || other.contains(self)
+    }
+
+    /// True for a single address.
+    pub fn is_host(self) -> bool {
+        self.prefix == width(self.address)
+    }
+}
+
+impl fmt::Display for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_host() { write!(f, "{}", self.address) } else { write!(f, "{}/{}", self.address, self.prefix) }
+    }
+}
+
+fn width(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_exact() {
+        for good in ["10.20.0.0/16", "0.0.0.0/0", "::/0", "fd00::/8", "192.0.2.1", "::1"] {
+            assert_eq!(Block::parse(good).unwrap().to_string(), good, "{good}");
+        }
+        for bad in [
+            "10.20.0.1/16",
+            "10.0.0.0/33",
+            "fd00::1/8",
+            "10.0.0.0/",
+            "10.0.0/8",
+            "010.0.0.1",
+            "a",
+            "1.2.3.4/+8",
+            "::/129",
+        ] {
+            assert!(Block::parse(bad).is_err(), "{bad}");
+        }
+        assert_eq!(Block::interface("192.0.2.7/24").unwrap().first().to_string(), "192.0.2.0/24");
+    }
+
+    #[test]
+    fn containment_keeps_families_apart() {
+        let b = |t| Block::parse(t).unwrap();
+        assert!(b("10.0.0.0/8").contains(b("10.20.0.0/16")) && !b("10.20.0.0/16").contains(b("10.0.0.0/8")));
+        assert!(b("0.0.0.0/0").contains(b("1.2.3.4")) && !b("0.0.0.0/0").contains(b("::1")));
+        assert!(b("::/0").contains(b("::1")) && b("10.20.0.0/16").overlaps(b("10.0.0.0/8")));
+        assert!(!b("10.20.0.0/16").overlaps(b("10.21.0.0/16")));
+    }
+}

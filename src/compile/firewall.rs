@@ -1,0 +1,334 @@
+//! Rules of the packet filter, as nft(8) takes them in JSON (libnftables-json(5)).
+//!
+//! All of a machine's rules are one table, loaded in one transaction and deleted as a whole. Nothing is ever
+//! put together as text: names, addresses and ports are values of JSON.
+
+use crate::address::Block;
+use crate::policy::network::{Port, Protocol, Use};
+use crate::source::Origin;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::net::IpAddr;
+
+/// A table with all that is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// `inet` or `bridge`.
+    pub family: String,
+    /// Its name: never that of somebody else's.
+    pub name: String,
+    /// In the order of their making.
+    pub chains: Vec<Chain>,
+}
+
+/// A chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    /// Its name.
+    pub name: String,
+    /// For a base chain: type, hook and priority.
+    pub hook: Option<(String, String, i32)>,
+    /// In order; the first that gives a verdict counts.
+    pub rules: Vec<Rule>,
+}
+
+/// A rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Its statements.
+    pub statements: Vec<Value>,
+    /// The line, or the rule that implies it.
+    pub origin: Origin,
+}
+
+impl Table {
+    /// The whole transaction: afterwards the table is exactly this.
+    pub fn transaction(&self) -> Value {
+        let table = json!({ "family": self.family, "name": self.name });
+        // Adding before deleting: a table that isn't there can't be deleted.
+        let mut list = vec![
+            json!({ "add": { "table": table } }),
+            json!({ "delete": { "table": table } }),
+            json!({ "add": { "table": table } }),
+        ];
+        for c in &self.chains {
+            let mut chain = json!({ "family": self.family, "table": self.name, "name": c.name });
+            if let (Some((kind, hook, priority)), Value::Object(map)) = (&c.hook, &mut chain) {
+                map.insert("type".into(), json!(kind));
+                map.insert("hook".into(), json!(hook));
+                map.insert("prio".into(), json!(priority));
+                map.insert("policy".into(), json!("accept"));
+            }
+            list.push(json!({ "add": { "chain": chain } }));
+        }
+        for c in &self.chains {
+            for r in &c.rules {
+                let comment: String = r.origin.to_string().chars().take(120).collect();
+                let rule = json!({
+                    "family": self.family, "table": self.name, "chain": c.name, "expr": r.statements, "comment": comment
+                });
+                list.push(json!({ "add": { "rule": rule } }));
+            }
+        }
+        json!({ "nftables": list })
+    }
+
+    /// How many rules it has.
+    pub fn len(&self) -> usize {
+        self.chains.iter().map(|c| c.rules.len()).sum()
+    }
+
+    /// True without any rule.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Chain {
+    /// A chain that others jump to.
+    pub(super) fn plain(name: &str) -> Chain {
+        Chain { name: name.to_owned(), hook: None, rules: Vec::new() }
+    }
+
+    /// A chain that the kernel calls.
+    pub(super) fn base(name: &str, kind: &str, hook: &str, priority: i32) -> Chain {
+        Chain { hook: Some((kind.to_owned(), hook.to_owned(), priority)), ..Chain::plain(name) }
+    }
+
+    pub(super) fn rule(&mut self, statements: Vec<Value>, origin: &Origin) {
+        self.rules.push(Rule { statements, origin: origin.clone() });
+    }
+
+    pub(super) fn implied(&mut self, statements: Vec<Value>, rule: &'static str) {
+        self.rule(statements, &Origin::implied(rule));
+    }
+}
+
+/// A comparison.
+pub(super) fn compare(operator: &str, left: Value, right: Value) -> Value {
+    json!({ "match": { "op": operator, "left": left, "right": right } })
+}
+
+fn meta(key: &str) -> Value {
+    json!({ "meta": { "key": key } })
+}
+
+fn payload(protocol: &str, field: &str) -> Value {
+    json!({ "payload": { "protocol": protocol, "field": field } })
+}
+
+fn family(v4: bool) -> &'static str {
+    if v4 { "ip" } else { "ip6" }
+}
+
+/// The link that a packet came from.
+pub(super) fn from_link(name: &str) -> Value {
+    compare("==", meta("iifname"), json!(name))
+}
+
+/// The link that a packet goes to.
+pub(super) fn to_link(name: &str) -> Value {
+    compare("==", meta("oifname"), json!(name))
+}
+
+/// Any other link than this.
+pub(super) fn not_to_link(name: &str) -> Value {
+    compare("!=", meta("oifname"), json!(name))
+}
+
+/// IPv4, or IPv6.
+pub(super) fn is_v4(yes: bool) -> Value {
+    compare("==", meta("nfproto"), json!(if yes { "ipv4" } else { "ipv6" }))
+}
+
+fn block(b: Block) -> Value {
+    if b.is_host() {
+        json!(b.address.to_string())
+    } else {
+        json!({ "prefix": { "addr": b.address.to_string(), "len": b.prefix } })
+    }
+}
+
+/// An address of the packet: `saddr` or `daddr`.
+pub(super) fn address(operator: &str, field: &str, b: Block) -> Value {
+    compare(operator, payload(family(b.address.is_ipv4()), field), block(b))
+}
+
+/// What the sender asked for, whatever was translated since.
+fn asked_for(b: Block) -> Value {
+    let key = format!("{} daddr", family(b.address.is_ipv4()));
+    compare("==", json!({ "ct": { "key": key, "dir": "original" } }), block(b))
+}
+
+fn asked_port(ports: &[u16]) -> Value {
+    compare("==", json!({ "ct": { "key": "proto-dst", "dir": "original" } }), set(ports))
+}
+
+/// TCP or UDP.
+pub(super) fn protocol(p: Protocol) -> Value {
+    compare("==", meta("l4proto"), json!(p.word()))
+}
+
+/// The port that a packet is for.
+pub(super) fn to_port(p: Protocol, ports: &[u16]) -> Value {
+    compare("==", payload(p.word(), "dport"), set(ports))
+}
+
+/// The port that a packet comes from.
+pub(super) fn from_port(p: Protocol, port: u16) -> Value {
+    compare("==", payload(p.word(), "sport"), json!(port))
+}
+
+/// Ports as an anonymous set of ranges.
+fn set(ports: &[u16]) -> Value {
+    let mut ranges: Vec<(u16, u16)> = Vec::new();
+    for p in ports {
+        match ranges.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(*p) => *last = *p,
+            _ => ranges.push((*p, *p)),
+        }
+    }
+    let list: Vec<Value> =
+        ranges.iter().map(|(a, b)| if a == b { json!(a) } else { json!({ "range": [a, b] }) }).collect();
+    match list.as_slice() {
+        [one] => one.clone(),
+        _ => json!({ "set": list }),
+    }
+}
+
+/// A packet of a connection that was let through.
+pub(super) fn known() -> Value {
+    compare("in", json!({ "ct": { "key": "state" } }), json!(["established", "related"]))
+}
+
+/// A packet that belongs to nothing.
+pub(super) fn invalid() -> Value {
+    compare("in", json!({ "ct": { "key": "state" } }), json!("invalid"))
+}
+
+/// A packet whose destination was translated: it came by a published port.
+pub(super) fn was_published() -> Value {
+    compare("in", json!({ "ct": { "key": "status" } }), json!("dnat"))
+}
+
+/// The packet is for an address of this host.
+pub(super) fn is_local() -> Value {
+    compare("==", json!({ "fib": { "result": "type", "flags": ["daddr"] } }), json!("local"))
+}
+
+/// Messages of ICMPv6.
+pub(super) fn icmp6(types: &[&str]) -> Value {
+    compare("==", payload("icmpv6", "type"), json!({ "set": types }))
+}
+
+/// Goes on to its end, as far as this table is concerned.
+pub(super) fn accept() -> Value {
+    json!({ "accept": null })
+}
+
+/// Is gone.
+pub(super) fn drop() -> Value {
+    json!({ "drop": null })
+}
+
+/// Is gone, and the sender is told.
+pub(super) fn reject() -> Value {
+    json!({ "reject": { "type": "icmpx", "expr": "admin-prohibited" } })
+}
+
+/// Goes on in another chain, and comes back.
+pub(super) fn jump(chain: &str) -> Value {
+    json!({ "jump": { "target": chain } })
+}
+
+/// Gets this destination.
+pub(super) fn dnat(to: IpAddr, port: Option<u16>) -> Value {
+    let family = family(to.is_ipv4());
+    match port {
+        Some(p) => json!({ "dnat": { "family": family, "addr": to.to_string(), "port": p } }),
+        None => json!({ "dnat": { "family": family, "addr": to.to_string() } }),
+    }
+}
+
+/// Gets the host's own address as its source.
+pub(super) fn masquerade() -> Value {
+    json!({ "masquerade": null })
+}
+
+/// The ports of one line, by what else the rule needs.
+pub(super) fn by_line(ports: &[Port], how: Use) -> Vec<(&Port, Option<Vec<u16>>)> {
+    let mut out: Vec<(&Port, Option<Vec<u16>>)> = Vec::new();
+    for p in ports.iter().filter(|p| p.how == how) {
+        let same = |o: &&mut (&Port, Option<Vec<u16>>)| {
+            o.0.span == p.span && o.0.protocol == p.protocol && o.1.is_some() == p.port.is_some()
+        };
+        match (out.iter_mut().find(same), p.port) {
+            (Some((_, Some(list))), Some(port)) => list.push(port),
+            (Some(_), _) => {}
+            (None, port) => out.push((p, port.map(|n| vec![n]))),
+        }
+    }
+    for (_, list) in &mut out {
+        if let Some(l) = list {
+            l.sort_unstable();
+            l.dedup();
+        }
+    }
+    out
+}
+
+/// A rule for each peer of a line that lets the machine connect; `None` in the result is the line without peers.
+pub(super) fn connects(port: &Port, list: Option<&[u16]>) -> Vec<Vec<Value>> {
+    let mut start = vec![protocol(port.protocol)];
+    if let Some(ports) = list {
+        start.push(asked_port(ports));
+    }
+    match port.peers.as_slice() {
+        [] => vec![start],
+        peers => peers.iter().map(|b| [vec![asked_for(*b)], start.clone()].concat()).collect(),
+    }
+}
+
+/// The same for a line that lets others connect to it.
+pub(super) fn listens(port: &Port, list: Option<&[u16]>) -> Vec<Vec<Value>> {
+    let mut start = vec![protocol(port.protocol)];
+    if let Some(ports) = list {
+        start.push(to_port(port.protocol, ports));
+    }
+    match port.peers.as_slice() {
+        [] => vec![start],
+        peers => peers.iter().map(|b| [vec![address("==", "saddr", *b)], start.clone()].concat()).collect(),
+    }
+}
+
+/// Name servers, by both protocols.
+pub(super) fn asks(server: IpAddr) -> Vec<Vec<Value>> {
+    [Protocol::Udp, Protocol::Tcp]
+        .into_iter()
+        .map(|p| vec![asked_for(Block::host(server)), protocol(p), asked_port(&[53])])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_become_ranges() {
+        assert_eq!(set(&[80]), json!(80));
+        assert_eq!(set(&[80, 81, 82, 443]), json!({ "set": [{ "range": [80, 82] }, 443] }));
+        assert_eq!(set(&[65534, 65535]), json!({ "range": [65534, 65535] }));
+    }
+
+    #[test]
+    fn a_table_is_replaced_as_a_whole() {
+        let mut chain = Chain::base("forward", "filter", "forward", 0);
+        chain.implied(vec![from_link("ve-web"), drop()], "a reason \"in\" quotes\n");
+        let t = Table { family: "inet".into(), name: "stockade-web".into(), chains: vec![chain] };
+        let text = t.transaction();
+        let list = text.get("nftables").and_then(Value::as_array).unwrap();
+        let verbs: Vec<&str> = list.iter().filter_map(|v| v.as_object()?.keys().next().map(String::as_str)).collect();
+        assert_eq!(verbs, ["add", "delete", "add", "add", "add"]);
+        assert_eq!(t.len(), 1);
+    }
+}

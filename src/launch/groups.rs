@@ -1,0 +1,190 @@
+//! Control groups of a machine: making, bounding, reading back, counting, removing.
+
+use crate::plan::step::{Counter, Group, Limit};
+use nix::sys::stat::Mode;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Makes a group. A booted system gets `program` and `init` below it: processes live in the leaves only, so
+/// that the machine's own init can hand controllers on (cgroups(7), no internal processes).
+pub(super) fn create(g: &Group) -> io::Result<()> {
+    let path = Path::new(&g.path);
+    if let Some(parent) = path.parent() {
+        match fs::create_dir(parent) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => {}
+        }
+        if let Some(top) = parent.parent() {
+            hand_down(top, &g.controllers)?;
+        }
+        hand_down(parent, &g.controllers)?;
+    }
+    nix::unistd::mkdir(path, Mode::from_bits_truncate(0o755))?;
+    let Some(owner) = g.owner else { return Ok(()) };
+    for dir in [path.join("program"), path.join("init")] {
+        nix::unistd::mkdir(&dir, Mode::from_bits_truncate(0o755))?;
+    }
+    hand_down(path, &g.controllers)?;
+    // cgroups(7), delegation: the folder itself and these three files. Files of limits stay ours.
+    let program = path.join("program");
+    std::os::unix::fs::chown(&program, Some(owner), Some(owner))?;
+    for file in ["cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
+        std::os::unix::fs::chown(program.join(file), Some(owner), Some(owner))?;
+    }
+    Ok(())
+}
+
+/// Makes controllers available below a folder; what is there already isn't touched.
+fn hand_down(folder: &Path, controllers: &[String]) -> io::Result<()> {
+    if controllers.is_empty() {
+        return Ok(());
+    }
+    let file = folder.join("cgroup.subtree_control");
+    let now = fs::read_to_string(&file)?;
+    for c in controllers.iter().filter(|c| !now.split_whitespace().any(|n| n == *c)) {
+        fs::write(&file, format!("+{c}"))?;
+    }
+    Ok(())
+}
+
+/// Writes a limit.
+pub(super) fn set(l: &Limit) -> io::Result<()> {
+    fs::write(&l.path, &l.value)
+}
+
+/// What the kernel holds instead of what was written, if it does.
+pub(super) fn differs(l: &Limit) -> io::Result<Option<String>> {
+    let now = fs::read_to_string(&l.path)?;
+    let now = now.trim();
+    Ok(if holds(&l.value, now) { None } else { Some(now.to_owned()) })
+}
+
+fn holds(wrote: &str, now: &str) -> bool {
+    if wrote == now {
+        return true;
+    }
+    // Bytes are counted in pages; -1 of v1 is the largest number of them.
+    if let (Ok(wrote), Ok(now)) = (wrote.parse::<i64>(), now.parse::<i64>()) {
+        return if wrote < 0 { now > 1 << 60 } else { now == wrote / 4096 * 4096 && wrote >= 1 << 16 };
+    }
+    // `8:0 rbps=1048576` beside others, or `8:0 1048576`.
+    if let Some((device, value)) = wrote.split_once(' ') {
+        let line = now.lines().find(|l| l.split(' ').next() == Some(device));
+        return match line {
+            Some(l) => l.split(' ').skip(1).any(|f| f == value) || value.ends_with("=max"),
+            // No line is no bound.
+            None => value == "0" || value.ends_with("=max"),
+        };
+    }
+    false
+}
+
+/// Is the process in the group?
+pub(super) fn has(path: &str, pid: i32) -> io::Result<bool> {
+    let text = fs::read_to_string(format!("{path}/cgroup.procs"))?;
+    Ok(text.lines().any(|l| l.parse() == Ok(pid)))
+}
+
+/// How often a limit was met.
+pub(super) fn count(c: &Counter) -> u64 {
+    let text = fs::read_to_string(&c.path).unwrap_or_default();
+    let value = match c.key.as_str() {
+        "" => text.trim().to_owned(),
+        key => text
+            .lines()
+            .find_map(|l| l.strip_prefix(key)?.strip_prefix(' '))
+            .map(str::trim)
+            .unwrap_or_default()
+            .to_owned(),
+    };
+    value.parse().unwrap_or(0)
+}
+
+/// Kills what runs in a group of ours and removes it with what is below.
+pub(super) fn remove(path: &Path, machine: &str) -> io::Result<()> {
+    // Only what is made here: .../stockade/NAME. A damaged record must not name anything else.
+    let ours = path.file_name().is_some_and(|n| n == machine)
+        && path.parent().and_then(Path::file_name).is_some_and(|n| n == "stockade")
+        && path.starts_with("/sys/fs/cgroup")
+        && path.components().all(|c| !matches!(c, std::path::Component::ParentDir));
+    if !ours || !path.exists() {
+        return Ok(());
+    }
+    let kill = path.join("cgroup.kill");
+    if kill.exists() {
+        fs::write(kill, "1")?;
+    }
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match remove_tree(path) {
+            // A killed process leaves its group a moment later.
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
+                end_members(path)?;
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            other => return other,
+        }
+    }
+}
+
+/// v1 has no file that kills: what is still there is killed one by one.
+fn end_members(path: &Path) -> io::Result<()> {
+    let text = match fs::read_to_string(path.join("cgroup.procs")) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for pid in text.lines().filter_map(|l| l.parse::<i32>().ok()).filter(|p| *p > 1) {
+        match crate::sys::process::kill(pid, libc::SIGKILL) {
+            Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+fn remove_tree(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    match fs::remove_dir(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::holds;
+
+    #[test]
+    fn what_the_kernel_rounds_is_still_what_was_written() {
+        for (wrote, now) in [
+            ("65", "65"),
+            ("max", "max"),
+            ("1000000", "999424"),
+            ("-1", "9223372036854771712"),
+            ("8:0 rbps=1048576", "8:0 rbps=1048576 wbps=max riops=max wiops=max"),
+            ("8:0 1048576", "8:0 1048576\n8:16 5"),
+            ("200000 100000", "200000 100000"),
+            ("8:0 0", ""),
+        ] {
+            assert!(holds(wrote, now), "{wrote} {now}");
+        }
+        for (wrote, now) in [
+            ("65", "64"),
+            ("1000000", "max"),
+            ("1000000", "995328"),
+            ("8:0 rbps=1048576", "8:0 rbps=max"),
+            ("8:0 5", ""),
+            ("200000 100000", "max 100000"),
+            ("-1", "4096"),
+        ] {
+            assert!(!holds(wrote, now), "{wrote} {now}");
+        }
+    }
+}

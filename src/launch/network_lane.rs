@@ -1,0 +1,206 @@
+//! The supervisor's steps on the network: ports of the host, rules, the machine's link.
+
+use super::netlink::Routes;
+use super::nft;
+use crate::plan::step::{Hold, INSIDE, Interface, LinkKind, Table};
+use crate::sys::process;
+use std::fs::{self, File};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+
+/// CLONE_NEWNET
+const NETWORK: u64 = 0x4000_0000;
+
+/// Binds the ports without listening: they are taken, and nobody is answered who isn't led to the machine.
+pub(super) fn hold(h: &Hold, held: &mut Vec<OwnedFd>) -> io::Result<()> {
+    let (first, last) = h.ports;
+    for port in first..=last {
+        for address in &h.addresses {
+            held.push(bind(&h.protocol, SocketAddr::new(*address, port)).map_err(|e| {
+                let cause = match e.raw_os_error() {
+                    Some(libc::EADDRINUSE) => "another program of this host has it".to_owned(),
+                    Some(libc::EADDRNOTAVAIL) => "no link of this host has this address".to_owned(),
+                    _ => e.to_string(),
+                };
+                io::Error::new(e.kind(), format!("{} port {port} of {address} can't be published: {cause}", h.protocol))
+            })?);
+        }
+    }
+    Ok(())
+}
+
+fn bind(protocol: &str, address: SocketAddr) -> io::Result<OwnedFd> {
+    let stream = protocol == "tcp";
+    match socket(stream, address, false) {
+        // Connections of a program that ended linger for a minute (TIME_WAIT): they alone are no hindrance, and
+        // whoever can listen beside them is alone.
+        Err(e) if stream && e.raw_os_error() == Some(libc::EADDRINUSE) => {
+            let fd = socket(stream, address, true)?;
+            nix::sys::socket::listen(&fd, nix::sys::socket::Backlog::new(0)?)?;
+            Ok(fd)
+        }
+        other => other,
+    }
+}
+
+/// A bound socket.
+fn socket(stream: bool, address: SocketAddr, reuse: bool) -> io::Result<OwnedFd> {
+    use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, setsockopt, sockopt};
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let kind = if stream { SockType::Stream } else { SockType::Datagram };
+    let fd = socket::socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    if address.is_ipv6() {
+        // Each family by itself.
+        setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
+    }
+    setsockopt(&fd, sockopt::ReuseAddr, &reuse)?;
+    match address {
+        SocketAddr::V4(a) => socket::bind(fd.as_raw_fd(), &SockaddrIn::from(a))?,
+        SocketAddr::V6(a) => socket::bind(fd.as_raw_fd(), &SockaddrIn6::from(a))?,
+    }
+    Ok(fd)
+}
+
+/// Does something in the machine's network namespace. A thread of its own enters it and ends there: no other
+/// part of the supervisor ever does.
+pub(super) fn inside<T: Send>(pid: i32, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
+    std::thread::scope(|s| {
+        let thread = s.spawn(|| {
+            process::setns(namespace.as_fd(), NETWORK)?;
+            act()
+        });
+        thread.join().map_err(|_| io::Error::other("the thread in the machine's network ended early"))?
+    })
+}
+
+/// Loads the table that stands in the machine's own namespace.
+pub(super) fn load_inside(pid: i32, t: &Table) -> io::Result<()> {
+    inside(pid, || nft::apply(&t.transaction()))
+}
+
+pub(super) fn create_link(pid: i32, kind: &LinkKind, mac: [u8; 6]) -> io::Result<()> {
+    let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
+    Routes::open()?.create_link(kind, mac, namespace.as_fd())
+}
+
+/// The host's end: nothing it hears changes the host, and published ports answer on loopback too.
+pub(super) fn configure_outside(link: &str, addresses: &[Interface]) -> io::Result<()> {
+    let routes = Routes::open()?;
+    let index = routes.index(link)?;
+    settings(link, false)?;
+    for i in addresses {
+        routes.add_address(index, i)?;
+    }
+    routes.up(index)?;
+    for i in addresses {
+        if i.address.is_ipv4() {
+            // What comes from the machine for 127.0.0.0/8 is dropped by the table that is loaded already; this
+            // lets answers to a connection from there go out to the machine (ip-sysctl.rst, route_localnet).
+            fs::write(format!("/proc/sys/net/ipv4/conf/{link}/route_localnet"), "1")?;
+        } else {
+            routes.add_loopback_way(index)?;
+        }
+    }
+    Ok(())
+}
+
+/// Router advertisements and redirects are not listened to.
+fn settings(link: &str, listens: bool) -> io::Result<()> {
+    let folder = format!("/proc/sys/net/ipv6/conf/{link}");
+    if std::path::Path::new(&folder).exists() && !listens {
+        for (name, value) in [("accept_ra", "0"), ("autoconf", "0"), ("accept_redirects", "0")] {
+            fs::write(format!("{folder}/{name}"), value)?;
+        }
+    }
+    for (name, value) in [("accept_redirects", "0"), ("send_redirects", "0")] {
+        fs::write(format!("/proc/sys/net/ipv4/conf/{link}/{name}"), value)?;
+    }
+    Ok(())
+}
+
+/// The machine's end.
+pub(super) fn configure_inside(pid: i32, addresses: &[Interface], listens: bool) -> io::Result<()> {
+    inside(pid, || {
+        let routes = Routes::open()?;
+        routes.up(routes.index("lo")?)?;
+        let index = routes.index(INSIDE)?;
+        settings(INSIDE, listens)?;
+        if listens {
+            return Ok(());
+        }
+        for i in addresses {
+            routes.add_address(index, i)?;
+        }
+        routes.up(index)?;
+        for gateway in addresses.iter().filter_map(|i| i.gateway) {
+            routes.add_default(index, gateway)?;
+        }
+        Ok(())
+    })
+}
+
+/// What is in the machine's namespace and not in the plan, or the other way round.
+pub(super) fn differs(pid: i32, addresses: &[Interface], listens: bool) -> io::Result<Vec<String>> {
+    let seen = inside(pid, || Routes::open()?.look())?;
+    let mut out = Vec::new();
+    let link = seen.links.iter().find(|(_, n, _)| n == INSIDE);
+    match link {
+        None => out.push(format!("there is no link {INSIDE}")),
+        Some((_, _, false)) if !listens => out.push(format!("{INSIDE} is not up")),
+        _ => {}
+    }
+    let index = link.map_or(0, |l| l.0);
+    for (_, name, up) in &seen.links {
+        if name != "lo" && name != INSIDE && *up {
+            out.push(format!("there is a link `{name}`, and no step says so"));
+        }
+    }
+    let link_local = |a: &IpAddr| matches!(a, IpAddr::V6(a) if a.is_unicast_link_local());
+    let own: Vec<&(u32, IpAddr, u8)> =
+        seen.addresses.iter().filter(|(i, a, _)| *i == index && !link_local(a)).collect();
+    for i in addresses {
+        if !own.iter().any(|(_, a, p)| (*a, *p) == (i.address, i.prefix)) {
+            out.push(format!("{INSIDE} hasn't the address {}", i.address));
+        }
+        if let Some(g) = i.gateway.filter(|g| !seen.gateways.contains(g)) {
+            out.push(format!("there is no way by {g}"));
+        }
+    }
+    if !listens && own.len() != addresses.len() {
+        out.push(format!("{INSIDE} has {} addresses, the plan says {}", own.len(), addresses.len()));
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, UdpSocket};
+
+    #[test]
+    fn a_port_that_somebody_has_is_refused_and_a_free_one_held() {
+        let theirs = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = theirs.local_addr().unwrap().port();
+        let origin = crate::plan::step::Origin::implied("a test");
+        let hold_of = |protocol: &str, port| Hold {
+            protocol: protocol.into(),
+            addresses: vec!["127.0.0.1".parse().unwrap()],
+            ports: (port, port),
+            origin: origin.clone(),
+        };
+        let mut held = Vec::new();
+        let said = hold(&hold_of("tcp", port), &mut held).unwrap_err().to_string();
+        assert!(said.contains("another program of this host has it"), "{said}");
+        drop(theirs);
+        hold(&hold_of("tcp", port), &mut held).unwrap();
+        assert!(TcpListener::bind(("127.0.0.1", port)).is_err(), "nobody else takes it");
+        assert!(hold(&hold_of("tcp", port), &mut Vec::new()).is_err(), "no other machine either");
+        hold(&hold_of("udp", port), &mut held).unwrap();
+        assert!(UdpSocket::bind(("127.0.0.1", port)).is_err());
+        held.clear();
+        let far = Hold { addresses: vec!["198.51.100.7".parse().unwrap()], ..hold_of("tcp", 9) };
+        assert!(hold(&far, &mut held).unwrap_err().to_string().contains("no link of this host"));
+    }
+}

@@ -1,0 +1,38 @@
+//! Tables of the packet filter, by nft(8): JSON on its standard input, never a text of ours.
+
+use serde_json::{Value, json};
+use std::io::{self, Write as _};
+use std::process::{Command, Stdio};
+
+/// Applies a transaction, all of it or nothing.
+pub(super) fn apply(transaction: &Value) -> io::Result<()> {
+    // Never by the caller's PATH.
+    let Some(program) = crate::sys::NFT.iter().find(|p| std::path::Path::new(p).exists()) else {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "nft(8) isn't installed"));
+    };
+    let mut child = Command::new(program)
+        .args(["-j", "-f", "-"])
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let written = match child.stdin.take() {
+        Some(mut stdin) => stdin.write_all(transaction.to_string().as_bytes()),
+        None => Err(io::ErrorKind::BrokenPipe.into()),
+    };
+    let out = child.wait_with_output()?;
+    written?;
+    if out.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&out.stderr);
+    let first = said.lines().find(|l| l.contains("rror")).unwrap_or("it gave no reason").trim().to_owned();
+    Err(io::Error::other(format!("nft(8) refuses the rules: {first}")))
+}
+
+/// Removes a table with all that is in it; one that isn't there is no fault.
+pub(super) fn delete(family: &str, name: &str) -> io::Result<()> {
+    let table = json!({ "table": { "family": family, "name": name } });
+    apply(&json!({ "nftables": [{ "add": table }, { "delete": table }] }))
+}

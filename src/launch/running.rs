@@ -1,0 +1,127 @@
+//! A machine that runs, as its supervisor holds it.
+
+use super::baton::{self, Baton, Kind};
+use super::host_lane::gone;
+use super::state::{Home, Lock};
+use super::{forwarding, groups};
+use crate::plan::step::Counter;
+use crate::plan::{Action, Plan};
+use crate::sys::process::{self, Status};
+use nix::errno::Errno;
+use nix::fcntl::Flock;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// A running machine.
+pub struct Machine {
+    pub(super) name: String,
+    pub(super) home: Home,
+    pub(super) lock: Lock,
+    /// Ranges of ids, and the subnet.
+    pub(super) ids: Vec<Lock>,
+    pub(super) init_pid: i32,
+    pub(super) init: OwnedFd,
+    /// Master of the machine's terminal.
+    pub terminal: Option<OwnedFd>,
+    /// Pid of the program on the host.
+    pub program: i32,
+    /// Digest of the confinement that was read back.
+    pub digest: String,
+    /// When it is ended, whatever it does.
+    pub deadline: Option<Instant>,
+    pub(super) counters: Vec<Counter>,
+    pub(super) held: Vec<OwnedFd>,
+    pub(super) forwarding: Option<Flock<File>>,
+}
+
+/// A limit that was met.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Met {
+    /// As the language writes it.
+    pub limit: String,
+    /// How often.
+    pub count: u64,
+    /// What each of it is.
+    pub meaning: String,
+    /// The line.
+    pub line: String,
+}
+
+/// What happened to a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The program ended with this wait status.
+    Ended(Status),
+    /// The machine's init was killed.
+    Killed,
+}
+
+impl Machine {
+    /// Readable when something happened.
+    pub fn events(&self) -> i32 {
+        self.init.as_raw_fd()
+    }
+
+    /// What happened; call when [`Self::events`] is readable.
+    pub fn event(&self) -> Option<Event> {
+        match baton::receive(self.init.as_raw_fd()) {
+            Ok(Some((b, _))) if b.kind == Kind::Ended => Some(Event::Ended(Status(b.value))),
+            Ok(Some(_)) => None,
+            _ => Some(Event::Killed),
+        }
+    }
+
+    /// Sends the program a signal.
+    pub fn signal(&self, signal: i32) -> Result<(), Errno> {
+        Baton::new(Kind::Signal, 0, signal).send(self.init.as_raw_fd(), None)
+    }
+
+    /// Kills everything in the machine: the end of its init is the end of its PID namespace.
+    pub fn kill(&self) -> Result<(), Errno> {
+        process::kill(self.init_pid, libc::SIGKILL)
+    }
+
+    /// Waits for the last process and removes what is left; the machine's name is free afterwards.
+    pub fn finish(self) -> io::Result<Vec<Met>> {
+        process::kill(self.init_pid, libc::SIGKILL).or_else(gone)?;
+        process::wait(self.init_pid, false)?;
+        let met = self.met();
+        for l in self.ids {
+            l.remove()?;
+        }
+        self.home.forget(&self.name, self.lock)?;
+        drop((self.held, self.forwarding));
+        forwarding::restore(&self.home)?;
+        Ok(met)
+    }
+
+    /// Which limits were met so far.
+    pub fn met(&self) -> Vec<Met> {
+        let met = self.counters.iter().map(|c| Met {
+            limit: c.limit.clone(),
+            count: groups::count(c),
+            meaning: c.meaning.clone(),
+            line: c.origin.to_string(),
+        });
+        met.filter(|m| m.count > 0).collect()
+    }
+}
+
+/// What is counted, by the plan.
+pub(super) fn counters(plan: &Plan) -> Vec<Counter> {
+    let lists = plan.steps().iter().filter_map(|s| match &s.action {
+        Action::Watch(list) => Some(list.clone()),
+        _ => None,
+    });
+    lists.flatten().collect()
+}
+
+/// When the machine ends at the latest, by the plan.
+pub(super) fn deadline(plan: &Plan) -> Option<Instant> {
+    plan.steps().iter().find_map(|s| match &s.action {
+        Action::Deadline { seconds } => Instant::now().checked_add(Duration::from_secs(*seconds)),
+        _ => None,
+    })
+}
