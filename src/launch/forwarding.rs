@@ -97,10 +97,15 @@ fn guard() -> serde_json::Value {
 /// Puts back what was before, if no machine needs it any more.
 pub(super) fn restore(home: &Home) -> io::Result<()> {
     let folder = home.place("forwarding");
-    if !folder.join("before.json").exists() {
+    let there = || folder.join("before.json").exists();
+    if !there() {
         return Ok(());
     }
     let _gate = hold(&folder.join("gate"), FlockArg::LockExclusive)?;
+    // Another command may have done it while this one waited.
+    if !there() {
+        return Ok(());
+    }
     match hold(&folder.join("users"), FlockArg::LockExclusiveNonblock) {
         Ok(_alone) => {}
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),

@@ -258,12 +258,13 @@ impl Host<'_> {
             Action::LockMachine(o) => Some(o.clone()),
             _ => None,
         });
-        let Objects { cgroups, tables, zone } = objects.unwrap_or_default();
+        let Objects { cgroups, tables, link, zone } = objects.unwrap_or_default();
         Ok(Record {
             machine: self.plan.machine.clone(),
             boot: boot_id()?,
             cgroups,
             tables,
+            link,
             zone,
             supervisor: std::process::id(),
             program: self.program.0,

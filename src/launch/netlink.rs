@@ -209,6 +209,22 @@ impl Routes {
     }
 }
 
+/// Removes a link of the host; one that isn't there is no fault.
+pub(super) fn delete(name: &str) -> io::Result<()> {
+    let routes = Routes::open()?;
+    let gone = |e: &io::Error| e.raw_os_error() == Some(libc::ENODEV);
+    let index = match routes.index(name) {
+        Err(e) if gone(&e) => return Ok(()),
+        other => other?,
+    };
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    match routes.ask(RouteNetlinkMessage::DelLink(link), NLM_F_ACK) {
+        Err(e) if !gone(&e) => Err(e),
+        _ => Ok(()),
+    }
+}
+
 fn info(kind: InfoKind, data: InfoData) -> LinkAttribute {
     LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind), LinkInfo::Data(data)])
 }

@@ -3,7 +3,8 @@
 //! Crash-only: the lock is the truth. A folder whose lock nobody holds belongs to a dead machine,
 //! whatever its state says, and is removed with everything that it names.
 
-use super::{forwarding, groups, nft, zone};
+use super::{forwarding, groups, netlink, nft, zone};
+use crate::plan::step::outside_name;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{fstat, lstat};
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,9 @@ pub struct Record {
     /// Tables of the packet filter to remove: family and name.
     #[serde(default)]
     pub tables: Vec<(String, String)>,
+    /// The host's end of its link.
+    #[serde(default)]
+    pub link: Option<String>,
     /// The zone that it is a member of.
     #[serde(default)]
     pub zone: Option<String>,
@@ -142,7 +146,11 @@ impl Home {
             for cgroup in &record.cgroups {
                 groups::remove(Path::new(cgroup), name)?;
             }
-            // Of a damaged record only what carries the machine's own name counts.
+            // Its network namespace takes the link along, but not at once: the name is needed again. Of a damaged
+            // record only what carries the machine's own name counts.
+            if let Some(link) = record.link.iter().find(|l| **l == outside_name(name)) {
+                netlink::delete(link)?;
+            }
             for (family, table) in record.tables.iter().filter(|(_, t)| *t == format!("stockade-{name}")) {
                 if matches!(family.as_str(), "inet" | "bridge") {
                     nft::delete(family, table)?;
@@ -351,6 +359,7 @@ mod tests {
             boot: String::new(),
             cgroups: vec![victim.to_str().unwrap().into()],
             tables: vec![("inet".into(), "filter".into())],
+            link: Some("eth0".into()),
             zone: Some("../../precious".into()),
             supervisor: 1,
             program: 0,

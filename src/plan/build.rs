@@ -18,6 +18,10 @@ pub fn build(c: &Confinement) -> Result<Plan, check::Violation> {
     let objects = Objects {
         cgroups: c.cgroups.groups.iter().map(|g| g.path.clone()).collect(),
         tables: c.wiring.iter().flat_map(|w| &w.tables).map(|t| (t.family.clone(), t.name.clone())).collect(),
+        link: c.wiring.as_ref().and_then(|w| match &w.kind {
+            LinkKind::Veth { outside, .. } => Some(outside.clone()),
+            _ => None,
+        }),
         zone: c.wiring.as_ref().and_then(|w| w.zone.as_ref()).map(|z| z.name.clone()),
     };
 

@@ -1,6 +1,6 @@
 //! The rules of order that every plan keeps, whatever built it.
 
-use super::step::{Action, Lane, Plan};
+use super::step::{Action, Lane, LinkKind, Plan};
 use crate::compile::mounts::{Shown, TreeStep};
 
 /// A plan that would not be safe to carry out.
@@ -164,6 +164,11 @@ fn is_undone(steps: &[super::step::Step], action: &Action) -> bool {
         (Action::LockMachine(o), Action::CreateCgroup(g)) => o.cgroups.contains(&g.path),
         (Action::LockMachine(o), Action::LoadTable(t)) => o.tables.iter().any(|(f, n)| (f, n) == (&t.family, &t.name)),
         (Action::LockMachine(o), Action::JoinZone { zone, .. }) => o.zone.as_ref() == Some(&zone.name),
+        (Action::LockMachine(o), Action::CreateLink { kind: LinkKind::Veth { outside, .. }, .. }) => {
+            o.link.as_ref() == Some(outside)
+        }
+        // They are gone with the machine's namespace.
+        (_, Action::CreateLink { .. }) => true,
         _ => false,
     })
 }
@@ -214,7 +219,7 @@ pub fn check(plan: &Plan) -> Result<(), Violation> {
             (Action::ReadBack | Action::LockMachine(_) | Action::ReserveIds(_), lane) if lane != Lane::Host => {
                 return fail(i, "the supervisor locks and compares");
             }
-            (Action::CreateCgroup(_) | Action::LoadTable(_) | Action::JoinZone { .. }, _)
+            (Action::CreateCgroup(_) | Action::LoadTable(_) | Action::JoinZone { .. } | Action::CreateLink { .. }, _)
                 if !is_undone(steps, &s.action) =>
             {
                 return fail(i, "what is left behind is written down with the lock, for its undo");
@@ -252,7 +257,7 @@ mod tests {
     use crate::compile::users::{Credentials, IdMaps, Range};
     use crate::compile::{Confinement, landlock::Landlock};
     use crate::plan::Step;
-    use crate::plan::step::{LinkKind, Objects};
+    use crate::plan::step::Objects;
     use crate::source::Origin;
     use crate::sys::confine::Instruction;
 

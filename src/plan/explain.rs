@@ -40,6 +40,7 @@ impl fmt::Display for Action {
             Action::LockMachine(o) => {
                 f.write_str("lock the name")?;
                 let tables = o.tables.iter().map(|(family, name)| format!("table {family} {name}"));
+                let tables = tables.chain(o.link.iter().map(|l| format!("link {l}")));
                 let zone = o.zone.iter().map(|z| format!("zone {z}"));
                 let list: Vec<String> = o.cgroups.iter().cloned().chain(tables).chain(zone).collect();
                 if list.is_empty() { Ok(()) } else { write!(f, ", note {}", list.join(" ")) }

@@ -60,6 +60,8 @@ pub struct Objects {
     pub cgroups: Vec<String>,
     /// Tables of the packet filter: family and name.
     pub tables: Vec<(String, String)>,
+    /// The host's end of the link.
+    pub link: Option<String>,
     /// Membership of a zone.
     pub zone: Option<String>,
 }

@@ -1,0 +1,740 @@
+//! Networks of machines, on real kernels: what reaches a machine, what it reaches, and what is left of it.
+//!
+//! Everything happens in network namespaces that a test makes: one stands for the host, one for another host
+//! beside it. Nothing leaves this computer.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a test ends at the first surprise"
+)]
+
+mod harness;
+
+use harness::{Dir, Ran, debian, root};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// One at a time: forwarding of the state folder is shared, and so is the clock.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// A host and another one beside it, 198.51.100.1 and .2, 2001:db8:1::1 and ::2 (RFC 5737, RFC 3849).
+struct Net {
+    host: String,
+    peer: String,
+}
+
+fn sh(line: &str) -> String {
+    let out = Command::new("sh").args(["-ec", line]).output().unwrap();
+    assert!(out.status.success(), "{line}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+impl Net {
+    fn new() -> Net {
+        let id = std::process::id();
+        let net = Net { host: format!("sk-h{id}"), peer: format!("sk-p{id}") };
+        let (h, p) = (&net.host, &net.peer);
+        sh(&format!(
+            "ip netns add {h}; ip netns add {p}
+             ip -n {h} link set lo up; ip -n {p} link set lo up
+             ip -n {h} link add out type veth peer name out netns {p}
+             ip -n {h} addr add 198.51.100.1/24 dev out; ip -n {p} addr add 198.51.100.2/24 dev out
+             ip -n {h} addr add 2001:db8:1::1/64 dev out nodad; ip -n {p} addr add 2001:db8:1::2/64 dev out nodad
+             ip -n {h} addr add 169.254.7.1/16 dev out; ip -n {p} addr add 169.254.7.2/16 dev out
+             ip -n {h} link set out up; ip -n {p} link set out up"
+        ));
+        net
+    }
+
+    /// Runs something there; the file system stays the real host's.
+    fn at(&self, namespace: &str, program: &str) -> Command {
+        let mut c = Command::new("nsenter");
+        c.arg(format!("--net=/run/netns/{namespace}")).arg(program).stdin(Stdio::null());
+        c
+    }
+
+    fn stockade(&self) -> Command {
+        self.at(&self.host, env!("CARGO_BIN_EXE_stockade"))
+    }
+
+    /// What a script of Python prints there.
+    fn python(&self, namespace: &str, script: &str) -> String {
+        let out = self.at(namespace, "python3").args(["-c", &format!("{HELP}\n{script}")]).output().unwrap();
+        assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8_lossy(&out.stdout).trim().to_owned()
+    }
+
+    fn server(&self, namespace: &str, script: &str) -> Server {
+        let mut c = self.at(namespace, "python3");
+        let child = c.args(["-c", &format!("{HELP}\n{script}")]).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(400));
+        Server(child)
+    }
+
+    fn host(&self, line: &str) -> String {
+        sh(&format!("nsenter --net=/run/netns/{} sh -ec '{line}'", self.host))
+    }
+
+    /// Links, tables and addresses of the host: what may not change.
+    fn snapshot(&self) -> String {
+        // The state of forwarding is part of it.
+        self.host("ip -br link; ip -br addr; nft list tables; cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding /proc/sys/net/ipv6/conf/out/accept_ra")
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        for n in [&self.host, &self.peer] {
+            let _ended = Command::new("ip").args(["netns", "del", n]).status();
+        }
+    }
+}
+
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _waited = self.0.wait();
+    }
+}
+
+/// What scripts of Python share: a server of both families, and attempts that name their errno.
+const HELP: &str = r#"
+import socket, sys, errno, time, os, threading
+def attempt(kind, where, port, data=b"x", wait=1.5):
+    family = socket.AF_INET6 if ":" in where else socket.AF_INET
+    s = socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+    s.settimeout(wait)
+    try:
+        s.connect((where, port))
+        s.send(data)
+        return s.recv(100).decode()
+    except socket.timeout: return "timeout"
+    except OSError as e: return errno.errorcode.get(e.errno, str(e.errno))
+    finally: s.close()
+def serve(kind, port, name, family=socket.AF_INET6, at="::"):
+    s = socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6: s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    s.bind((at, port))
+    def loop():
+        if kind == "tcp": s.listen(64)
+        while True:
+            try:
+                if kind == "tcp":
+                    c, _ = s.accept(); c.recv(100); c.send(name.encode()); c.close()
+                else:
+                    _, a = s.recvfrom(100); s.sendto(name.encode(), a)
+            except OSError: pass
+    threading.Thread(target=loop, daemon=True).start()
+"#;
+
+/// A machine that runs a script of Python.
+struct Machine {
+    dir: Dir,
+    name: String,
+    file: PathBuf,
+}
+
+impl Machine {
+    fn new(name: &str, network: &str, script: &str) -> Machine {
+        Machine::with(name, network, "", script)
+    }
+
+    fn with(name: &str, network: &str, more: &str, script: &str) -> Machine {
+        let dir = Dir::new("net");
+        let name = if name.contains('.') { name.replace('.', "") } else { format!("{name}-{}", std::process::id() % 10_000) };
+        dir.write("t.py", &format!("{HELP}\n{script}"));
+        let capabilities = if more.contains("capabilities") { "" } else { "capabilities { none }" };
+        let extends = if more.contains("@system-service") { "" } else { "extends std/net-server" };
+        let text = format!(
+            "policy 1\nkernel 6.18\nimport \"std/daemon\"\nimport \"std/groups\"\nmachine {name} {{\n  {extends}\n  root host\n  \
+             exec \"/usr/bin/python3\" \"-u\" \"/t/t.py\"\n  user nobody\n  {capabilities}\n  \
+             mounts {{ bind \"{}\" -> \"/t\" ro }}\n  network {{\n{network}\n  }}\n  {more}\n}}\n",
+            dir.0.display()
+        );
+        let file = dir.write("t.stockade", &text);
+        Machine { dir, name, file }
+    }
+
+    /// To its end.
+    fn run(&self, net: &Net) -> Ran {
+        net.stockade().arg("run").arg(&self.file).output().unwrap().into()
+    }
+
+    fn start(&self, net: &Net) -> Running {
+        let log = std::fs::File::create(self.dir.0.join("log")).unwrap();
+        let mut c = net.stockade();
+        let child = c.arg("run").arg(&self.file).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        Running { child, log: self.dir.0.join("log"), name: self.name.clone() }
+    }
+}
+
+/// A machine in the background.
+struct Running {
+    child: Child,
+    log: PathBuf,
+    name: String,
+}
+
+impl Running {
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until it says this.
+    fn says(&self, text: &str) -> &Running {
+        let end = Instant::now() + Duration::from_secs(20);
+        // A whole line: a traceback may quote it.
+        while !self.said().lines().any(|l| l == text) {
+            assert!(Instant::now() < end, "{} never said {text}:\n{}", self.name, self.said());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self
+    }
+
+    fn signal(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    fn stop(mut self) {
+        self.signal(nix::sys::signal::Signal::SIGTERM);
+        self.child.wait().unwrap();
+    }
+
+    /// kill -9 of the supervisor.
+    fn crash(mut self) {
+        self.signal(nix::sys::signal::Signal::SIGKILL);
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _waited = self.child.wait();
+    }
+}
+
+const SERVES: &str = "serve('tcp', 8080, 'web'); serve('udp', 5353, 'names'); print('ready'); time.sleep(60)";
+
+#[test]
+fn published_ports_answer_everywhere_and_only_where_they_are_asked_to() {
+    if !root() {
+        return;
+    }
+    let _one = alone();
+    let net = Net::new();
+    let before = net.snapshot();
+    let everywhere = Machine::new(
+        "pub",
+        "private\npublish tcp 8088 -> 8080\npublish udp 5300 -> 5353\npublish tcp 9000-9002 -> 8080-8082\nlisten tcp 8080-8082\nlisten udp 5353",
+        SERVES,
+    );
+    let m = everywhere.start(&net);
+    m.says("ready");
+    for address in ["127.0.0.1", "::1", "198.51.100.1", "2001:db8:1::1"] {
+        let script = format!("print(attempt('tcp','{address}',8088), attempt('udp','{address}',5300), attempt('tcp','{address}',9000))");
+        assert_eq!(net.python(&net.host, &script), "web names web", "{address} from the host itself\n{}", m.said());
+        if !address.ends_with("::1") || address.starts_with("2001") {
+            let theirs = if address == "127.0.0.1" { continue } else { &script };
+            assert_eq!(net.python(&net.peer, theirs), "web names web", "{address} from another host");
+        }
+    }
+    // A port that isn't published isn't reached, neither through the host nor by a route to the machine itself.
+    assert_eq!(net.python(&net.peer, "print(attempt('tcp','198.51.100.1',8080))"), "ECONNREFUSED");
+    let own = net.host("ip -br addr").lines().find(|l| l.starts_with("ve-")).unwrap().split_whitespace().nth(2).unwrap().to_owned();
+    let machine = own.split('/').next().unwrap().rsplit_once('.').map(|(a, b)| format!("{a}.{}", b.parse::<u8>().unwrap() + 1)).unwrap();
+    sh(&format!("ip -n {} route add {machine} via 198.51.100.1", net.peer));
+    assert_eq!(net.python(&net.peer, &format!("print(attempt('tcp','{machine}',8080))")), "timeout");
+    assert_eq!(net.python(&net.host, &format!("print(attempt('tcp','{machine}',8080))")), "web", "the host itself may");
+    // The ports are taken for everybody else.
+    let taken = "s = socket.socket(); s.bind(('0.0.0.0', 8088)); s.listen(1)";
+    let out = net.at(&net.host, "python3").args(["-c", &format!("{HELP}\n{taken}")]).output().unwrap();
+    assert!(!out.status.success() && String::from_utf8_lossy(&out.stderr).contains("Address already in use"));
+    let second = Machine::new("pub2", "private\npublish tcp 8088 -> 8080\nlisten tcp 8080", SERVES);
+    let ran = second.run(&net);
+    assert!(ran.code == 125 && ran.err.contains("another program of this host has it"), "{}", ran.err);
+    assert!(ran.err.contains("t.stockade:14"), "the line is named: {}", ran.err);
+    m.stop();
+
+    let bound = Machine::new(
+        "bound",
+        "private\npublish tcp 127.0.0.1:8088 -> 8080\npublish tcp \"[2001:db8:1::1]:8089\" -> 8080\nlisten tcp 8080",
+        SERVES,
+    );
+    let m = bound.start(&net);
+    m.says("ready");
+    assert_eq!(net.python(&net.host, "print(attempt('tcp','127.0.0.1',8088))"), "web");
+    for (from, place, port) in [(&net.host, "198.51.100.1", 8088), (&net.peer, "198.51.100.1", 8088), (&net.host, "::1", 8088), (&net.host, "127.0.0.1", 8089)] {
+        assert_eq!(net.python(from, &format!("print(attempt('tcp','{place}',{port}))")), "ECONNREFUSED", "{place} {port}");
+    }
+    assert_eq!(net.python(&net.peer, "print(attempt('tcp','2001:db8:1::1',8089))"), "web");
+    m.stop();
+    let far = Machine::new("far", "private\npublish tcp 192.0.2.200:8088 -> 8080\nlisten tcp 8080", SERVES);
+    let ran = far.run(&net);
+    assert!(ran.code == 125 && ran.err.contains("no link of this host has this address"), "{}", ran.err);
+    assert_eq!(net.snapshot(), before, "nothing is left");
+}
+
+#[test]
+fn a_machine_reaches_what_is_written_and_nothing_else() {
+    if !root() {
+        return;
+    }
+    let _one = alone();
+    let net = Net::new();
+    let peer = net.server(&net.peer, "serve('tcp', 443, 'peer'); serve('tcp', 80, 'peer'); serve('udp', 53, 'dns'); time.sleep(60)");
+    let _local = net.server(
+        &net.host,
+        "serve('tcp', 22, 'lo', socket.AF_INET, '127.0.0.1'); serve('tcp', 25, 'host'); serve('udp', 25, 'host'); time.sleep(60)",
+    );
+    let tries = "
+for kind, where, port in [('tcp','198.51.100.2',443),('tcp','2001:db8:1::2',443),('tcp','198.51.100.2',80),('udp','198.51.100.2',53),
+                          ('tcp','169.254.7.2',443),('tcp','198.51.100.1',25),('udp','198.51.100.1',25),('tcp','127.0.0.1',22)]:
+    print(kind, where, port, attempt(kind, where, port), flush=True)
+try:
+    gateway = [l.split()[2] for l in open('/proc/net/route').readlines()[1:] if l.split()[1] == '00000000'][0]
+    gateway = '.'.join(str(int(gateway[i:i+2], 16)) for i in (6,4,2,0))
+    print('gateway 25', attempt('tcp', gateway, 25), 'gateway 22', attempt('tcp', gateway, 22))
+except Exception as e: print(e)
+";
+    let said = |m: &Machine| {
+        let ran = m.run(&net);
+        assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+        ran.out
+    };
+    // Nothing is written: Landlock refuses TCP before a packet is made, the host's rules refuse the rest.
+    let out = said(&Machine::new("none", "private\nlisten tcp 8080", tries));
+    for line in [
+        "tcp 198.51.100.2 443 EACCES",
+        "tcp 2001:db8:1::2 443 EACCES",
+        "udp 198.51.100.2 53 EHOSTUNREACH",
+        "tcp 169.254.7.2 443 EACCES",
+        "udp 198.51.100.1 25 EHOSTUNREACH",
+    ] {
+        assert!(out.contains(line), "{line}\n{out}");
+    }
+    // One block and one port of it; the packet filter holds what Landlock can't say.
+    let out = said(&Machine::new("some", "private\nconnect tcp 443 to 198.51.100.0/24\nconnect udp 53 to 198.51.100.2", tries));
+    for line in [
+        "tcp 198.51.100.2 443 peer",
+        "tcp 2001:db8:1::2 443 EACCES",
+        "tcp 198.51.100.2 80 EACCES",
+        "udp 198.51.100.2 53 dns",
+        "tcp 169.254.7.2 443 EHOSTUNREACH",
+        "udp 198.51.100.1 25 EHOSTUNREACH",
+    ] {
+        assert!(out.contains(line) || line.contains("2001") && out.contains("tcp 2001:db8:1::2 443 EACCES") || out.contains(&line.replace("EACCES", "EHOSTUNREACH")), "{line}\n{out}");
+    }
+    assert!(!out.contains("2001:db8:1::2 443 peer") && !out.contains("80 peer"), "{out}");
+    // Everything: but neither the host's loopback nor link-local addresses.
+    let out = said(&Machine::new("all", "private\negress any\nresolver none", tries));
+    for line in [
+        "tcp 198.51.100.2 443 peer",
+        "tcp 2001:db8:1::2 443 peer",
+        "tcp 198.51.100.2 80 peer",
+        "udp 198.51.100.2 53 dns",
+        "tcp 169.254.7.2 443 EHOSTUNREACH",
+        "tcp 198.51.100.1 25 host",
+        "tcp 127.0.0.1 22 ECONNREFUSED",
+        "gateway 25 host gateway 22 ECONNREFUSED",
+    ] {
+        assert!(out.contains(line), "{line}\n{out}");
+    }
+    // Link-local addresses by name.
+    let out = said(&Machine::new("meta", "private\nconnect tcp 443 to 169.254.7.2", tries));
+    assert!(out.contains("tcp 169.254.7.2 443 peer") && !out.contains("198.51.100.2 443 peer"), "{out}");
+    drop(peer);
+}
+
+/// With raw sockets in hand: another's address, a router's voice, the host's loopback.
+#[test]
+fn d61_nobody_speaks_in_anothers_name() {
+    if !root() {
+        return;
+    }
+    let _one = alone();
+    let net = Net::new();
+    let raw = "
+import struct
+def checksum(b):
+    if len(b) % 2: b += b'\\0'
+    s = sum(struct.unpack('!%dH' % (len(b)//2), b)); s = (s >> 16) + (s & 0xffff); return ~(s + (s >> 16)) & 0xffff
+def packet(source, to, port):
+    payload = b'spoofed'
+    udp = struct.pack('!HHHH', 4000, port, 8 + len(payload), 0) + payload
+    ip = struct.pack('!BBHHHBBH4s4s', 0x45, 0, 20 + len(udp), 7, 0, 64, 17, 0, socket.inet_aton(source), socket.inet_aton(to))
+    return ip[:10] + struct.pack('!H', checksum(ip)) + ip[12:] + udp
+s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x800))
+route = [l.split() for l in open('/proc/net/route').readlines()[1:]]
+gateway = [r[2] for r in route if r[1] == '00000000'][0]
+gateway = '.'.join(str(int(gateway[i:i+2], 16)) for i in (6,4,2,0))
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'wake', (gateway, 9))
+time.sleep(0.3)
+mac = [l.split()[3] for l in open('/proc/net/arp').readlines()[1:] if l.split()[0] == gateway][0]
+mac = bytes(int(x, 16) for x in mac.split(':'))
+own = [int(x) for x in gateway.split('.')]; own[3] += 1; own = '.'.join(map(str, own))
+for source, to in [('192.0.2.99','198.51.100.2'), ('198.51.100.1','198.51.100.2'), ('127.0.0.1','198.51.100.1'), (own,'127.0.0.1')]:
+    s.sendto(packet(source, to, 7777), ('host0', 0x800, 0, 0, mac))
+s.sendto(packet(own, '198.51.100.2', 7777), ('host0', 0x800, 0, 0, mac))
+ra = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+ra.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+try: ra.sendto(bytes([134,0,0,0,64,0,7,8]) + bytes(8), ('ff02::1', 0, 0, socket.if_nametoindex('host0')))
+except OSError as e: print(e)
+print('sent')
+time.sleep(0.5)
+";
+    // Its own profile: std/daemon asserts that nobody does this.
+    let more = "capabilities { keep net_raw why \"the test\" }\n  syscalls {\n    allow socket(family in [AF_PACKET, AF_INET6], type & SOCK_TYPE_MASK in [SOCK_RAW, SOCK_DGRAM])\n    override deny socket why \"the test\"\n  }";
+    let more = more.replace("\n    override deny socket why \"the test\"", "").replace("allow socket(", "allow [@system-service, @inet]\n    allow socket(");
+    let listen = "
+import json
+found = []
+def hear(at):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((at, 7777)); s.settimeout(6)
+    try:
+        while True: found.append((at, s.recvfrom(100)[1][0]))
+    except OSError: pass
+ts = [threading.Thread(target=hear, args=(a,)) for a in AT]
+[t.start() for t in ts]; [t.join() for t in ts]
+print(json.dumps(found))
+";
+    let hear = |namespace: &str, at: &str| {
+        let script = format!("{HELP}\nAT={at}\n{listen}");
+        net.at(namespace, "python3").args(["-c", &script]).stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let (peer, host) = (hear(&net.peer, "['198.51.100.2']"), hear(&net.host, "['127.0.0.1', '198.51.100.1']"));
+    let routes = || net.host("grep -v ^f[ef] /proc/net/ipv6_route | cut -c1-70,140- | sort");
+    let before = routes();
+    let m = Machine::with("spoof", "private\nconnect udp 7777 to 198.51.100.2\nconnect udp 9", &more, raw);
+    let ran = m.run(&net);
+    assert!(ran.code == 0 && ran.out.contains("sent"), "{}{}", ran.out, ran.err);
+    let heard = |c: Child| String::from_utf8_lossy(&c.wait_with_output().unwrap().stdout).trim().to_owned();
+    // Its own packet came, as the host's; no other did.
+    assert_eq!(heard(peer), "[[\"198.51.100.2\", \"198.51.100.1\"]]");
+    assert_eq!(heard(host), "[]");
+    assert_eq!(routes(), before, "no route was learnt");
+}
+
+#[test]
+fn members_of_a_zone_talk_by_name_and_strangers_do_not() {
+    if !root() {
+        return;
+    }
+    let _one = alone();
+    let net = Net::new();
+    let before = net.snapshot();
+    let db = Machine::new("db", "zone backend\nlisten tcp 5432", "serve('tcp', 5432, 'rows'); print('ready'); time.sleep(60)");
+    let other = Machine::new("lone", "private\nlisten tcp 5432", "serve('tcp', 5432, 'rows'); print('ready'); time.sleep(60)");
+    let (m, o) = (db.start(&net), other.start(&net));
+    m.says("ready");
+    o.says("ready");
+    let lone = sh("cat /run/stockade/machines/lone-*/state.json");
+    assert!(lone.contains("lone"), "{lone}");
+    let ask = format!(
+        "for f in (socket.AF_INET, socket.AF_INET6):
+    for info in socket.getaddrinfo('{}', 5432, f, socket.SOCK_STREAM):
+        print(info[4][0], attempt('tcp', info[4][0], 5432), attempt('tcp', info[4][0], 5433))",
+        db.name
+    );
+    let app = Machine::new("app", "zone backend\nconnect tcp 5432", &ask);
+    let ran = app.run(&net);
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert!(lines.len() == 2 && lines.iter().all(|l| l.ends_with("rows EACCES")), "{}{}", ran.out, ran.err);
+    let address = lines[0].split(' ').next().unwrap();
+    // Another zone, and none at all: no name, and no way even by the address.
+    for network in ["zone elsewhere\negress any\nresolver none", "private\negress any\nresolver none"] {
+        let script = format!("print(attempt('tcp', '{address}', 5432))\ntry: print(socket.gethostbyname('{}'))\nexcept OSError: print('unknown')", db.name);
+        let ran = Machine::new("strange", network, &script).run(&net);
+        assert_eq!(ran.out.trim(), "timeout\nunknown", "{}", ran.err);
+    }
+    // The one machine of its own doesn't reach the other of its own.
+    let theirs = net.host("ip -br addr").lines().filter(|l| l.starts_with("ve-lone")).map(|l| l.split_whitespace().nth(2).unwrap().to_owned()).next().unwrap();
+    let (start, last) = theirs.split('/').next().unwrap().rsplit_once('.').map(|(a, b)| (a.to_owned(), b.parse::<u8>().unwrap())).unwrap();
+    let script = format!("print(attempt('tcp', '{start}.{}', 5432))", last + 1);
+    let ran = Machine::new("alike", "private\negress any\nresolver none", &script).run(&net);
+    assert_eq!(ran.out.trim(), "timeout", "{}", ran.err);
+    // A member that comes later is known to those that are there.
+    assert!(std::path::Path::new("/run/stockade/zones/backend/hosts").exists());
+    m.stop();
+    o.stop();
+    assert!(!std::path::Path::new("/run/stockade/zones/backend").exists(), "gone with its last member");
+    assert_eq!(net.snapshot(), before);
+}
+
+/// The host's own chain that drops forwarded packets is named before anybody wonders.
+#[test]
+fn a_host_that_drops_forwarded_packets_is_told() {
+    if !root() {
+        return;
+    }
+    let _one = alone();
+    let net = Net::new();
+    net.host("nft add table ip theirs; nft \"add chain ip theirs FORWARD { type filter hook forward priority 0; policy drop; }\"");
+    let m = Machine::new("warned", "private\nconnect tcp 443", "print('ran')");
+    let ran = m.run(&net);
+    assert!(ran.code == 0 && ran.err.contains("warning[W0602]") && ran.err.contains("ip theirs FORWARD"), "{}", ran.err);
+    assert!(ran.err.contains("t.stockade:13"), "{}", ran.err);
+    assert!(net.host("nft list table ip theirs").contains("policy drop"), "it isn't touched");
+}
+
+/// Every way out leaves nothing after the next command, and nothing of others is touched.
+#[test]
+fn d65_nothing_is_left_on_any_way_out() {
+    if !root() {
+        return;
+    }
+    let _one = alone();
+    let net = Net::new();
+    net.host("nft add table inet theirs; nft add chain inet theirs c; ip link add dummy0 type bridge; ip link set dummy0 up");
+    let before = net.snapshot();
+    let network = "zone leftovers\npublish tcp 8088 -> 8080\nlisten tcp 8080\negress any";
+    let m = Machine::with("left", network, "limits { memory 64MiB; tasks 16; cpu 100% }", SERVES);
+    let again = Machine::new("again", "private", "print('ran')");
+    let groups = || sh("find /sys/fs/cgroup -path '*stockade/left-*' -type d");
+    // An end of its own; asked to; killed; its init killed; killed in the middle of coming up.
+    for way in 0..8 {
+        let running = m.start(&net);
+        match way {
+            0 => {
+                running.says("ready");
+                assert!(!groups().is_empty());
+                running.stop();
+            }
+            1 => {
+                running.says("ready");
+                running.crash();
+            }
+            2 => {
+                running.says("ready");
+                let text = std::fs::read_to_string(format!("/run/stockade/machines/{}/state.json", m.name)).unwrap();
+                let record: serde_json::Value = serde_json::from_str(&text).unwrap();
+                let program = record["program"].as_i64().unwrap();
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(program as i32), nix::sys::signal::Signal::SIGKILL).unwrap();
+                drop(running);
+            }
+            n => {
+                std::thread::sleep(Duration::from_millis(20 * n));
+                running.crash();
+            }
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        let ran = again.run(&net);
+        assert_eq!((ran.code, ran.out.trim()), (0, "ran"), "{}", ran.err);
+        assert_eq!(net.snapshot(), before, "way {way}");
+        assert_eq!(groups(), "", "way {way}");
+        assert!(!std::path::Path::new("/run/stockade/zones/leftovers").exists(), "way {way}");
+        assert_eq!(sh("ls -A /run/stockade/subnets /run/stockade/machines | grep -c left- || true").trim(), "0");
+    }
+}
+
+/// Names that begin with the same twenty letters, two hundred at once.
+#[test]
+fn d64_two_hundred_machines_with_names_alike() {
+    if !root() {
+        return;
+    }
+    let _one = alone();
+    let net = Net::new();
+    let before = net.snapshot();
+    let dir = Dir::new("many");
+    let wait = harness::probe("witness");
+    let mut all = Vec::new();
+    for n in 0..200 {
+        let text = format!(
+            "policy 1\nkernel 6.18\nmachine twenty-letters-alike-{n} {{\n  root host\n  exec \"/usr/bin/sleep\" \"120\"\n  user nobody\n  \
+             capabilities {{ none }}\n  network {{ private; publish tcp {} -> 80; listen tcp 80 }}\n  \
+             syscalls {{ allow [execve, brk, access, openat, newfstatat, fstat, mmap, close, read, pread64, arch_prctl, set_tid_address, \
+             set_robust_list, rseq, mprotect, munmap, prlimit64, getrandom, clock_nanosleep, exit_group, write] }}\n}}\n",
+            20_000 + n
+        );
+        let file = dir.write(&format!("{n}.stockade"), &text);
+        let err = std::fs::File::create(dir.0.join(format!("{n}.err"))).unwrap();
+        let child = net.stockade().arg("run").arg(&file).stdout(Stdio::null()).stderr(err).spawn().unwrap();
+        all.push(Server(child));
+    }
+    let _unused = wait;
+    let end = Instant::now() + Duration::from_secs(120);
+    loop {
+        let running = sh("grep -l '\"digest\":\"[0-9a-f]' /run/stockade/machines/twenty-letters-alike-*/state.json 2>/dev/null | wc -l || true");
+        if running.trim() == "200" {
+            break;
+        }
+        let said: String = (0..200).map(|n| std::fs::read_to_string(dir.0.join(format!("{n}.err"))).unwrap_or_default()).collect();
+        assert!(Instant::now() < end, "{running}\n{said}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let links = net.host("ip -br link");
+    let names: BTreeSet<&str> = links.lines().filter_map(|l| l.strip_prefix("ve-")).map(|l| l.split('@').next().unwrap()).collect();
+    assert_eq!(names.len(), 200, "{links}");
+    let addresses = net.host("ip -br addr");
+    let own: BTreeSet<&str> = addresses.lines().filter(|l| l.starts_with("ve-")).filter_map(|l| l.split_whitespace().nth(2)).collect();
+    assert_eq!(own.len(), 200);
+    drop(all);
+    std::thread::sleep(Duration::from_millis(500));
+    let ran = Machine::new("after", "private", "print('ran')").run(&net);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(net.snapshot(), before);
+}
+
+/// From its first instruction to its last it knocks where it may not; not one packet arrives.
+#[test]
+fn d63_no_packet_passes_while_a_machine_comes_and_goes() {
+    if !root() {
+        return;
+    }
+    let _one = alone();
+    let net = Net::new();
+    let p = &net.peer;
+    sh(&format!("ip netns exec {p} nft 'add table inet count; add chain inet count c {{ type filter hook prerouting priority -400; }}; add rule inet count c udp dport 7777 counter; add rule inet count c tcp dport 7777 counter; add rule inet count c udp dport 53 counter'"));
+    let knock = "
+import itertools
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+end = time.monotonic() + 0.6
+n = 0
+while time.monotonic() < end:
+    for to in ('198.51.100.2',):
+        try: s.sendto(b'knock', (to, 7777)); n += 1
+        except OSError: n += 1
+    if n % 10 == 0:
+        try: s.sendto(b'allowed', ('198.51.100.2', 53))
+        except OSError: pass
+    time.sleep(0.001)
+print(n)
+";
+    let m = Machine::new("knock", "private\nconnect udp 53 to 198.51.100.2", knock);
+    let mut knocks = 0;
+    for n in 0..12 {
+        if n % 3 == 2 {
+            let running = m.start(&net);
+            std::thread::sleep(Duration::from_millis(150 + 40 * n));
+            running.crash();
+            std::thread::sleep(Duration::from_millis(50));
+        } else {
+            let ran = m.run(&net);
+            assert_eq!(ran.code, 0, "{}", ran.err);
+            knocks += ran.out.trim().parse::<u64>().unwrap();
+        }
+    }
+    assert!(knocks > 2000, "{knocks}");
+    let seen = sh(&format!("ip netns exec {p} nft list chain inet count c"));
+    let counts: Vec<&str> = seen.lines().filter_map(|l| l.split("packets ").nth(1)).map(|l| l.split(' ').next().unwrap()).collect();
+    assert_eq!(&counts[..2], ["0", "0"], "{seen}");
+    assert_ne!(counts[2], "0", "what is granted passes: {seen}");
+}
+
+/// On the host's own links: a bridge and a macvlan of the test's, in the test's namespace of the host.
+#[test]
+fn bridges_and_macvlans_hold_the_same_rules() {
+    if !root() {
+        return;
+    }
+    let _one = alone();
+    // These are looked up below /sys, which shows the namespace of who mounted it: here the real host's.
+    let id = std::process::id();
+    let (br, peer) = (format!("skb{id}"), format!("sk-l{id}"));
+    struct Gone(String, String);
+    impl Drop for Gone {
+        fn drop(&mut self) {
+            let _a = Command::new("ip").args(["link", "del", &self.0]).status();
+            let _b = Command::new("ip").args(["netns", "del", &self.1]).status();
+        }
+    }
+    let _gone = Gone(br.clone(), peer.clone());
+    sh(&format!(
+        "ip netns add {peer}; ip -n {peer} link set lo up; ip link add {br} type bridge; ip link set {br} up
+         ip link add {br}p type veth peer name lan netns {peer}; ip link set {br}p master {br}; ip link set {br}p up
+         ip -n {peer} addr add 203.0.113.9/24 dev lan; ip -n {peer} link set lan up"
+    ));
+    let there = |script: &str| {
+        let out = Command::new("nsenter").arg(format!("--net=/run/netns/{peer}")).args(["python3", "-c", &format!("{HELP}\n{script}")]).output().unwrap();
+        String::from_utf8_lossy(&out.stdout).trim().to_owned()
+    };
+    let mut c = Command::new("nsenter");
+    c.arg(format!("--net=/run/netns/{peer}"));
+    c.args(["python3", "-c", &format!("{HELP}\nserve('tcp', 443, 'lan'); serve('udp', 53, 'lan'); time.sleep(60)")]);
+    let _server = Server(c.spawn().unwrap());
+    std::thread::sleep(Duration::from_millis(400));
+    let script = "serve('tcp', 8080, 'web'); serve('udp', 8081, 'hidden'); print(attempt('tcp','203.0.113.9',443), attempt('udp','203.0.113.9',53)); print('ready'); time.sleep(60)";
+    for kind in ["bridge", "macvlan"] {
+        let network = format!("{kind} {br}\naddress 203.0.113.7/24\nlisten tcp 8080\nconnect tcp 443 to 203.0.113.0/24");
+        let m = Machine::new(&format!("lan-{kind}"), &network, script);
+        let log = std::fs::File::create(m.dir.0.join("log")).unwrap();
+        let child = harness::stockade().arg("run").arg(&m.file).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let running = Running { child, log: m.dir.0.join("log"), name: m.name.clone() };
+        running.says("ready");
+        assert!(running.said().contains("lan EPERM") || running.said().contains("lan timeout") || running.said().contains("lan EHOSTUNREACH"), "{kind}: {}", running.said());
+        assert_eq!(there("print(attempt('tcp','203.0.113.7',8080), attempt('udp','203.0.113.7',8081), attempt('tcp','203.0.113.7',22))"), "web timeout timeout", "{kind}");
+        running.stop();
+    }
+    assert!(!sh("nft list tables").contains("stockade-lan"), "{}", sh("nft list tables; ls /run/stockade/machines"));
+    let ran = Machine::new("nolink", "macvlan nosuchlink\naddress 203.0.113.7/24", "pass");
+    let ran: Ran = harness::stockade().arg("plan").arg(&ran.file).output().unwrap().into();
+    assert!(ran.code == 3 && ran.err.contains("error[E0611]") && ran.err.contains("no link `nosuchlink`"), "{}", ran.err);
+}
+
+/// A booted Debian with its own networkd running, and without: the addresses are the plan's.
+#[test]
+fn a_booted_debian_has_its_network_with_and_without_networkd() {
+    if !root() || debian().is_none() {
+        return;
+    }
+    let _one = alone();
+    let net = Net::new();
+    let _peer = net.server(&net.peer, "serve('tcp', 443, 'peer'); time.sleep(100)");
+    let dir = Dir::new("boot");
+    let name = format!("booted-{}", std::process::id() % 10_000);
+    let text = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/debian.stockade")).unwrap();
+    let text = text.replace("machine debian", &format!("machine {name}")).replace("on debian", &format!("on {name}"));
+    let text = text.replace("    listen tcp any\n", "    listen tcp any\n    resolver 198.51.100.2\n    publish tcp 2222 -> 22\n");
+    let file = dir.write("t.stockade", &text);
+    let log = std::fs::File::create(dir.0.join("log")).unwrap();
+    let child = net.stockade().arg("run").arg(&file).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    let running = Running { child, log: dir.0.join("log"), name: name.clone() };
+    let state = format!("/run/stockade/machines/{name}/state.json");
+    let end = Instant::now() + Duration::from_secs(30);
+    let pid = loop {
+        let v: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&state).unwrap_or_default()).unwrap_or_default();
+        match v["program"].as_i64().filter(|p| *p > 0) {
+            Some(p) => break p,
+            None => assert!(Instant::now() < end, "{}", running.said()),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let inside = |line: &str| {
+        let out = Command::new("nsenter").args(["-t", &pid.to_string(), "-a", "/bin/sh", "-c", line]).output().unwrap();
+        (String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)).trim().to_owned()
+    };
+    while !["running", "degraded"].contains(&inside("systemctl is-system-running").as_str()) {
+        assert!(Instant::now() < end + Duration::from_secs(40), "{}", running.said());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(inside("systemctl is-system-running"), "running", "{}", inside("systemctl --failed"));
+    let addresses = || inside("ip -br addr show host0").split_whitespace().filter(|a| a.contains('.') || a.starts_with("fd")).map(str::to_owned).collect::<Vec<_>>();
+    let reach = "timeout 3 bash -c 'exec 3<>/dev/tcp/198.51.100.2/443; echo x >&3; head -c 4 <&3'";
+    let before = addresses();
+    assert_eq!(before.len(), 2, "{before:?}");
+    assert_eq!(inside(reach), "peer");
+    assert!(inside("cat /etc/resolv.conf").contains("nameserver 198.51.100.2"));
+    let started = inside("systemctl start systemd-networkd && networkctl wait-online --help >/dev/null 2>&1; sleep 2; systemctl is-active systemd-networkd");
+    assert!(started.ends_with("active"), "{started}");
+    assert_eq!(addresses(), before, "its own networkd leaves them: {}", inside("networkctl status host0"));
+    assert_eq!(inside(reach), "peer");
+    assert!(inside("networkctl status host0").contains("/run/systemd/network/10-host0.network"), "{}", inside("networkctl status host0"));
+    // Its root can't change what holds it, although it may administer its own namespace.
+    let flush = inside("nft flush ruleset 2>&1 || true; ip link set host0 mtu 1400; ip addr add 198.51.100.77/32 dev host0; ping -c1 -W1 198.51.100.2 2>&1 | tail -1");
+    assert!(net.host("nft list tables").contains(&format!("stockade-{name}")), "{flush}");
+    running.stop();
+}
