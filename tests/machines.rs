@@ -43,11 +43,16 @@ impl Running {
     }
 
     fn of(name: &str, file: &Path) -> Running {
+        Running::named(name, file, name)
+    }
+
+    fn named(name: &str, file: &Path, machine: &str) -> Running {
         let log = std::env::temp_dir().join(format!("stockade-{name}-{}.log", std::process::id()));
         let out = std::fs::File::create(&log).unwrap();
         let child = stockade()
             .arg("run")
             .arg(file)
+            .arg(machine)
             .stdin(Stdio::null())
             .stdout(out.try_clone().unwrap())
             .stderr(out)
@@ -199,6 +204,153 @@ fn unbound_answers() {
     let (n, _) = s.recv_from(&mut answer).unwrap();
     assert_eq!(&answer[n - 4..n], [192, 0, 2, 80]);
     assert_eq!(m.stop(), 0);
+}
+
+/// A folder of the site that belongs to a user of the root.
+fn owned(name: &str, user: &str) -> PathBuf {
+    let folder = Path::new(CACHE).join("site").join(name);
+    let _ignored = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    let passwd = std::fs::read_to_string(debian().unwrap().join("etc/passwd")).unwrap();
+    let entry: Vec<&str> = passwd.lines().find(|l| l.starts_with(&format!("{user}:"))).unwrap().split(':').collect();
+    std::os::unix::fs::chown(&folder, Some(entry[2].parse().unwrap()), Some(entry[3].parse().unwrap())).unwrap();
+    std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    folder
+}
+
+/// A program of the Debian root, as a client on the host's own network.
+fn client(program: &str, arguments: &[&str]) -> String {
+    let mut c = Command::new("chroot");
+    c.arg(debian().unwrap()).arg(program).args(arguments).env("PGPASSWORD", "stockade-sample-password");
+    let out = c.output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{program}: {text}");
+    text
+}
+
+/// The number before a word.
+fn figure(text: &str, after: &str) -> f64 {
+    let rest = text.split(after).nth(1).unwrap_or_else(|| panic!("no {after:?} in {text}"));
+    rest.split_whitespace()
+        .next()
+        .unwrap()
+        .trim_end_matches(['%', ','])
+        .parse()
+        .unwrap_or_else(|_| panic!("{after:?} in {text}"))
+}
+
+#[test]
+fn postgres_keeps_a_database_under_load() {
+    let Some(_one) = ready() else { return };
+    owned("postgres-data", "postgres");
+    let made = stockade().arg("run").arg(policy("postgres")).arg("postgres-init").output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let m = Running::named("postgres", &policy("postgres"), "postgres");
+    drop(connect(&m, 5433));
+    let at = ["-h", "127.0.0.1", "-p", "5433", "-U", "postgres"];
+    for _ in 0..100 {
+        if Command::new("chroot").arg(debian().unwrap()).arg("pg_isready").args(at).output().unwrap().status.success() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let with = |more: &[&'static str]| [&at[..], more, &["postgres"]].concat();
+    client("pgbench", &with(&["-i", "-q", "-s", "2"]));
+    let said = client("pgbench", &with(&["-T", "3", "-c", "8", "-j", "2"]));
+    assert!(figure(&said, "tps = ") > 10.0 && figure(&said, "failed transactions: ") == 0.0, "{said}\n{}", m.log());
+    // The password is asked for, on the other loopback too.
+    let rows =
+        client("psql", &["-h", "::1", "-p", "5433", "-U", "postgres", "-Atc", "select count(*) from pgbench_accounts"]);
+    assert_eq!(rows.trim(), "200000");
+    assert_eq!(m.stop(), 0);
+    let m = Running::named("postgres", &policy("postgres"), "postgres");
+    drop(connect(&m, 5433));
+    assert_eq!(m.stop(), 0, "it starts again from what it kept");
+}
+
+#[test]
+fn three_daemons_under_load() {
+    let Some(_one) = ready() else { return };
+    owned("redis", "redis");
+    let all = ["nginx", "redis", "unbound"].map(Running::start);
+    for (m, port) in all.iter().zip([8080, 6380, 5300]) {
+        drop(connect(m, port));
+    }
+    let said = client("wrk", &["-d", "2", "-t", "2", "-c", "32", "http://127.0.0.1:8080/"]);
+    assert!(
+        figure(&said, "Requests/sec:") > 500.0 && !said.contains("Socket errors") && !said.contains("Non-2xx"),
+        "{said}"
+    );
+    let said = client("redis-benchmark", &["-h", "127.0.0.1", "-p", "6380", "-t", "set,get", "-n", "20000", "--csv"]);
+    assert!(said.contains("\"SET\",") && said.contains("\"GET\","), "{said}");
+    std::fs::write(debian().unwrap().join("tmp/names"), "www.stockade.test A\n").unwrap();
+    for mode in ["udp", "tcp"] {
+        let said = client("dnsperf", &["-m", mode, "-s", "127.0.0.1", "-p", "5300", "-d", "/tmp/names", "-n", "2000"]);
+        assert!(said.contains("Queries completed:    2000 (100.00%)"), "{said}");
+    }
+    for m in all {
+        assert!(!m.log().contains("was met"), "{}", m.log());
+        assert_eq!(m.stop(), 0);
+    }
+}
+
+/// Each daemon's policy around a program that tries what a daemon taken over would.
+#[test]
+fn forbidden_moves_fail_under_every_daemons_policy() {
+    let Some(_one) = ready() else { return };
+    let dir = harness::Dir::new("moves");
+    for (name, machine) in [("nginx", "nginx"), ("redis", "redis"), ("unbound", "unbound"), ("postgres", "postgres")] {
+        if machine == "redis" {
+            owned("redis", "redis");
+        }
+        if machine == "postgres" {
+            owned("postgres-data", "postgres");
+        }
+        let text = std::fs::read_to_string(policy(name)).unwrap();
+        let text: Vec<String> = text
+            .lines()
+            .map(|l| if l.starts_with("  exec \"") { "  exec \"/srv/moves\"".to_owned() } else { l.to_owned() })
+            .collect();
+        // Another place for the machine's own files: the probe lies in it.
+        let site = dir.0.join(name);
+        std::fs::create_dir_all(&site).unwrap();
+        std::fs::copy(harness::probe("moves"), site.join("moves")).unwrap();
+        let text = text.join("\n").replace(&format!("machine {machine} {{"), &format!("machine {machine}-moves {{"));
+        let text = text.replace(&format!(" on {machine} {{"), &format!(" on {machine}-moves {{"));
+        let text = match machine {
+            "redis" => {
+                text.replace("  mounts {", &format!("  mounts {{\n    bind \"{}\" -> \"/srv\" ro exec", site.display()))
+            }
+            _ => text.replace("-> \"/srv\" ro", "-> \"/srv\" ro exec"),
+        };
+        let text = text.replace(&format!("{CACHE}/site/{name}\""), &format!("{}\"", site.display()));
+        let text = text.replacen("  files {", "  files {\n    exec \"/srv\"", 1);
+        let file = dir.write(&format!("{name}.stockade"), &text);
+        let out = stockade().arg("run").arg(&file).arg(format!("{machine}-moves")).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+        for (what, errors) in [
+            ("connect", "EACCES"),
+            ("datagram", "EHOSTUNREACH"),
+            ("metadata", "EHOSTUNREACH"),
+            ("write", "EROFS"),
+            ("usr", "EROFS"),
+            ("shell", "EACCES"),
+            ("userns", "EPERM"),
+            ("clone-userns", "EPERM"),
+            ("setns", "EPERM"),
+            ("mount", "EPERM"),
+            ("ptrace", "EPERM"),
+            ("family-17", "EPERM"),
+            ("family-38", "EPERM"),
+            ("family-40", "EPERM"),
+            ("family-44", "EPERM"),
+            ("family-16", "EPERM"),
+            ("family-31", "EPERM"),
+        ] {
+            assert!(said.lines().any(|l| l == format!("{what} {errors}")), "{machine}: {what} {errors}\n{said}");
+        }
+        assert!(!said.contains("WORKS") && !said.contains("SHELL"), "{machine}: {said}");
+    }
 }
 
 #[test]

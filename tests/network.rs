@@ -154,7 +154,8 @@ impl Machine {
 
     fn with(name: &str, network: &str, more: &str, script: &str) -> Machine {
         let dir = Dir::new("net");
-        let name = if name.contains('.') { name.replace('.', "") } else { format!("{name}-{}", std::process::id() % 10_000) };
+        let name =
+            if name.contains('.') { name.replace('.', "") } else { format!("{name}-{}", std::process::id() % 10_000) };
         dir.write("t.py", &format!("{HELP}\n{script}"));
         let capabilities = if more.contains("capabilities") { "" } else { "capabilities { none }" };
         let extends = if more.contains("@system-service") { "" } else { "extends std/net-server" };
@@ -245,7 +246,9 @@ fn published_ports_answer_everywhere_and_only_where_they_are_asked_to() {
     let m = everywhere.start(&net);
     m.says("ready");
     for address in ["127.0.0.1", "::1", "198.51.100.1", "2001:db8:1::1"] {
-        let script = format!("print(attempt('tcp','{address}',8088), attempt('udp','{address}',5300), attempt('tcp','{address}',9000))");
+        let script = format!(
+            "print(attempt('tcp','{address}',8088), attempt('udp','{address}',5300), attempt('tcp','{address}',9000))"
+        );
         assert_eq!(net.python(&net.host, &script), "web names web", "{address} from the host itself\n{}", m.said());
         if !address.ends_with("::1") || address.starts_with("2001") {
             let theirs = if address == "127.0.0.1" { continue } else { &script };
@@ -254,8 +257,22 @@ fn published_ports_answer_everywhere_and_only_where_they_are_asked_to() {
     }
     // A port that isn't published isn't reached, neither through the host nor by a route to the machine itself.
     assert_eq!(net.python(&net.peer, "print(attempt('tcp','198.51.100.1',8080))"), "ECONNREFUSED");
-    let own = net.host("ip -br addr").lines().find(|l| l.starts_with("ve-")).unwrap().split_whitespace().nth(2).unwrap().to_owned();
-    let machine = own.split('/').next().unwrap().rsplit_once('.').map(|(a, b)| format!("{a}.{}", b.parse::<u8>().unwrap() + 1)).unwrap();
+    let own = net
+        .host("ip -br addr")
+        .lines()
+        .find(|l| l.starts_with("ve-"))
+        .unwrap()
+        .split_whitespace()
+        .nth(2)
+        .unwrap()
+        .to_owned();
+    let machine = own
+        .split('/')
+        .next()
+        .unwrap()
+        .rsplit_once('.')
+        .map(|(a, b)| format!("{a}.{}", b.parse::<u8>().unwrap() + 1))
+        .unwrap();
     sh(&format!("ip -n {} route add {machine} via 198.51.100.1", net.peer));
     assert_eq!(net.python(&net.peer, &format!("print(attempt('tcp','{machine}',8080))")), "timeout");
     assert_eq!(net.python(&net.host, &format!("print(attempt('tcp','{machine}',8080))")), "web", "the host itself may");
@@ -277,8 +294,17 @@ fn published_ports_answer_everywhere_and_only_where_they_are_asked_to() {
     let m = bound.start(&net);
     m.says("ready");
     assert_eq!(net.python(&net.host, "print(attempt('tcp','127.0.0.1',8088))"), "web");
-    for (from, place, port) in [(&net.host, "198.51.100.1", 8088), (&net.peer, "198.51.100.1", 8088), (&net.host, "::1", 8088), (&net.host, "127.0.0.1", 8089)] {
-        assert_eq!(net.python(from, &format!("print(attempt('tcp','{place}',{port}))")), "ECONNREFUSED", "{place} {port}");
+    for (from, place, port) in [
+        (&net.host, "198.51.100.1", 8088),
+        (&net.peer, "198.51.100.1", 8088),
+        (&net.host, "::1", 8088),
+        (&net.host, "127.0.0.1", 8089),
+    ] {
+        assert_eq!(
+            net.python(from, &format!("print(attempt('tcp','{place}',{port}))")),
+            "ECONNREFUSED",
+            "{place} {port}"
+        );
     }
     assert_eq!(net.python(&net.peer, "print(attempt('tcp','2001:db8:1::1',8089))"), "web");
     m.stop();
@@ -295,7 +321,10 @@ fn a_machine_reaches_what_is_written_and_nothing_else() {
     }
     let _one = alone();
     let net = Net::new();
-    let peer = net.server(&net.peer, "serve('tcp', 443, 'peer'); serve('tcp', 80, 'peer'); serve('udp', 53, 'dns'); time.sleep(60)");
+    let peer = net.server(
+        &net.peer,
+        "serve('tcp', 443, 'peer'); serve('tcp', 80, 'peer'); serve('udp', 53, 'dns'); time.sleep(60)",
+    );
     let _local = net.server(
         &net.host,
         "serve('tcp', 22, 'lo', socket.AF_INET, '127.0.0.1'); serve('tcp', 25, 'host'); serve('udp', 25, 'host'); time.sleep(60)",
@@ -327,7 +356,11 @@ except Exception as e: print(e)
         assert!(out.contains(line), "{line}\n{out}");
     }
     // One block and one port of it; the packet filter holds what Landlock can't say.
-    let out = said(&Machine::new("some", "private\nconnect tcp 443 to 198.51.100.0/24\nconnect udp 53 to 198.51.100.2", tries));
+    let out = said(&Machine::new(
+        "some",
+        "private\nconnect tcp 443 to 198.51.100.0/24\nconnect udp 53 to 198.51.100.2",
+        tries,
+    ));
     for line in [
         "tcp 198.51.100.2 443 peer",
         "tcp 2001:db8:1::2 443 EACCES",
@@ -336,7 +369,12 @@ except Exception as e: print(e)
         "tcp 169.254.7.2 443 EHOSTUNREACH",
         "udp 198.51.100.1 25 EHOSTUNREACH",
     ] {
-        assert!(out.contains(line) || line.contains("2001") && out.contains("tcp 2001:db8:1::2 443 EACCES") || out.contains(&line.replace("EACCES", "EHOSTUNREACH")), "{line}\n{out}");
+        assert!(
+            out.contains(line)
+                || line.contains("2001") && out.contains("tcp 2001:db8:1::2 443 EACCES")
+                || out.contains(&line.replace("EACCES", "EHOSTUNREACH")),
+            "{line}\n{out}"
+        );
     }
     assert!(!out.contains("2001:db8:1::2 443 peer") && !out.contains("80 peer"), "{out}");
     // Everything: but neither the host's loopback nor link-local addresses.
@@ -398,7 +436,9 @@ time.sleep(0.5)
 ";
     // Its own profile: std/daemon asserts that nobody does this.
     let more = "capabilities { keep net_raw why \"the test\" }\n  syscalls {\n    allow socket(family in [AF_PACKET, AF_INET6], type & SOCK_TYPE_MASK in [SOCK_RAW, SOCK_DGRAM])\n    override deny socket why \"the test\"\n  }";
-    let more = more.replace("\n    override deny socket why \"the test\"", "").replace("allow socket(", "allow [@system-service, @inet]\n    allow socket(");
+    let more = more
+        .replace("\n    override deny socket why \"the test\"", "")
+        .replace("allow socket(", "allow [@system-service, @inet]\n    allow socket(");
     let listen = "
 import json
 found = []
@@ -436,8 +476,13 @@ fn members_of_a_zone_talk_by_name_and_strangers_do_not() {
     let _one = alone();
     let net = Net::new();
     let before = net.snapshot();
-    let db = Machine::new("db", "zone backend\nlisten tcp 5432", "serve('tcp', 5432, 'rows'); print('ready'); time.sleep(60)");
-    let other = Machine::new("lone", "private\nlisten tcp 5432", "serve('tcp', 5432, 'rows'); print('ready'); time.sleep(60)");
+    let db = Machine::new(
+        "db",
+        "zone backend\nlisten tcp 5432",
+        "serve('tcp', 5432, 'rows'); print('ready'); time.sleep(60)",
+    );
+    let other =
+        Machine::new("lone", "private\nlisten tcp 5432", "serve('tcp', 5432, 'rows'); print('ready'); time.sleep(60)");
     let (m, o) = (db.start(&net), other.start(&net));
     m.says("ready");
     o.says("ready");
@@ -456,13 +501,28 @@ fn members_of_a_zone_talk_by_name_and_strangers_do_not() {
     let address = lines[0].split(' ').next().unwrap();
     // Another zone, and none at all: no name, and no way even by the address.
     for network in ["zone elsewhere\negress any\nresolver none", "private\negress any\nresolver none"] {
-        let script = format!("print(attempt('tcp', '{address}', 5432))\ntry: print(socket.gethostbyname('{}'))\nexcept OSError: print('unknown')", db.name);
+        let script = format!(
+            "print(attempt('tcp', '{address}', 5432))\ntry: print(socket.gethostbyname('{}'))\nexcept OSError: print('unknown')",
+            db.name
+        );
         let ran = Machine::new("strange", network, &script).run(&net);
         assert_eq!(ran.out.trim(), "timeout\nunknown", "{}", ran.err);
     }
     // The one machine of its own doesn't reach the other of its own.
-    let theirs = net.host("ip -br addr").lines().filter(|l| l.starts_with("ve-lone")).map(|l| l.split_whitespace().nth(2).unwrap().to_owned()).next().unwrap();
-    let (start, last) = theirs.split('/').next().unwrap().rsplit_once('.').map(|(a, b)| (a.to_owned(), b.parse::<u8>().unwrap())).unwrap();
+    let theirs = net
+        .host("ip -br addr")
+        .lines()
+        .filter(|l| l.starts_with("ve-lone"))
+        .map(|l| l.split_whitespace().nth(2).unwrap().to_owned())
+        .next()
+        .unwrap();
+    let (start, last) = theirs
+        .split('/')
+        .next()
+        .unwrap()
+        .rsplit_once('.')
+        .map(|(a, b)| (a.to_owned(), b.parse::<u8>().unwrap()))
+        .unwrap();
     let script = format!("print(attempt('tcp', '{start}.{}', 5432))", last + 1);
     let ran = Machine::new("alike", "private\negress any\nresolver none", &script).run(&net);
     assert_eq!(ran.out.trim(), "timeout", "{}", ran.err);
@@ -485,7 +545,11 @@ fn a_host_that_drops_forwarded_packets_is_told() {
     net.host("nft add table ip theirs; nft \"add chain ip theirs FORWARD { type filter hook forward priority 0; policy drop; }\"");
     let m = Machine::new("warned", "private\nconnect tcp 443", "print('ran')");
     let ran = m.run(&net);
-    assert!(ran.code == 0 && ran.err.contains("warning[W0602]") && ran.err.contains("ip theirs FORWARD"), "{}", ran.err);
+    assert!(
+        ran.code == 0 && ran.err.contains("warning[W0602]") && ran.err.contains("ip theirs FORWARD"),
+        "{}",
+        ran.err
+    );
     assert!(ran.err.contains("t.stockade:13"), "{}", ran.err);
     assert!(net.host("nft list table ip theirs").contains("policy drop"), "it isn't touched");
 }
@@ -498,7 +562,9 @@ fn d65_nothing_is_left_on_any_way_out() {
     }
     let _one = alone();
     let net = Net::new();
-    net.host("nft add table inet theirs; nft add chain inet theirs c; ip link add dummy0 type bridge; ip link set dummy0 up");
+    net.host(
+        "nft add table inet theirs; nft add chain inet theirs c; ip link add dummy0 type bridge; ip link set dummy0 up",
+    );
     let before = net.snapshot();
     let network = "zone leftovers\npublish tcp 8088 -> 8080\nlisten tcp 8080\negress any";
     let m = Machine::with("left", network, "limits { memory 64MiB; tasks 16; cpu 100% }", SERVES);
@@ -522,7 +588,8 @@ fn d65_nothing_is_left_on_any_way_out() {
                 let text = std::fs::read_to_string(format!("/run/stockade/machines/{}/state.json", m.name)).unwrap();
                 let record: serde_json::Value = serde_json::from_str(&text).unwrap();
                 let program = record["program"].as_i64().unwrap();
-                nix::sys::signal::kill(nix::unistd::Pid::from_raw(program as i32), nix::sys::signal::Signal::SIGKILL).unwrap();
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(program as i32), nix::sys::signal::Signal::SIGKILL)
+                    .unwrap();
                 drop(running);
             }
             n => {
@@ -568,19 +635,24 @@ fn d64_two_hundred_machines_with_names_alike() {
     let _unused = wait;
     let end = Instant::now() + Duration::from_secs(120);
     loop {
-        let running = sh("grep -l '\"digest\":\"[0-9a-f]' /run/stockade/machines/twenty-letters-alike-*/state.json 2>/dev/null | wc -l || true");
+        let running = sh(
+            "grep -l '\"digest\":\"[0-9a-f]' /run/stockade/machines/twenty-letters-alike-*/state.json 2>/dev/null | wc -l || true",
+        );
         if running.trim() == "200" {
             break;
         }
-        let said: String = (0..200).map(|n| std::fs::read_to_string(dir.0.join(format!("{n}.err"))).unwrap_or_default()).collect();
+        let said: String =
+            (0..200).map(|n| std::fs::read_to_string(dir.0.join(format!("{n}.err"))).unwrap_or_default()).collect();
         assert!(Instant::now() < end, "{running}\n{said}");
         std::thread::sleep(Duration::from_millis(100));
     }
     let links = net.host("ip -br link");
-    let names: BTreeSet<&str> = links.lines().filter_map(|l| l.strip_prefix("ve-")).map(|l| l.split('@').next().unwrap()).collect();
+    let names: BTreeSet<&str> =
+        links.lines().filter_map(|l| l.strip_prefix("ve-")).map(|l| l.split('@').next().unwrap()).collect();
     assert_eq!(names.len(), 200, "{links}");
     let addresses = net.host("ip -br addr");
-    let own: BTreeSet<&str> = addresses.lines().filter(|l| l.starts_with("ve-")).filter_map(|l| l.split_whitespace().nth(2)).collect();
+    let own: BTreeSet<&str> =
+        addresses.lines().filter(|l| l.starts_with("ve-")).filter_map(|l| l.split_whitespace().nth(2)).collect();
     assert_eq!(own.len(), 200);
     drop(all);
     std::thread::sleep(Duration::from_millis(500));
@@ -598,7 +670,9 @@ fn d63_no_packet_passes_while_a_machine_comes_and_goes() {
     let _one = alone();
     let net = Net::new();
     let p = &net.peer;
-    sh(&format!("ip netns exec {p} nft 'add table inet count; add chain inet count c {{ type filter hook prerouting priority -400; }}; add rule inet count c udp dport 7777 counter; add rule inet count c tcp dport 7777 counter; add rule inet count c udp dport 53 counter'"));
+    sh(&format!(
+        "ip netns exec {p} nft 'add table inet count; add chain inet count c {{ type filter hook prerouting priority -400; }}; add rule inet count c udp dport 7777 counter; add rule inet count c tcp dport 7777 counter; add rule inet count c udp dport 53 counter'"
+    ));
     let knock = "
 import itertools
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -630,7 +704,8 @@ print(n)
     }
     assert!(knocks > 2000, "{knocks}");
     let seen = sh(&format!("ip netns exec {p} nft list chain inet count c"));
-    let counts: Vec<&str> = seen.lines().filter_map(|l| l.split("packets ").nth(1)).map(|l| l.split(' ').next().unwrap()).collect();
+    let counts: Vec<&str> =
+        seen.lines().filter_map(|l| l.split("packets ").nth(1)).map(|l| l.split(' ').next().unwrap()).collect();
     assert_eq!(&counts[..2], ["0", "0"], "{seen}");
     assert_ne!(counts[2], "0", "what is granted passes: {seen}");
 }
@@ -659,7 +734,11 @@ fn bridges_and_macvlans_hold_the_same_rules() {
          ip -n {peer} addr add 203.0.113.9/24 dev lan; ip -n {peer} link set lan up"
     ));
     let there = |script: &str| {
-        let out = Command::new("nsenter").arg(format!("--net=/run/netns/{peer}")).args(["python3", "-c", &format!("{HELP}\n{script}")]).output().unwrap();
+        let out = Command::new("nsenter")
+            .arg(format!("--net=/run/netns/{peer}"))
+            .args(["python3", "-c", &format!("{HELP}\n{script}")])
+            .output()
+            .unwrap();
         String::from_utf8_lossy(&out.stdout).trim().to_owned()
     };
     let mut c = Command::new("nsenter");
@@ -669,20 +748,38 @@ fn bridges_and_macvlans_hold_the_same_rules() {
     std::thread::sleep(Duration::from_millis(400));
     let script = "serve('tcp', 8080, 'web'); serve('udp', 8081, 'hidden'); print(attempt('tcp','203.0.113.9',443), attempt('udp','203.0.113.9',53)); print('ready'); time.sleep(60)";
     for kind in ["bridge", "macvlan"] {
-        let network = format!("{kind} {br}\naddress 203.0.113.7/24\nlisten tcp 8080\nconnect tcp 443 to 203.0.113.0/24");
+        let network =
+            format!("{kind} {br}\naddress 203.0.113.7/24\nlisten tcp 8080\nconnect tcp 443 to 203.0.113.0/24");
         let m = Machine::new(&format!("lan-{kind}"), &network, script);
         let log = std::fs::File::create(m.dir.0.join("log")).unwrap();
-        let child = harness::stockade().arg("run").arg(&m.file).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let child =
+            harness::stockade().arg("run").arg(&m.file).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let running = Running { child, log: m.dir.0.join("log"), name: m.name.clone() };
         running.says("ready");
-        assert!(running.said().contains("lan EPERM") || running.said().contains("lan timeout") || running.said().contains("lan EHOSTUNREACH"), "{kind}: {}", running.said());
-        assert_eq!(there("print(attempt('tcp','203.0.113.7',8080), attempt('udp','203.0.113.7',8081), attempt('tcp','203.0.113.7',22))"), "web timeout timeout", "{kind}");
+        assert!(
+            running.said().contains("lan EPERM")
+                || running.said().contains("lan timeout")
+                || running.said().contains("lan EHOSTUNREACH"),
+            "{kind}: {}",
+            running.said()
+        );
+        assert_eq!(
+            there(
+                "print(attempt('tcp','203.0.113.7',8080), attempt('udp','203.0.113.7',8081), attempt('tcp','203.0.113.7',22))"
+            ),
+            "web timeout timeout",
+            "{kind}"
+        );
         running.stop();
     }
     assert!(!sh("nft list tables").contains("stockade-lan"), "{}", sh("nft list tables; ls /run/stockade/machines"));
     let ran = Machine::new("nolink", "macvlan nosuchlink\naddress 203.0.113.7/24", "pass");
     let ran: Ran = harness::stockade().arg("plan").arg(&ran.file).output().unwrap().into();
-    assert!(ran.code == 3 && ran.err.contains("error[E0611]") && ran.err.contains("no link `nosuchlink`"), "{}", ran.err);
+    assert!(
+        ran.code == 3 && ran.err.contains("error[E0611]") && ran.err.contains("no link `nosuchlink`"),
+        "{}",
+        ran.err
+    );
 }
 
 /// A booted Debian with its own networkd running, and without: the addresses are the plan's.
@@ -696,9 +793,12 @@ fn a_booted_debian_has_its_network_with_and_without_networkd() {
     let _peer = net.server(&net.peer, "serve('tcp', 443, 'peer'); time.sleep(100)");
     let dir = Dir::new("boot");
     let name = format!("booted-{}", std::process::id() % 10_000);
-    let text = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/debian.stockade")).unwrap();
+    let text =
+        std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/debian.stockade"))
+            .unwrap();
     let text = text.replace("machine debian", &format!("machine {name}")).replace("on debian", &format!("on {name}"));
-    let text = text.replace("    listen tcp any\n", "    listen tcp any\n    resolver 198.51.100.2\n    publish tcp 2222 -> 22\n");
+    let text = text
+        .replace("    listen tcp any\n", "    listen tcp any\n    resolver 198.51.100.2\n    publish tcp 2222 -> 22\n");
     let file = dir.write("t.stockade", &text);
     let log = std::fs::File::create(dir.0.join("log")).unwrap();
     let child = net.stockade().arg("run").arg(&file).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
@@ -706,7 +806,8 @@ fn a_booted_debian_has_its_network_with_and_without_networkd() {
     let state = format!("/run/stockade/machines/{name}/state.json");
     let end = Instant::now() + Duration::from_secs(30);
     let pid = loop {
-        let v: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&state).unwrap_or_default()).unwrap_or_default();
+        let v: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(&state).unwrap_or_default()).unwrap_or_default();
         match v["program"].as_i64().filter(|p| *p > 0) {
             Some(p) => break p,
             None => assert!(Instant::now() < end, "{}", running.said()),
@@ -722,19 +823,33 @@ fn a_booted_debian_has_its_network_with_and_without_networkd() {
         std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(inside("systemctl is-system-running"), "running", "{}", inside("systemctl --failed"));
-    let addresses = || inside("ip -br addr show host0").split_whitespace().filter(|a| a.contains('.') || a.starts_with("fd")).map(str::to_owned).collect::<Vec<_>>();
+    let addresses = || {
+        inside("ip -br addr show host0")
+            .split_whitespace()
+            .filter(|a| a.contains('.') || a.starts_with("fd"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
     let reach = "timeout 3 bash -c 'exec 3<>/dev/tcp/198.51.100.2/443; echo x >&3; head -c 4 <&3'";
     let before = addresses();
     assert_eq!(before.len(), 2, "{before:?}");
     assert_eq!(inside(reach), "peer");
     assert!(inside("cat /etc/resolv.conf").contains("nameserver 198.51.100.2"));
-    let started = inside("systemctl start systemd-networkd && networkctl wait-online --help >/dev/null 2>&1; sleep 2; systemctl is-active systemd-networkd");
+    let started = inside(
+        "systemctl start systemd-networkd && networkctl wait-online --help >/dev/null 2>&1; sleep 2; systemctl is-active systemd-networkd",
+    );
     assert!(started.ends_with("active"), "{started}");
     assert_eq!(addresses(), before, "its own networkd leaves them: {}", inside("networkctl status host0"));
     assert_eq!(inside(reach), "peer");
-    assert!(inside("networkctl status host0").contains("/run/systemd/network/10-host0.network"), "{}", inside("networkctl status host0"));
+    assert!(
+        inside("networkctl status host0").contains("/run/systemd/network/10-host0.network"),
+        "{}",
+        inside("networkctl status host0")
+    );
     // Its root can't change what holds it, although it may administer its own namespace.
-    let flush = inside("nft flush ruleset 2>&1 || true; ip link set host0 mtu 1400; ip addr add 198.51.100.77/32 dev host0; ping -c1 -W1 198.51.100.2 2>&1 | tail -1");
+    let flush = inside(
+        "nft flush ruleset 2>&1 || true; ip link set host0 mtu 1400; ip addr add 198.51.100.77/32 dev host0; ping -c1 -W1 198.51.100.2 2>&1 | tail -1",
+    );
     assert!(net.host("nft list tables").contains(&format!("stockade-{name}")), "{flush}");
     running.stop();
 }

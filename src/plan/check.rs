@@ -219,9 +219,10 @@ pub fn check(plan: &Plan) -> Result<(), Violation> {
             (Action::ReadBack | Action::LockMachine(_) | Action::ReserveIds(_), lane) if lane != Lane::Host => {
                 return fail(i, "the supervisor locks and compares");
             }
-            (Action::CreateCgroup(_) | Action::LoadTable(_) | Action::JoinZone { .. } | Action::CreateLink { .. }, _)
-                if !is_undone(steps, &s.action) =>
-            {
+            (
+                Action::CreateCgroup(_) | Action::LoadTable(_) | Action::JoinZone { .. } | Action::CreateLink { .. },
+                _,
+            ) if !is_undone(steps, &s.action) => {
                 return fail(i, "what is left behind is written down with the lock, for its undo");
             }
             (Action::WriteIdMaps { .. }, _) if !user_namespace(plan) => {

@@ -1,0 +1,248 @@
+//! Limits of a whole machine: only the machine suffers, and what it ran into is told with the policy's line.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a test ends at the first surprise"
+)]
+
+mod harness;
+
+use harness::{Dir, Ran, root, stockade};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn policy(name: &str, exec: &str, limits: &str, more: &str) -> String {
+    format!(
+        "policy 1\nkernel 6.18\nimport \"std/daemon\"\nmachine {name} {{\n  extends std/daemon\n  root host\n  exec {exec}\n  user nobody\n  \
+         capabilities {{ none }}\n  limits {{ {limits} }}\n  {more}\n}}\n"
+    )
+}
+
+fn python(script: &str) -> String {
+    format!(
+        "\"/usr/bin/python3\" \"-c\" \"{}\"",
+        script.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    )
+}
+
+/// Runs it to its end; what it said, and its report.
+fn run(text: &str) -> (Ran, serde_json::Value) {
+    let dir = Dir::new("limits");
+    let file = dir.write("t.stockade", text);
+    let report = dir.0.join("report.json");
+    let ran: Ran = stockade().arg("run").arg(&file).arg("--report").arg(&report).output().unwrap().into();
+    let line = std::fs::read_to_string(&report).unwrap_or_default();
+    (ran, serde_json::from_str(&line).unwrap_or_default())
+}
+
+/// The host goes on: a process starts, and memory is there.
+fn host_is_well() {
+    let start = Instant::now();
+    assert!(Command::new("/bin/true").status().unwrap().success());
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+fn groups(name: &str) -> String {
+    let out = Command::new("find")
+        .args(["/sys/fs/cgroup", "-type", "d", "-path", &format!("*stockade/{name}*")])
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+#[test]
+fn e68_a_memory_hog_is_killed_and_told() {
+    if !root() {
+        return;
+    }
+    let name = harness::name("hog");
+    let hog = python("b=[]\nwhile True: b.append(bytearray(1<<20))");
+    let (ran, report) = run(&policy(&name, &hog, "memory 64MiB; swap 0", ""));
+    assert_eq!(ran.code, 137, "{}", ran.err);
+    let said = format!("machine `{name}`: `memory 64MiB` was met");
+    assert!(
+        ran.err.contains(&said) && ran.err.contains("killed for memory") && ran.err.contains("t.stockade:10"),
+        "{}",
+        ran.err
+    );
+    let met = report["limits"].as_array().unwrap();
+    let killed = met.iter().find(|m| m["meaning"].as_str().unwrap().contains("killed")).unwrap();
+    assert!(
+        killed["count"].as_u64().unwrap() >= 1 && killed["line"].as_str().unwrap().ends_with("t.stockade:10"),
+        "{report}"
+    );
+    assert_eq!((&report["code"], &report["ended"]), (&137.into(), &"program".into()));
+    assert_eq!(groups(&name), "");
+    host_is_well();
+}
+
+#[test]
+fn e67_a_fork_bomb_stays_within_its_tasks() {
+    if !root() {
+        return;
+    }
+    let name = harness::name("bomb");
+    // What each fork says is counted by the parent: how many lived at once.
+    let bomb = python(
+        "import os,time,errno\nn=0\nwhile True:\n  try:\n    if os.fork()==0:\n      time.sleep(30); os._exit(0)\n    n+=1\n  except OSError as e:\n    print(n, errno.errorcode[e.errno]); break",
+    );
+    let (ran, _) = run(&policy(&name, &bomb, "tasks 40", ""));
+    // The program itself is one of the forty.
+    assert_eq!(ran.out.trim(), "39 EAGAIN", "{}", ran.err);
+    assert!(ran.err.contains("`tasks 40` was met") && ran.err.contains("t.stockade:10"), "{}", ran.err);
+    // A bomb that never ends: ended from outside within a second, and nothing of it is left.
+    let dir = Dir::new("bomb");
+    let name = harness::name("endless");
+    let text = policy(&name, "\"/bin/sh\" \"-c\" \"f() { f | f & }; f; while :; do f; done\"", "tasks 64; cpu 50%", "");
+    let file = dir.write("t.stockade", &text);
+    let mut child = stockade().arg("run").arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    host_is_well();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let end = Instant::now() + Duration::from_secs(1);
+    let members = || {
+        let path = groups(&name).lines().next().map(|g| format!("{g}/cgroup.procs"));
+        path.map_or(0, |p| std::fs::read_to_string(p).unwrap_or_default().lines().count())
+    };
+    while members() > 0 {
+        assert!(Instant::now() < end, "{} are alive", members());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (ran, _) = run(&policy(&harness::name("next"), "\"/bin/true\"", "tasks 4", ""));
+    assert_eq!((ran.code, groups(&name).as_str()), (0, ""), "{}", ran.err);
+}
+
+#[test]
+fn a_cpu_spinner_gets_its_share() {
+    if !root() {
+        return;
+    }
+    let spin =
+        python("import time,os\nt=time.monotonic()\nwhile time.monotonic()-t<2: pass\nprint(time.process_time())");
+    let (ran, report) = run(&policy(&harness::name("spin"), &spin, "cpu 25%", ""));
+    let used: f64 = ran.out.trim().parse().unwrap();
+    assert!((0.3..0.8).contains(&used), "{used} s of CPU in 2 s under 25%: {}", ran.err);
+    assert!(ran.err.contains("`cpu 25%` was met") && ran.err.contains("had to wait"), "{}", ran.err);
+    assert!(report["limits"].as_array().unwrap().iter().any(|m| m["limit"] == "cpu 25%"), "{report}");
+}
+
+#[test]
+fn a_machines_time_ends() {
+    if !root() {
+        return;
+    }
+    let start = Instant::now();
+    let (ran, report) = run(&policy(&harness::name("slow"), "\"/bin/sleep\" \"30\"", "time 2s", ""));
+    let took = start.elapsed();
+    assert!(
+        ran.code == 137 && took >= Duration::from_secs(2) && took < Duration::from_secs(6),
+        "{} {took:?} {}",
+        ran.code,
+        ran.err
+    );
+    assert!(ran.err.contains("its time was over") && ran.err.contains("t.stockade:10"), "{}", ran.err);
+    assert_eq!(report["ended"], "timeout");
+    let (ran, report) = run(&policy(&harness::name("quick"), "\"/bin/true\"", "time 20s; memory 64MiB; tasks 4", ""));
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "no limit that wasn't met is told");
+    assert_eq!(report["limits"], serde_json::json!([]));
+}
+
+/// Bytes and inodes of what it may write to, and of what it may write at all.
+#[test]
+fn e69_what_fills_up_is_the_machines_own() {
+    if !root() {
+        return;
+    }
+    let fill = python(
+        "import os,errno\ndef fill(step):\n  n=0\n  try:\n    while True: step(n); n+=1\n  except OSError as e: return n, errno.errorcode[e.errno]\nf=open('/tmp/big','wb')\nprint('bytes', fill(lambda n: (f.write(b'x'*65536), f.flush())))\nf.truncate(0)\nprint('inodes', fill(lambda n: open('/tmp/f%d'%n,'w').close()))",
+    );
+    let free = || {
+        let s = nix::sys::statvfs::statvfs("/tmp").unwrap();
+        (s.blocks_free(), s.files_free())
+    };
+    let before = free();
+    let (ran, _) = run(&policy(
+        &harness::name("fill"),
+        &fill,
+        "memory 64MiB; tasks 8",
+        "mounts { tmpfs \"/tmp\" size=8MiB mode=1777 }",
+    ));
+    let text = ran.out.clone() + &ran.err;
+    assert!(text.contains("bytes (128, 'ENOSPC')") && text.contains("'ENOSPC')"), "{text}");
+    let inodes: u64 = text.split("inodes (").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
+    assert!(inodes <= 2048, "{text}");
+    let after = free();
+    assert!(before.0.abs_diff(after.0) < 16_384 && before.1.abs_diff(after.1) < 4096, "{before:?} {after:?}");
+}
+
+/// Two gigabytes to the console, for a reader that is slow and for one that goes away.
+#[test]
+fn e70_a_flood_of_output_costs_the_supervisor_nothing() {
+    if !root() {
+        return;
+    }
+    let dir = Dir::new("flood");
+    let name = harness::name("flood");
+    let text = policy(&name, "\"/usr/bin/head\" \"-c\" \"2147483648\" \"/dev/zero\"", "memory 32MiB; tasks 4", "");
+    let file = dir.write("t.stockade", &text);
+    let mut child = stockade().arg("run").arg(&file).stdout(Stdio::piped()).spawn().unwrap();
+    let peak = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status
+            .lines()
+            .find_map(|l| l.strip_prefix("VmHWM:"))
+            .map_or(0, |v| v.trim().trim_end_matches(" kB").parse::<u64>().unwrap())
+    };
+    let mut out = child.stdout.take().unwrap();
+    let mut bytes = [0u8; 1 << 16];
+    let (mut total, mut most) = (0u64, 0);
+    loop {
+        let n = std::io::Read::read(&mut out, &mut bytes).unwrap();
+        if n == 0 {
+            break;
+        }
+        total += n as u64;
+        if total.is_multiple_of(1 << 26) {
+            most = most.max(peak(child.id()));
+        }
+    }
+    assert_eq!((total, child.wait().unwrap().code()), (2 << 30, Some(0)));
+    assert!(most < 64 << 10, "{most} KiB");
+}
+
+#[test]
+fn limits_are_read_back_and_theirs_alone() {
+    if !root() {
+        return;
+    }
+    // From inside: its groups are the top of what it sees, and none of them can be left or changed.
+    let look = python(
+        "import os\nprint(open('/proc/self/cgroup').read())\nfound=[]\nfor d,_,fs in os.walk('/sys/fs/cgroup'):\n  for f in fs:\n    try: open(os.path.join(d,f),'w').close(); found.append(f)\n    except OSError: pass\nprint('writable', found)",
+    );
+    let (ran, _) = run(&policy(&harness::name("look"), &look, "memory 64MiB; tasks 8; cpu 100% weight=50", ""));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.out.contains("writable []"), "{}", ran.out);
+    for line in ran.out.lines().filter(|l| l.contains(":memory:") || l.contains(":pids:") || l.contains(":cpu:")) {
+        assert!(line.ends_with(":/"), "{line}");
+    }
+    // What the older hierarchy can't do is refused with its line; on a host with cgroup v2 it holds.
+    let v2 = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").is_ok_and(|t| t.contains("memory"));
+    for (limits, name) in [("memory 64MiB high=32MiB", "memory-high"), ("io weight=50", "io-weight")] {
+        let dir = Dir::new("refused");
+        let file = dir.write("t.stockade", &policy(&harness::name("t"), "\"/bin/true\"", limits, ""));
+        let ran: Ran = stockade().arg("plan").arg(&file).output().unwrap().into();
+        if v2 {
+            continue;
+        }
+        assert!(
+            ran.code == 3 && ran.err.contains("error[E0610]") && ran.err.contains("t.stockade:10"),
+            "{name}: {}",
+            ran.err
+        );
+    }
+}
