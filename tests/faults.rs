@@ -97,8 +97,17 @@ struct Ended {
     finished: bool,
 }
 
+/// Which machine is launched.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// No network, no limits of a group.
+    Plain,
+    /// A zone, published ports, name servers, limits of groups.
+    Linked,
+}
+
 impl Trial {
-    fn new(wait: Duration) -> Trial {
+    fn new(kind: Kind, wait: Duration) -> Trial {
         let dir = Dir::new("fault");
         let mark = dir.0.file_name().unwrap().to_str().unwrap().to_owned();
         let machine = format!("faults-{}", std::process::id());
@@ -106,26 +115,37 @@ impl Trial {
         fs::create_dir(&out).unwrap();
         // Its owner is somebody inside.
         fs::set_permissions(&out, fs::Permissions::from_mode(0o777)).unwrap();
-        let payload = |machine: &str, arguments: &str| {
+        let payload = |machine: &str, arguments: &str, kind: Kind| {
+            let (network, limits) = match kind {
+                Kind::Plain => ("none", ""),
+                Kind::Linked => (
+                    "zone faults; publish tcp 127.0.0.1:28080 -> 80; publish udp 28053 -> 53; listen tcp 80; listen udp 53; resolver 192.0.2.53",
+                    "; memory 64MiB; tasks 16; cpu 200%",
+                ),
+            };
             let (out, probe) = (out.display(), harness::probe("witness"));
             format!(
                 "policy 1\nkernel 6.18\nimport \"std/daemon\"\nmachine {machine} {{\n  extends std/daemon\n  root host\n  \
-                 exec \"/probe\" {arguments}\n  user nobody\n  userns auto\n  capabilities {{ none }}\n  network {{ none }}\n  \
+                 exec \"/probe\" {arguments}\n  user nobody\n  userns auto\n  capabilities {{ none }}\n  network {{ {network} }}\n  \
                  mounts {{\n    bind \"{out}\" -> \"/out\" rw\n    bind \"{}\" -> \"/probe\" ro exec\n  }}\n  \
                  files {{\n    exec \"/usr\" \"/probe\"\n    read \"/\"\n    write \"/out\"\n    create \"/out\"\n  }}\n  \
-                 limits {{ nofile 1024 }}\n}}\n",
+                 limits {{ nofile 1024{limits} }}\n}}\n",
                 probe.display()
             )
         };
-        dir.write("trial.stockade", &payload(&machine, &format!("\"wait\" \"{mark}\" \"{}\"", wait.as_millis())));
+        dir.write("trial.stockade", &payload(&machine, &format!("\"wait\" \"{mark}\" \"{}\"", wait.as_millis()), kind));
         // Another name: what the first left is cleaned up because it is dead, not because it comes again.
-        dir.write("next.stockade", &payload(&format!("{machine}-next"), "\"quiet\""));
+        dir.write("next.stockade", &payload(&format!("{machine}-next"), "\"quiet\"", Kind::Plain));
         Trial { before: Host::now(&machine), dir, mark, machine }
     }
 
     /// A copy of a policy file of this repository.
     fn of(file: &str, machine: &str) -> Trial {
-        let t = Trial { machine: machine.to_owned(), before: Host::now(machine), ..Trial::new(Duration::ZERO) };
+        let t = Trial {
+            machine: machine.to_owned(),
+            before: Host::now(machine),
+            ..Trial::new(Kind::Plain, Duration::ZERO)
+        };
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
         t.dir.write("trial.stockade", &text);
         t
@@ -285,6 +305,26 @@ struct Host {
     mounts: BTreeSet<String>,
     state: BTreeSet<PathBuf>,
     cgroup: Option<PathBuf>,
+    /// Tables, links, forwarding, groups of the older hierarchies.
+    network: BTreeSet<String>,
+}
+
+/// What of the network a machine of ours could have made.
+fn network() -> BTreeSet<String> {
+    let lines = |program: &str, arguments: &[&str]| {
+        let out = Command::new(program).args(arguments).output().unwrap();
+        String::from_utf8_lossy(&out.stdout).lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut all: BTreeSet<String> = lines("nft", &["list", "tables"]).into_iter().collect();
+    all.extend(lines("ip", &["-br", "link"]).into_iter().filter_map(|l| Some(l.split(['@', ' ']).next()?.to_owned())));
+    for file in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        all.insert(format!(
+            "{file} {}",
+            fs::read_to_string(format!("/proc/sys/net/{file}")).unwrap_or_default().trim()
+        ));
+    }
+    all.extend(lines("find", &["/sys/fs/cgroup", "-type", "d", "-path", "*stockade/faults-*"]));
+    all
 }
 
 impl Host {
@@ -296,7 +336,9 @@ impl Host {
         // MAJOR:MINOR:INODE
         let place = |m: fs::Metadata| format!("{:02x}:{:02x}:{}", libc::major(m.dev()), libc::minor(m.dev()), m.ino());
         let mut state = BTreeSet::new();
-        for (folder, lock) in [("/run/stockade/machines", "lock"), ("/run/stockade/ids", "")] {
+        for (folder, lock) in
+            [("/run/stockade/machines", "lock"), ("/run/stockade/ids", ""), ("/run/stockade/subnets", "")]
+        {
             for e in fs::read_dir(folder).into_iter().flatten().flatten() {
                 let lock = fs::metadata(if lock.is_empty() { e.path() } else { e.path().join(lock) });
                 if !lock.is_ok_and(|m| held.contains(place(m).as_str())) {
@@ -304,7 +346,10 @@ impl Host {
                 }
             }
         }
-        Host { mounts, state, cgroup: Some(cgroup(machine)).filter(|c| c.exists()) }
+        let zones = fs::read_dir("/run/stockade/zones").into_iter().flatten().flatten().map(|e| e.path());
+        state.extend(zones.filter(|p| p.is_dir()));
+        state.extend(Some(PathBuf::from("/run/stockade/forwarding/before.json")).filter(|p| p.exists()));
+        Host { mounts, state, cgroup: Some(cgroup(machine)).filter(|c| c.exists()), network: network() }
     }
 
     /// What is here and wasn't.
@@ -312,6 +357,7 @@ impl Host {
         let mut out: Vec<String> = self.mounts.difference(&before.mounts).cloned().collect();
         out.extend(before.mounts.difference(&self.mounts).map(|m| format!("gone: {m}")));
         out.extend(self.state.difference(&before.state).map(|p| p.display().to_string()));
+        out.extend(self.network.symmetric_difference(&before.network).cloned());
         out.extend(self.cgroup.map(|c| c.display().to_string()));
         out
     }
@@ -500,10 +546,10 @@ struct Reference {
     length: Duration,
 }
 
-fn reference() -> &'static Reference {
-    static ONCE: OnceLock<Reference> = OnceLock::new();
-    ONCE.get_or_init(|| {
-        let t = Trial::new(Duration::from_millis(50));
+fn reference(kind: Kind) -> &'static Reference {
+    static ONCE: [OnceLock<Reference>; 2] = [const { OnceLock::new() }; 2];
+    ONCE[kind as usize].get_or_init(|| {
+        let t = Trial::new(kind, Duration::from_millis(50));
         let mut c = harness::stockade();
         c.arg("-v");
         t.quietly(&mut c, "trial.stockade");
@@ -517,7 +563,7 @@ fn reference() -> &'static Reference {
         let seen = Confinement { text, digest };
         assert!(matches!(t.payload(&seen), Ran::Same));
 
-        let t = Trial::new(Duration::from_millis(50));
+        let t = Trial::new(kind, Duration::from_millis(50));
         let log = t.path("log");
         let ended = t.disturbed(&["trace".into(), log.to_str().unwrap().into()]);
         assert_eq!(ended.code, Some(0), "{}", t.said());
@@ -545,8 +591,8 @@ fn reference() -> &'static Reference {
 }
 
 /// One fault; `None` when this launch never came to the point.
-fn inject(p: &Point, action: i32, wait: Duration) -> (Trial, Option<Ended>) {
-    let t = Trial::new(wait);
+fn inject(kind: Kind, p: &Point, action: i32, wait: Duration) -> (Trial, Option<Ended>) {
+    let t = Trial::new(kind, wait);
     let log = t.path("log");
     let numbers = [p.role, p.number, p.nth].map(|n| n.to_string());
     let mut arguments = vec!["inject".to_owned(), log.to_str().unwrap().to_owned()];
@@ -563,13 +609,13 @@ fn the_supervisor_is_killed_at_each_call() {
         return;
     }
     let _alone = alone();
-    let r = reference();
+    let r = reference(Kind::Plain);
     let mut row = Row::new("kill -9 of the supervisor");
     let all = r.points.iter().filter(|p| p.role == 0).cloned().collect();
     for p in sample(all, 70, &mut Random(SEED)) {
         // Before the payload's end: one that would outlive the grace.
         let wait = if p.late { Duration::from_millis(20) } else { 5 * GRACE };
-        if let (t, Some(ended)) = inject(&p, 0, wait) {
+        if let (t, Some(ended)) = inject(Kind::Plain, &p, 0, wait) {
             row.killed(&p.to_string(), &t, &ended);
             row.judge(&p.to_string(), &t, &ended, &r.seen);
         }
@@ -583,13 +629,13 @@ fn a_process_of_the_machine_is_killed_at_each_call() {
         return;
     }
     let _alone = alone();
-    let r = reference();
+    let r = reference(Kind::Plain);
     let mut rows = Vec::new();
     for (role, name) in ROLES.iter().enumerate().skip(1) {
         let mut row = Row::new(&format!("kill -9 of the {name}"));
         let all = r.points.iter().filter(|p| p.role == role).cloned().collect();
         for p in sample(all, 12, &mut Random(SEED)) {
-            if let (t, Some(ended)) = inject(&p, 0, Duration::from_millis(50)) {
+            if let (t, Some(ended)) = inject(Kind::Plain, &p, 0, Duration::from_millis(50)) {
                 row.judge(&p.to_string(), &t, &ended, &r.seen);
             }
         }
@@ -604,11 +650,11 @@ fn the_supervisor_is_killed_at_random_instants() {
         return;
     }
     let _alone = alone();
-    let r = reference();
+    let r = reference(Kind::Plain);
     let mut random = Random(SEED);
     let mut row = Row::new("kill -9 at random instants");
     for _ in 0..if everything() { 300 } else { 60 } {
-        let t = Trial::new(5 * GRACE);
+        let t = Trial::new(Kind::Plain, 5 * GRACE);
         let instant = random.below(r.length + r.length / 2);
         let ended = t.killed_after(instant);
         row.judge(&format!("after {instant:?}"), &t, &ended, &r.seen);
@@ -622,7 +668,7 @@ fn each_call_fails_with_each_error() {
         return;
     }
     let _alone = alone();
-    let r = reference();
+    let r = reference(Kind::Plain);
     let mut last: BTreeMap<(usize, usize), usize> = BTreeMap::new();
     for p in &r.points {
         last.insert((p.role, p.number), p.nth);
@@ -640,12 +686,51 @@ fn each_call_fails_with_each_error() {
         let points = r.points.iter().filter(|p| p.role == role).filter(chosen);
         let all = points.flat_map(|p| ERRORS.map(|e| (p.clone(), e))).collect();
         for (p, (errno, error)) in sample(all, if role == 1 { 8 } else { 24 }, &mut Random(SEED)) {
-            if let (t, Some(ended)) = inject(&p, errno, Duration::from_millis(50)) {
+            if let (t, Some(ended)) = inject(Kind::Plain, &p, errno, Duration::from_millis(50)) {
                 row.judge(&format!("{error} in {p}"), &t, &ended, &r.seen);
             }
         }
         rows.push(row);
     }
+    conclude(&rows);
+}
+
+/// The same for a machine with a network and limits: what it leaves are links, rules, groups, a zone, ports.
+#[test]
+fn the_supervisor_of_a_linked_machine_meets_the_same_faults() {
+    if !harness::root() {
+        return;
+    }
+    let _alone = alone();
+    let r = reference(Kind::Linked);
+    let mut rows = vec![Row::new("linked: kill -9 of the supervisor")];
+    let mine: Vec<Point> = r.points.iter().filter(|p| p.role == 0).cloned().collect();
+    for p in sample(mine.clone(), 40, &mut Random(SEED)) {
+        let wait = if p.late { Duration::from_millis(20) } else { 5 * GRACE };
+        if let (t, Some(ended)) = inject(Kind::Linked, &p, 0, wait) {
+            rows[0].killed(&p.to_string(), &t, &ended);
+            rows[0].judge(&p.to_string(), &t, &ended, &r.seen);
+        }
+    }
+    let mut row = Row::new("linked: kill -9 at random instants");
+    let mut random = Random(SEED);
+    for _ in 0..if everything() { 300 } else { 25 } {
+        let t = Trial::new(Kind::Linked, 5 * GRACE);
+        let instant = random.below(r.length + r.length / 2);
+        let ended = t.killed_after(instant);
+        row.judge(&format!("after {instant:?}"), &t, &ended, &r.seen);
+    }
+    rows.push(row);
+    let mut row = Row::new("linked: errors in the supervisor");
+    let never = ["exit", "exit_group", "rt_sigreturn", "restart_syscall", "close"];
+    let points = mine.into_iter().filter(|p| !never.contains(&p.name) && p.nth <= 4 * EACH);
+    let all = points.flat_map(|p| ERRORS.map(|e| (p.clone(), e))).collect();
+    for (p, (errno, error)) in sample(all, 40, &mut random) {
+        if let (t, Some(ended)) = inject(Kind::Linked, &p, errno, Duration::from_millis(50)) {
+            row.judge(&format!("{error} in {p}"), &t, &ended, &r.seen);
+        }
+    }
+    rows.push(row);
     conclude(&rows);
 }
 

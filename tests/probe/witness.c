@@ -165,7 +165,11 @@ static int disturb(int argc, char **argv) {
         struct process *p = known(pid);
         int signal = WSTOPSIG(status), event = status >> 16, deliver = 0;
         if (event == PTRACE_EVENT_EXEC) {
-            p->is_payload = p != all && p->counts;
+            // The supervisor runs programs of the host too (nft): theirs aren't the launch's calls.
+            char link[64], exe[64] = "";
+            snprintf(link, sizeof link, "/proc/%d/exe", (int)pid);
+            ssize_t n = readlink(link, exe, sizeof exe - 1);
+            p->is_payload = p != all && p->counts && n == 6 && !memcmp(exe, "/probe", 6);
             p->counts = p == all;
         } else if (event == PTRACE_EVENT_CLONE || event == PTRACE_EVENT_FORK || event == PTRACE_EVENT_VFORK) {
             unsigned long made;
