@@ -81,6 +81,27 @@ impl fmt::Display for Block {
     }
 }
 
+const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Block {
+    Block { address: IpAddr::V4(Ipv4Addr::new(a, b, c, d)), prefix }
+}
+
+const fn v6(first: u16, last: u16, prefix: u8) -> Block {
+    Block { address: IpAddr::V6(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, last)), prefix }
+}
+
+/// Loopback, which no other network reaches.
+pub const LOOPBACK: [Block; 2] = [v4(127, 0, 0, 0, 8), v6(0, 1, 128)];
+/// Link-local addresses of IPv6 (RFC 4291).
+pub const LINK_LOCAL_V6: Block = v6(0xfe80, 0, 10);
+/// What is reached only where it is named: link-local, multicast and broadcast addresses.
+pub const NOT_IMPLIED: [Block; 5] =
+    [v4(169, 254, 0, 0, 16), LINK_LOCAL_V6, v4(224, 0, 0, 0, 4), v6(0xff00, 0, 8), v4(255, 255, 255, 255, 32)];
+
+/// Does `anybody` leave some of these addresses out?
+pub fn is_special(b: Block) -> bool {
+    LOOPBACK.iter().chain(&NOT_IMPLIED).any(|s| s.overlaps(b))
+}
+
 fn width(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }

@@ -853,3 +853,262 @@ fn a_booted_debian_has_its_network_with_and_without_networkd() {
     assert!(net.host("nft list tables").contains(&format!("stockade-{name}")), "{flush}");
     running.stop();
 }
+
+/// A port for this host's own programs stays theirs, whatever a neighbour writes into its packets.
+#[test]
+fn d62_what_is_published_on_loopback_is_not_reached_from_outside() {
+    if !root() {
+        return;
+    }
+    let _one = alone();
+    let net = Net::new();
+    for place in ["127.0.0.1:8088", "8088"] {
+        let network = format!("private\npublish tcp {place} -> 8080\nlisten tcp 8080");
+        let m = Machine::new("lo", &network, "serve('tcp', 8080, 'web'); print('ready'); time.sleep(60)");
+        let running = m.start(&net);
+        running.says("ready");
+        assert_eq!(net.python(&net.host, "print(attempt('tcp','127.0.0.1',8088))"), "web");
+        // A neighbour that routes 127.0.0.1 here.
+        let p = &net.peer;
+        sh(&format!(
+            "nsenter --net=/run/netns/{p} sh -ec 'echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet; ip route flush table local proto kernel dev lo 2>/dev/null || true
+             ip route del local 127.0.0.0/8 dev lo table local 2>/dev/null || true; ip route del local 127.0.0.1 dev lo table local 2>/dev/null || true
+             ip route replace 127.0.0.1/32 via 198.51.100.1'"
+        ));
+        let script = "
+s = socket.socket(); s.settimeout(1.5); s.bind(('198.51.100.2', 0))
+try: s.connect(('127.0.0.1', 8088)); s.send(b'x'); print(s.recv(9))
+except OSError as e: print('no')";
+        let machine = net.host("nft list ruleset | grep -o \"dnat ip to [0-9.]*\" | head -n1");
+        let machine = machine.trim().trim_start_matches("dnat ip to ").to_owned();
+        net.host(&format!(
+            "nft add table ip control; nft \"add chain ip control f {{ type filter hook forward priority -20; }}\"; nft add rule ip control f ip daddr {machine} tcp dport 8080 counter"
+        ));
+        let passed = || !net.host("nft list chain ip control f").contains("packets 0 ");
+        net.python(&net.peer, script);
+        assert!(!passed(), "{place}");
+        // With a rule that lets them the same packets get there: the neighbour's way is a real one.
+        net.host(&format!(
+            "nft \"add chain ip control c {{ type nat hook prerouting priority -110; }}\"; nft add rule ip control c tcp dport 8088 dnat to {machine}:8080"
+        ));
+        net.python(&net.peer, script);
+        assert!(passed(), "{place}");
+        net.host("nft delete table ip control");
+        running.stop();
+    }
+}
+
+/// What the host routes for others goes on, and its settings are afterwards what they were.
+#[test]
+fn a_host_that_routes_already_goes_on_routing() {
+    if !root() {
+        return;
+    }
+    let _one = alone();
+    let net = Net::new();
+    let third = format!("sk-t{}", std::process::id());
+    struct Gone(String);
+    impl Drop for Gone {
+        fn drop(&mut self) {
+            let _gone = Command::new("ip").args(["netns", "del", &self.0]).status();
+        }
+    }
+    let _gone = Gone(third.clone());
+    let h = &net.host;
+    sh(&format!(
+        "ip netns add {third}; ip -n {third} link set lo up; ip -n {h} link add lan type veth peer name lan netns {third}
+         ip -n {h} addr add 203.0.113.1/24 dev lan; ip -n {third} addr add 203.0.113.2/24 dev lan
+         ip -n {h} link set lan up; ip -n {third} link set lan up
+         ip -n {third} route add default via 203.0.113.1; ip -n {} route add 203.0.113.0/24 via 198.51.100.1",
+        net.peer
+    ));
+    let settings = "sysctl -a 2>/dev/null | grep -E \"net.ipv[46].conf.(all|default|lan|out)[.](forwarding|accept_redirects|accept_ra|rp_filter)|ip_forward =\"";
+    net.host("sysctl -qw net.ipv4.conf.all.accept_redirects=0");
+    let _server = net.server(&net.peer, "serve('tcp', 443, 'peer'); time.sleep(60)");
+    let reach = |wanted: &str| assert_eq!(net.python(&third, "print(attempt('tcp','198.51.100.2',443))"), wanted);
+    let m = Machine::new(
+        "beside",
+        "private\negress any\nresolver none",
+        "print(attempt('tcp','198.51.100.2',443)); print('ready'); time.sleep(60)",
+    );
+    for forwards in [false, true] {
+        net.host(&format!(
+            "sysctl -qw net.ipv4.ip_forward={}; sysctl -qw net.ipv4.conf.all.accept_redirects=0",
+            u8::from(forwards)
+        ));
+        let before = net.host(settings);
+        let wanted = if forwards { "peer" } else { "timeout" };
+        reach(wanted);
+        let running = m.start(&net);
+        running.says("ready");
+        assert!(running.said().contains("peer"), "{}", running.said());
+        reach(wanted);
+        running.stop();
+        reach(wanted);
+        assert_eq!(net.host(settings), before);
+    }
+}
+
+/// Links of others may have such a name too.
+#[test]
+fn somebody_elses_link_is_neither_taken_nor_removed() {
+    if !root() {
+        return;
+    }
+    let _one = alone();
+    let net = Net::new();
+    let m = Machine::new("nsp", "private\npublish tcp 8088 -> 80\nlisten tcp 80", "print('ran')");
+    net.host(&format!("ip link add ve-{} type bridge", m.name));
+    let ran = m.run(&net);
+    assert!(
+        ran.code == 125 && ran.err.contains(&format!("this host has a link `ve-{}` already", m.name)),
+        "{}",
+        ran.err
+    );
+    assert!(net.host("ip -br link").contains(&format!("ve-{}", m.name)));
+    let ran = Machine::new("other", "private", "print('ran')").run(&net);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(net.host("ip -br link").contains(&format!("ve-{}", m.name)));
+}
+
+/// As a reload of nftables.service does it: `flush ruleset`.
+#[test]
+fn d63_rules_that_are_taken_away_come_back_and_nothing_passes() {
+    if !root() {
+        return;
+    }
+    let _one = alone();
+    let net = Net::new();
+    let _server = net.server(&net.peer, "serve('udp', 53, 'dns'); serve('udp', 7777, 'secret'); time.sleep(60)");
+    let knock = "
+serve('tcp', 8080, 'web')
+print('ready', flush=True)
+end = time.monotonic() + 8
+seen = set()
+while time.monotonic() < end:
+    seen.add(attempt('udp','198.51.100.2',7777, wait=0.05))
+    seen.add('granted ' + attempt('udp','198.51.100.2',53, wait=0.5))
+print(sorted(seen), flush=True)
+time.sleep(30)
+";
+    let m = Machine::new(
+        "flushed",
+        "private\npublish tcp 8088 -> 8080\nlisten tcp 8080\nconnect udp 53 to 198.51.100.2",
+        knock,
+    );
+    let running = m.start(&net);
+    running.says("ready");
+    for _ in 0..5 {
+        std::thread::sleep(Duration::from_millis(700));
+        net.host("nft flush ruleset");
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let tables = net.host("nft list tables");
+    assert!(tables.contains(&format!("stockade-{}", m.name)) && tables.contains("stockade.forwarding"), "{tables}");
+    for address in ["127.0.0.1", "::1", "198.51.100.1"] {
+        assert_eq!(net.python(&net.host, &format!("print(attempt('tcp','{address}',8088))")), "web", "{address}");
+    }
+    let end = Instant::now() + Duration::from_secs(20);
+    while !running.said().contains("granted dns") {
+        assert!(Instant::now() < end, "{}", running.said());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(!running.said().contains("'secret'"), "{}", running.said());
+    assert!(running.said().contains("are back"), "it is told: {}", running.said());
+    running.stop();
+}
+
+/// Who gets the addresses of a machine that is gone doesn't get its connections.
+#[test]
+fn connections_of_a_machine_that_is_gone_are_not_its_successors() {
+    if !root() {
+        return;
+    }
+    let _one = alone();
+    let net = Net::new();
+    let _server = net.server(&net.peer, "serve('udp', 5000, 'peer'); time.sleep(60)");
+    let script = "
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1); s.bind(('', 4444))
+try: s.connect(('198.51.100.2', 5000)); s.send(b'x'); print(s.recv(9).decode())
+except OSError as e: print(errno.errorcode.get(e.errno, 'timeout'))";
+    let first = Machine::new("heir", "private\nconnect udp 5000 to 198.51.100.2", script);
+    assert_eq!(first.run(&net).out.trim(), "peer");
+    let second = Machine::new("heir", "private", script);
+    assert_eq!(first.name, second.name);
+    assert_eq!(second.run(&net).out.trim(), "EHOSTUNREACH");
+}
+
+/// Members see who asks; a thousand ports fit under the usual limit of open files.
+#[test]
+fn members_know_each_other_and_many_ports_fit() {
+    if !root() {
+        return;
+    }
+    let _one = alone();
+    let net = Net::new();
+    let who = "
+s = socket.socket(socket.AF_INET); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(('', 5432)); s.listen(5)
+print('ready', flush=True)
+while True:
+    c, a = s.accept(); c.send(a[0].encode()); c.close()
+";
+    let db = Machine::new("seen", "zone seers\nlisten tcp 5432", who);
+    let running = db.start(&net);
+    running.says("ready");
+    let ask = format!(
+        "a = socket.getaddrinfo('{}', 5432, socket.AF_INET)[0][4]; s = socket.create_connection(a); print(s.recv(99).decode(), s.getsockname()[0])",
+        db.name
+    );
+    let ran = Machine::new("asker", "zone seers\nconnect tcp 5432", &ask).run(&net);
+    let pair: Vec<&str> = ran.out.split_whitespace().collect();
+    assert!(pair.len() == 2 && pair[0] == pair[1], "{}{}", ran.out, ran.err);
+    running.stop();
+
+    let many = Machine::new(
+        "many",
+        "private\npublish tcp 20000-20999 -> 30000-30999\nlisten tcp 30000-30999",
+        "
+import resource
+serve('tcp', 30998, 'late'); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0]); print('ready'); time.sleep(60)",
+    );
+    let log = std::fs::File::create(many.dir.0.join("log")).unwrap();
+    let mut c = Command::new("prlimit");
+    c.args([
+        "--nofile=1024:8192",
+        "nsenter",
+        &format!("--net=/run/netns/{}", net.host),
+        env!("CARGO_BIN_EXE_stockade"),
+        "run",
+    ]);
+    let child = c.arg(&many.file).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    let running = Running { child, log: many.dir.0.join("log"), name: many.name.clone() };
+    running.says("ready");
+    assert!(running.said().contains("1024"), "the machine's own limit is what it was: {}", running.said());
+    assert_eq!(net.python(&net.host, "print(attempt('tcp','127.0.0.1',20998))"), "late");
+    running.stop();
+}
+
+/// One machine's leftovers that can't be removed, and a record that can't be read, are nobody else's trouble.
+#[test]
+fn what_is_damaged_or_stuck_stops_nobody() {
+    if !root() {
+        return;
+    }
+    let _one = alone();
+    let net = Net::new();
+    let m = Machine::with("torn", "zone torn\nlisten tcp 80", "limits { tasks 16 }", "print('ready'); time.sleep(60)");
+    let running = m.start(&net);
+    running.says("ready");
+    running.crash();
+    std::fs::write(format!("/run/stockade/machines/{}/state.json", m.name), "{half").unwrap();
+    let stuck = std::path::Path::new("/run/stockade/machines/stuck-here");
+    std::fs::create_dir_all(stuck.join("unexpected")).unwrap();
+    let ran = Machine::new("goes-on", "private", "print('ran')").run(&net);
+    let said = ran.err.clone();
+    let _cleared = std::fs::remove_dir_all(stuck);
+    assert_eq!((ran.code, ran.out.trim()), (0, "ran"), "{said}");
+    assert!(said.contains("machine `stuck-here`"), "{said}");
+    assert!(!net.host("nft list tables").contains("stockade-torn"), "found by its name alone");
+    assert!(!std::path::Path::new("/run/stockade/zones/torn").exists());
+    assert_eq!(sh(&format!("find /sys/fs/cgroup -path '*stockade/{}' -type d", m.name)), "");
+}

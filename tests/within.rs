@@ -145,3 +145,107 @@ fn a_small_ceiling_stays_cheap() {
     assert!(ran.code == 2 && ran.err.contains("E0414"), "{}", ran.err);
     assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
 }
+
+/// Networks and limits: what a ceiling says of ports, peers, servers of names and limits of a machine.
+#[test]
+fn networks_and_limits_are_bounded() {
+    let with = |ceiling: &str| format!("{CALLS}\n{ceiling}");
+    let net = |line: &str| calls("").replace(NONE, &format!("{NONE}\n  network {{\n    private\n    {line}\n  }}"));
+    let body = |line: &str| calls("").replace(NONE, &format!("{NONE}\n  {line}"));
+    let private = "network { private; listen tcp any; connect tcp any; connect udp 53 to 10.0.0.0/8 }";
+    accepted(&with(private), &net("connect tcp 443 to 192.0.2.0/24"));
+    accepted(&with(private), &net("listen tcp 80 from 10.0.0.0/8"));
+    accepted(&with(private), &net("connect udp 53 to 10.1.2.3"));
+    refused(&with(private), &net("connect udp 53 to [10.1.2.3, 192.0.2.1]"), &["connect udp 53 to 192.0.2.1"]);
+    refused(&with(private), &net("connect udp 53"), &["connect udp 53"]);
+    refused(&with(private), &net("listen udp 53"), &["listen udp 53"]);
+    refused(&with(private), &net("egress any"), &["egress any"]);
+    // Anybody isn't everybody: link-local, multicast and broadcast addresses are granted by name.
+    for special in ["169.254.169.254", "fe80::/10", "224.0.0.1", "ff02::1", "0.0.0.0/0"] {
+        refused(&with(private), &net(&format!("connect tcp 80 to {special}")), &[special]);
+    }
+    refused(&with("network { none; listen tcp any }"), &net("listen tcp 80"), &["network `private`"]);
+    refused(&with(private), &body("network { zone a; listen tcp 80 }"), &["network `zone a`"]);
+    // Who answers names is reached.
+    refused(&with("network { private; resolver host }"), &net("resolver 203.0.113.66"), &["203.0.113.66"]);
+    accepted(&with("network { private; resolver [203.0.113.66, 203.0.113.67] }"), &net("resolver 203.0.113.66"));
+    refused(&with(private), &net("resolver host"), &["resolver host"]);
+    // Where a port leads: of published ports a ceiling that names some bounds all.
+    let published = "network { private; listen tcp any; publish tcp 8080-8089 -> 80-89 }";
+    accepted(&with(published), &net("listen tcp 81\n    publish tcp 8081 -> 81"));
+    for other in
+        ["publish tcp 8080 -> 22", "publish tcp 8081 -> 80", "publish tcp 8090 -> 90", "publish udp 8080 -> 80"]
+    {
+        let listen = "listen tcp any".to_owned() + if other.contains("udp") { "\n    listen udp any" } else { "" };
+        refused(&with(published), &net(&format!("{listen}\n    {other}")), &["E0705"]);
+    }
+    // Limits: what isn't written is no limit.
+    let limits = "limits { memory 512MiB; tasks 64; io \"/dev/sda\" read=10MiB }";
+    accepted(&with(limits), &body("limits { memory 256MiB; tasks 64; io \"/dev/sda\" read=5MiB }"));
+    refused(&with(limits), &body("limits { memory 1GiB; tasks 64; io \"/dev/sda\" read=5MiB }"), &["memory 1GiB"]);
+    refused(&with(limits), &body("limits { tasks 64; io \"/dev/sda\" read=5MiB }"), &["memory unlimited"]);
+    refused(&with(limits), &body("limits { memory 1MiB; tasks 64 }"), &["io-read /dev/sda"]);
+}
+
+/// What a change of network or limits does, in the words of `diff`.
+#[test]
+fn changes_of_networks_and_limits_are_what_they_are() {
+    let dir = harness::Dir::new("diff");
+    let text = |network: &str, limits: &str| {
+        machine("  capabilities { keep chown }", &calls("").replace(NONE, &format!("{NONE}\n  network {{\n    private\n    listen tcp any\n    {network}\n  }}\n  limits {{\n    nofile 64\n    {limits}\n  }}"))).replace("  within cap\n", "")
+    };
+    let diff = |old: &str, new: &str| {
+        let (a, b) = (dir.write("a.stockade", old), dir.write("b.stockade", new));
+        let ran: harness::Ran =
+            harness::stockade().arg("diff").args([a, b]).args(["--format", "json"]).output().unwrap().into();
+        let v: serde_json::Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{}{}", ran.out, ran.err));
+        v.to_string()
+    };
+    for (old, new, effect) in [
+        (("publish tcp 8080 -> 80", ""), ("publish tcp 8080 -> 22", ""), "widened"),
+        (("", ""), ("publish tcp 8080 -> 80", ""), "widened"),
+        (("publish tcp 8080 -> 80", ""), ("publish tcp 127.0.0.1:8080 -> 80", ""), "narrowed"),
+        (("connect udp any", ""), ("connect udp any\n    connect udp any to 224.0.0.0/4", ""), "widened"),
+        (("connect tcp any", ""), ("connect tcp any\n    connect tcp 80 to 169.254.169.254", ""), "widened"),
+        (("resolver host", ""), ("resolver 169.254.169.254", ""), "widened"),
+        (("", "io \"/dev/sda\" read=10MiB"), ("", ""), "widened"),
+        (("", ""), ("", "io \"/dev/sda\" read=10MiB"), "narrowed"),
+        (("", "memory 64MiB"), ("", "memory 128MiB"), "widened"),
+        (("", "memory 64MiB"), ("", ""), "widened"),
+        (("", ""), ("", "cpu 50%"), "narrowed"),
+    ] {
+        let said = diff(&text(old.0, old.1), &text(new.0, new.1));
+        assert!(said.contains(&format!("\"effect\":\"{effect}\"")), "{old:?} {new:?} {effect}\n{said}");
+        if effect == "narrowed" {
+            assert!(!said.contains("\"effect\":\"widened\""), "{old:?} {new:?}\n{said}");
+        }
+    }
+}
+
+/// `never` speaks of all that may be reached, whoever decides where it is.
+#[test]
+fn claims_about_networks_are_answered_as_they_are_enforced() {
+    let net = |network: &str, claim: &str| {
+        let network = network.replace("; ", "\n    ");
+        let calls = calls("allow socket(family in [AF_INET, AF_INET6])")
+            .replace(NONE, &format!("{NONE}\n  network {{\n    {network}\n  }}\n  assert {{ {claim} }}"));
+        verb("check", &machine("", &calls).replace("  within cap\n", "").replace("profile cap {\n\n}\n", ""))
+    };
+    for (network, claim, holds) in [
+        ("private; egress any; resolver none", "never connect udp any to 169.254.0.0/16", true),
+        ("private; egress any; resolver none", "can connect tcp 80 to 169.254.169.254", false),
+        ("private; egress any; resolver none", "can connect tcp 80 to 127.0.0.1", false),
+        ("private; egress any; resolver none", "can connect tcp 80 to 192.0.2.1", true),
+        ("private; resolver host", "never connect udp 53 to 169.254.0.0/16", false),
+        ("private; resolver 192.0.2.53", "never connect udp 53 to 169.254.0.0/16", true),
+        ("private; resolver 192.0.2.53", "never connect any", false),
+        ("private; connect tcp 5432 to 10.0.0.0/8", "never connect tcp 5432 to 10.9.0.0/16", false),
+        ("private; connect tcp 5432 to 10.0.0.0/8", "never connect tcp 5432 to 192.0.2.0/24", true),
+        ("host why \"t\"; listen tcp any; connect tcp any", "never connect udp any", false),
+        ("private", "never connect any", true),
+    ] {
+        let ran = net(network, claim);
+        assert_eq!(ran.code == 0, holds, "{network} | {claim}\n{}{}", ran.out, ran.err);
+        assert!(holds || ran.err.contains("E0703"), "{network} | {claim}\n{}", ran.err);
+    }
+}

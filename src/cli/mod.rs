@@ -1,5 +1,6 @@
 //! The command line: one small file for each verb.
 
+mod doctor;
 mod export;
 mod front;
 mod import;
@@ -204,6 +205,13 @@ enum Verb {
         #[command(subcommand)]
         to: Export,
     },
+    /// Say what this host has and lacks for policies, with the fix
+    #[command(after_help = "Exit codes: 0 nothing is lacking, 1 something is.")]
+    Doctor {
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the numbered steps that `run` would take
     Plan {
         /// Policy file
@@ -351,6 +359,7 @@ pub fn run() -> ExitCode {
         Verb::Export { to: Export::Kubernetes { file, machine, image } } => {
             export::kubernetes(&file, machine.as_deref(), &image)
         }
+        Verb::Doctor { json } => doctor::doctor(json),
         Verb::Plan { file, machine, json } => run::plan(&file, machine.as_deref(), json),
         Verb::Run { file, machine, report } => run::run(&file, machine.as_deref(), report.as_deref()),
     };

@@ -54,8 +54,13 @@ fn run_checked(file: &Path, machine: Option<&str>, report: Option<&Path>) -> Out
     }
     standard_descriptors()?;
     let home = home()?;
-    home.collect().map_err(|e| Stop::host(format!("can't clean up after machines that are gone: {e}")))?;
-    let mut taken = Taken::default();
+    let cleaned =
+        home.collect().map_err(|e| Stop::host(format!("can't clean up after machines that are gone: {e}")))?;
+    for fault in cleaned.faults {
+        front::say(&format!("warning: can't clean up after what is gone: {fault}"));
+    }
+    let (mut taken, mut tries) = (Taken::default(), 0);
+    let mut deadline = None;
     // Said at once when it can't be written, not after the machine's end.
     let mut report = report.map(Report::open).transpose()?;
     loop {
@@ -67,17 +72,22 @@ fn run_checked(file: &Path, machine: Option<&str>, report: Option<&Path>) -> Out
             .map_err(|e| Stop::host(format!("can't run from a sealed copy of this program: {e}")))?;
         let signals = console::block_signals().map_err(|e| Stop::host(format!("can't block signals: {}", e.desc())))?;
         tracing::info!(machine = %plan.machine, steps = plan.steps().len(), "launching");
-        let running = match launch::launch(&plan, home.clone()) {
+        let mut running = match launch::launch(&plan, home.clone()) {
             Ok(m) => m,
             // Another machine took the range between the look and the lock.
-            Err(f) if f.ids_taken && taken.subnets.len() < 16 && may_choose(&loaded, machine, &host) => {
+            Err(f) if f.ids_taken && tries < 16 && may_choose(&loaded, machine, &host) => {
+                tries += 1;
                 taken.ids.extend(host.free_ids.filter(|id| !home.ids_free(*id, 1)));
-                taken.subnets.extend(host.network.subnet);
+                let zone = host.network.zone;
+                taken.subnets.extend(host.network.subnet.filter(|n| !home.subnet_free(zone, *n)));
                 continue;
             }
             Err(f) => return Ok(failed(&plan, &f)),
         };
         tracing::info!(program = running.program, digest = %running.digest, "running");
+        // One for all its starts: a system that restarts itself has no more time than one that doesn't.
+        deadline = deadline.or(running.deadline);
+        running.deadline = deadline;
         let boots = plan.steps().iter().any(|s| matches!(s.action, Action::ForkProgram { own_pids: true }));
         let end = console::attend(&running, &signals, boots)
             .map_err(|e| Stop::host(format!("lost the machine: {}", e.desc())));
@@ -221,9 +231,6 @@ pub(super) fn confine(
 pub(super) fn place(policy: &Policy, host: &mut Host, home: &Home, taken: &[u16]) {
     if !policy.network.value.is_routed() {
         return;
-    }
-    if let Some(before) = launch::forwarding::before(home) {
-        host.network.forwarding = before;
     }
     let count = match &policy.network.value {
         Network::Zone(name) => {

@@ -2,7 +2,7 @@
 
 use super::cube::{self, Cube};
 use super::seccomp::{self, Filter};
-use crate::address::Block;
+use crate::address::{Block, LOOPBACK, NOT_IMPLIED};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::kernel::calls::{Call, Type};
 use crate::kernel::numbers::Arch;
@@ -12,7 +12,7 @@ use crate::policy::capabilities;
 use crate::policy::files::Right;
 use crate::policy::meaning::Vector;
 use crate::policy::mounts::{Access, Source};
-use crate::policy::network::{Resolver, Use};
+use crate::policy::network::{Network, Protocol, Resolver, Use};
 use crate::policy::syscalls::{Condition, Rule, Test};
 use crate::proof::bpf;
 use crate::source::Span;
@@ -68,28 +68,63 @@ pub fn evidence(policy: &Policy, arch: Arch, claim: &Claim, d: &mut Diagnostics)
             Some((g.span, format!("`{}` is granted", capabilities::name(*n))))
         }
         Claim::Port(how, protocol, port, peer) => {
-            let found = policy.ports.iter().find(|p| {
-                p.how == *how
-                    && protocol.is_none_or(|q| q == p.protocol)
-                    && (p.port.is_none() || port.is_none() || p.port == *port)
-                    && peer.is_none_or(|b| p.peers.is_empty() || p.peers.iter().any(|o| o.overlaps(b)))
-            });
-            if let Some(p) = found {
-                return Some((p.span, "the port is granted".into()));
-            }
-            // Name servers are reached whatever the ports say.
-            let asks = *how == Use::Connect && port.is_none_or(|n| n == 53);
-            let servers = match &policy.resolver.value {
-                Resolver::None => return None,
-                Resolver::Host => peer.is_none(),
-                Resolver::List(l) => peer.is_none_or(|b| l.iter().any(|a| b.contains(Block::host(*a)))),
-            };
-            (asks && servers).then(|| (policy.resolver.span, "its name servers are reached".into()))
+            port_evidence(policy, *how, *protocol, *port, *peer).or_else(|| {
+                // On the host's network nothing holds datagrams but the filter.
+                let udp = *protocol != Some(Protocol::Tcp) && policy.network.value == Network::Host;
+                if !udp {
+                    return None;
+                }
+                let call = crate::kernel::calls::find("socket")?;
+                let at = |name: &str| call.args.iter().position(|a| a.name == name);
+                let condition = |name: &str, test| {
+                    let index = at(name)?;
+                    let kind = call.args.get(index)?.ty;
+                    Some(Condition { argument: u8::try_from(index).ok()?, kind, test })
+                };
+                let datagrams =
+                    [condition("family", Test::In(vec![2, 10]))?, condition("type", Test::Masked(0xf, vec![2]))?];
+                call_evidence(policy, arch, call, &datagrams, d)?;
+                Some((policy.network.span, "on the host's network nothing holds datagrams".into()))
+            })
         }
         Claim::WriteAndExec => write_and_exec(policy, arch, d),
         Claim::SetuidExec => policy.no_new_privs_span.map(|s| (s, "no_new_privs is given up".into())),
         Claim::File(right, path) => file_evidence(policy, *right, path),
     }
+}
+
+/// The line that grants a port.
+fn port_evidence(
+    policy: &Policy,
+    how: Use,
+    protocol: Option<Protocol>,
+    port: Option<u16>,
+    peer: Option<Block>,
+) -> Option<(Span, String)> {
+    let found = policy.ports.iter().find(|p| {
+        // Anybody isn't everybody: link-local and multicast addresses are reached by name only.
+        let anybody = p.peers.is_empty() && (how == Use::Listen || peer.is_none_or(|b| !special_alone(b)));
+        p.how == how
+            && protocol.is_none_or(|q| q == p.protocol)
+            && (p.port.is_none() || port.is_none() || p.port == port)
+            && (anybody || peer.is_none_or(|b| p.peers.iter().any(|o| o.overlaps(b))))
+    });
+    if let Some(p) = found {
+        return Some((p.span, "the port is granted".into()));
+    }
+    // Name servers are reached whatever the ports say; where the host's are, the policy doesn't know.
+    let asks = how == Use::Connect && port.is_none_or(|n| n == 53);
+    let servers = match &policy.resolver.value {
+        Resolver::None => false,
+        Resolver::Host => true,
+        Resolver::List(l) => peer.is_none_or(|b| l.iter().any(|a| b.contains(Block::host(*a)))),
+    };
+    (asks && servers).then(|| (policy.resolver.span, "its name servers are reached".into()))
+}
+
+/// Every address of the block is one that isn't implied.
+fn special_alone(b: Block) -> bool {
+    LOOPBACK.iter().chain(&NOT_IMPLIED).any(|s| s.contains(b))
 }
 
 fn call_evidence(

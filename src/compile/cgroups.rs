@@ -149,6 +149,15 @@ pub(super) fn compile(cx: &mut Cx<'_>, owner: Option<u32>) -> Option<Cgroups> {
         };
         let files = if v2 { in_v2(cx, name, *value, *span) } else { in_v1(cx, name, *value, *span) };
         for (file, value) in files.unwrap_or_default() {
+            let path = format!("{place}/{file}");
+            // `8:0 rbps=5` beside others in one file, or `8:0 5`.
+            let device =
+                |v: &str| v.split_once('=').map_or(v.split(' ').next(), |(key, _)| Some(key)).map(str::to_owned);
+            let same = |l: &&Limit| l.path == path && device(&l.value) == device(&value);
+            if let Some(old) = out.limits.iter().find(same).filter(|_| name.contains(' ')) {
+                let text = format!("this is the device of `{}` once more, by another name", old.name);
+                cx.error("E0315", *span, text, "keep one of them");
+            }
             let (name, origin) = (name.clone(), cx.origin(*span));
             out.limits.push(Limit { name, path: format!("{place}/{file}"), value, origin });
         }
@@ -180,7 +189,14 @@ fn max(value: u64) -> String {
 
 /// Our own init is in the group as well, and isn't the program's.
 fn tasks(value: u64) -> u64 {
-    value.saturating_add(1)
+    if value == UNLIMITED { value } else { value.saturating_add(1) }
+}
+
+/// The kernel counts memory in pages: what is written is what it holds.
+fn pages(value: u64) -> u64 {
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
+    let page = page.and_then(|p| u64::try_from(p).ok()).filter(|p| *p > 0).unwrap_or(4096);
+    if value == UNLIMITED { value } else { value / page * page }
 }
 
 fn in_v2(cx: &mut Cx<'_>, name: &str, value: u64, span: Span) -> Option<Files> {
@@ -196,9 +212,9 @@ fn in_v2(cx: &mut Cx<'_>, name: &str, value: u64, span: Span) -> Option<Files> {
         return one("io.max", format!("{number} {key}={}", max(value)));
     }
     match name {
-        "memory" => one("memory.max", max(value)),
-        "memory-high" => one("memory.high", max(value)),
-        "swap" => one("memory.swap.max", max(value)),
+        "memory" => one("memory.max", max(pages(value))),
+        "memory-high" => one("memory.high", max(pages(value))),
+        "swap" => one("memory.swap.max", max(pages(value))),
         "cpu" if value == UNLIMITED => one("cpu.max", format!("max {PERIOD}")),
         "cpu" => one("cpu.max", format!("{} {PERIOD}", value * PERIOD / 100)),
         "cpu-weight" => one("cpu.weight", value.to_string()),
@@ -232,7 +248,7 @@ fn in_v1(cx: &mut Cx<'_>, name: &str, value: u64, span: Span) -> Option<Files> {
         return one(file, format!("{number} {}", if value == UNLIMITED { 0 } else { value }));
     }
     match name {
-        "memory" => one("memory.limit_in_bytes", bytes(value)),
+        "memory" => one("memory.limit_in_bytes", bytes(pages(value))),
         "memory-high" => refuse(cx, span, "v1 has no `high`: its soft limit bounds nothing while the host has memory"),
         "io-weight" => refuse(cx, span, "weights of v1 hold with one scheduler only"),
         "swap" if !has(cx, "memory.memsw.limit_in_bytes") => refuse_missing(cx, name, span),
@@ -241,7 +257,7 @@ fn in_v1(cx: &mut Cx<'_>, name: &str, value: u64, span: Span) -> Option<Files> {
             let memory = cx.policy.limits.get("memory").map(|l| l.value).filter(|v| *v != UNLIMITED);
             match memory {
                 _ if value == UNLIMITED => one("memory.memsw.limit_in_bytes", "-1".into()),
-                Some(m) => one("memory.memsw.limit_in_bytes", m.saturating_add(value).to_string()),
+                Some(m) => one("memory.memsw.limit_in_bytes", pages(m.saturating_add(value)).to_string()),
                 None => refuse(cx, span, "v1 bounds swap together with memory only: write `memory` as well"),
             }
         }

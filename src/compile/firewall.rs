@@ -131,6 +131,16 @@ pub(super) fn to_link(name: &str) -> Value {
     compare("==", meta("oifname"), json!(name))
 }
 
+/// IPv4 or IPv6, on a bridge.
+pub(super) fn is_family(v4: bool) -> Value {
+    compare("==", meta("protocol"), json!(family(v4)))
+}
+
+/// Questions for addresses, on a bridge.
+pub(super) fn is_arp() -> Value {
+    compare("==", meta("protocol"), json!("arp"))
+}
+
 /// Any other link than this.
 pub(super) fn not_to_link(name: &str) -> Value {
     compare("!=", meta("oifname"), json!(name))
@@ -196,9 +206,22 @@ fn set(ports: &[u16]) -> Value {
     }
 }
 
-/// A packet of a connection that was let through.
-pub(super) fn known() -> Value {
-    compare("in", json!({ "ct": { "key": "state" } }), json!(["established", "related"]))
+/// Lets packets of a connection through that was let through.
+pub(super) fn known() -> Vec<Value> {
+    vec![compare("in", json!({ "ct": { "key": "state" } }), json!(["established", "related"])), accept()]
+}
+
+/// The group of links that are machines' (net/core/dev.c, IFLA_GROUP): a name can be anybody's.
+pub const GROUP: u32 = 0x5354;
+
+/// From a machine's link.
+pub(super) fn from_machine() -> Value {
+    compare("==", meta("iifgroup"), json!(GROUP))
+}
+
+/// To a machine's link.
+pub(super) fn to_machine() -> Value {
+    compare("==", meta("oifgroup"), json!(GROUP))
 }
 
 /// A packet that belongs to nothing.
@@ -219,6 +242,11 @@ pub(super) fn is_local() -> Value {
 /// Messages of ICMPv6.
 pub(super) fn icmp6(types: &[&str]) -> Value {
     compare("==", payload("icmpv6", "type"), json!({ "set": types }))
+}
+
+/// Messages of ICMP.
+pub(super) fn icmp4(types: &[&str]) -> Value {
+    compare("==", payload("icmp", "type"), json!({ "set": types }))
 }
 
 /// Goes on to its end, as far as this table is concerned.

@@ -2,7 +2,7 @@
 
 use super::Cx;
 use super::firewall::{self as nft, Chain, Table};
-use crate::address::Block;
+use crate::address::{Block, LINK_LOCAL_V6, LOOPBACK, NOT_IMPLIED};
 use crate::policy::network::{Network, Publish, Resolver, Use};
 use crate::source::Origin;
 use serde::{Deserialize, Serialize};
@@ -95,6 +95,8 @@ pub struct Wiring {
     pub forwarding: [bool; 2],
     /// Name servers, for /etc/resolv.conf.
     pub resolvers: Vec<IpAddr>,
+    /// systemd-networkd of the host has to be told to leave the link alone.
+    pub networkd: bool,
     /// Neither networkd's nor the kernel's own configuration changes it.
     pub accepts_configuration: bool,
 }
@@ -155,6 +157,13 @@ pub fn outside_name(machine: &str) -> String {
     format!("ve-{start}-{tail}")
 }
 
+/// Where systemd-networkd reads that machines' links are none of its business, and what it reads there. Its own
+/// rules for `ve-*` would give them addresses (systemd.network(5)); ours are told from others by their second name.
+pub const NETWORKD: (&str, &str) = (
+    "/run/systemd/network/10-stockade.network",
+    "# By Stockade, which sets these links up itself.\n[Match]\nName=stockade-*\n\n[Link]\nUnmanaged=yes\n",
+);
+
 /// What can't be had on this host is an error that names the line.
 pub(super) fn compile(cx: &mut Cx<'_>) -> Option<Wiring> {
     let policy = cx.policy;
@@ -188,6 +197,7 @@ pub(super) fn compile(cx: &mut Cx<'_>) -> Option<Wiring> {
         inner: None,
         forwarding: [false; 2],
         resolvers,
+        networkd: cx.host.network.networkd,
         accepts_configuration: false,
     };
     match &network.value {
@@ -276,8 +286,8 @@ fn routed(cx: &mut Cx<'_>, w: &mut Wiring) {
         w.outside.push(host6);
         w.inside.push(own6);
     }
-    let [on4, on6] = cx.host.network.forwarding;
-    w.forwarding = [!on4, v6 && !on6];
+    // Whatever it is now: another machine may have switched it on, and may be gone in a moment.
+    w.forwarding = [true, v6];
     for p in &policy.publishes {
         if p.address.is_some_and(|a| a.is_ipv6()) && !v6 {
             cx.error("E0611", p.span, "IPv6 is switched off on this host", "publish on an address of IPv4");
@@ -324,18 +334,22 @@ fn host_table(cx: &Cx<'_>, link: &str, w: &Wiring) -> Table {
     let mut out = Chain::plain("out");
     out_rules(cx, w, &mut out);
     let mut inward = Chain::plain("in");
-    inward.implied(vec![nft::known(), nft::accept()], "answers to what was let through");
+    inward.implied(nft::known(), "answers to what was let through");
     inward.implied(vec![nft::invalid(), nft::drop()], "a packet that belongs to nothing");
     let mut from_host = Chain::base("output", "filter", "output", 0);
     from_host
         .implied(vec![nft::to_link(link), nft::icmp6(NEIGHBOURS), nft::accept()], "neighbours are found (RFC 4861)");
+    // A refusal is told by the host itself.
+    for told in [nft::icmp4(&["destination-unreachable"]), nft::icmp6(&["destination-unreachable"])] {
+        from_host.implied(vec![nft::to_link(link), told, nft::accept()], "a machine is told what is refused");
+    }
     for (port, list) in nft::by_line(&policy.ports, Use::Listen) {
         let origin = cx.origin(port.span);
         for rule in nft::listens(port, list.as_deref()) {
             from_host.rule([vec![nft::to_link(link)], rule.clone(), vec![nft::accept()]].concat(), &origin);
             inward.rule([vec![nft::was_published()], rule.clone(), vec![nft::accept()]].concat(), &origin);
             for b in w.zone.iter().flat_map(|z| zone_blocks(pool, z.number)) {
-                let member = vec![nft::from_link("ve-*"), nft::address("==", "saddr", b)];
+                let member = vec![nft::from_machine(), nft::address("==", "saddr", b)];
                 inward.rule([member, rule.clone(), vec![nft::accept()]].concat(), &origin);
             }
         }
@@ -355,12 +369,22 @@ fn host_table(cx: &Cx<'_>, link: &str, w: &Wiring) -> Table {
         let origin = cx.origin(p.span);
         for i in &w.inside {
             for rule in translations(p, i.address) {
-                arriving.rule(rule.clone(), &origin);
+                // From another host nobody speaks to this host's loopback, whatever it writes into a packet.
+                if p.address.is_none_or(|a| !a.is_loopback()) {
+                    let own = LOOPBACK.iter().find(|b| b.address.is_ipv4() == i.address.is_ipv4());
+                    let apart = own.map(|b| nft::address("!=", "daddr", *b));
+                    arriving.rule(apart.into_iter().chain(rule.clone()).collect(), &origin);
+                }
                 leaving.rule(rule, &origin);
             }
         }
     }
     let mut source = Chain::base("source", "nat", "postrouting", 100);
+
+    for b in w.zone.iter().flat_map(|z| zone_blocks(pool, z.number)) {
+        let rule = vec![nft::from_link(link), nft::to_machine(), nft::address("==", "daddr", b), nft::accept()];
+        source.implied(rule, "members of a zone know each other");
+    }
     for i in &w.inside {
         let rule = vec![nft::address("==", "saddr", Block::host(i.address)), nft::not_to_link(link), nft::masquerade()];
         source.implied(rule, "to others it is the host");
@@ -374,23 +398,10 @@ fn host_table(cx: &Cx<'_>, link: &str, w: &Wiring) -> Table {
 }
 
 const NEIGHBOURS: &[&str] = &["nd-neighbor-solicit", "nd-neighbor-advert"];
-const LOOPBACK: [Block; 2] = [
-    Block { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 },
-    Block { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128 },
-];
-const LINK_LOCAL_V6: Block = Block { address: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), prefix: 10 };
-/// Reached only where they are named.
-const NOT_IMPLIED: [Block; 4] = [
-    Block { address: IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), prefix: 16 },
-    LINK_LOCAL_V6,
-    Block { address: IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), prefix: 4 },
-    Block { address: IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), prefix: 8 },
-];
-
 /// What the machine may send; everything else is refused, and it is told so.
 fn out_rules(cx: &Cx<'_>, w: &Wiring, out: &mut Chain) {
     let policy = cx.policy;
-    out.implied(vec![nft::known(), nft::accept()], "answers to what was let through");
+    out.implied(nft::known(), "answers to what was let through");
     out.implied(vec![nft::invalid(), nft::drop()], "a packet that belongs to nothing");
     for server in &w.resolvers {
         let origin = cx.origin(policy.resolver.span);
@@ -459,6 +470,8 @@ fn on_others(cx: &mut Cx<'_>, w: &mut Wiring) {
     output.implied(vec![nft::to_link("lo"), nft::accept()], own);
     input.implied(vec![nft::from_link("lo"), nft::accept()], own);
     output.implied(vec![nft::icmp6(NEIGHBOURS), nft::accept()], "neighbours are found (RFC 4861)");
+    let report = vec![nft::icmp6(&["mld2-listener-report"]), nft::accept()];
+    output.implied(report, "switches learn where neighbours are (RFC 3810)");
     input.implied(vec![nft::icmp6(NEIGHBOURS), nft::accept()], "neighbours are found (RFC 4861)");
     if w.accepts_configuration {
         let asks = "it asks the network for its address";
@@ -471,7 +484,7 @@ fn on_others(cx: &mut Cx<'_>, w: &mut Wiring) {
         input.implied(vec![nft::icmp6(&["nd-router-advert"]), nft::accept()], asks);
     }
     output.implied(vec![nft::jump("out")], "what the machine sends");
-    input.implied(vec![nft::known(), nft::accept()], "answers to what was let through");
+    input.implied(nft::known(), "answers to what was let through");
     input.implied(vec![nft::invalid(), nft::drop()], "a packet that belongs to nothing");
     for (port, list) in nft::by_line(&policy.ports, Use::Listen) {
         for rule in nft::listens(port, list.as_deref()) {
@@ -494,6 +507,14 @@ fn port_table(machine: &str, link: &str, w: &Wiring) -> Table {
     let of = |protocol: &str, field: &str| serde_json::json!({ "payload": { "protocol": protocol, "field": field } });
     let other = nft::compare("!=", of("ether", "saddr"), serde_json::json!(mac.join(":")));
     guard.implied(vec![nft::from_link(link), other, nft::drop()], spoof);
+    for v4 in [true, false] {
+        if !w.inside.is_empty() && w.inside.iter().all(|i| i.address.is_ipv4() != v4) {
+            guard.implied(vec![nft::from_link(link), nft::is_family(v4), nft::drop()], spoof);
+            if v4 {
+                guard.implied(vec![nft::from_link(link), nft::is_arp(), nft::drop()], spoof);
+            }
+        }
+    }
     for i in &w.inside {
         let host = Block::host(i.address);
         let mut rule = vec![nft::from_link(link), nft::address("!=", "saddr", host)];

@@ -70,7 +70,7 @@ impl Network {
             resolvers: resolvers(),
             links: links()?,
             dropping,
-            networkd: super::exists("/run/systemd/netif/links"),
+            networkd: super::exists("/run/systemd/netif/state"),
             identity: ["/etc/machine-id", "/proc/sys/kernel/random/boot_id"]
                 .iter()
                 .find_map(|p| fs::read_to_string(p).ok().filter(|t| t.trim().len() >= 32))

@@ -1,15 +1,18 @@
-//! Forwarding of packets on a host that doesn't forward: switched on with the first machine that needs it,
-//! off again after the last. Meanwhile nothing but machines' packets is forwarded.
+//! Forwarding of packets on a host that doesn't forward: on with the first machine that needs it, off again after
+//! the last. Meanwhile nothing but machines' packets is forwarded.
 //!
-//! Who needs it holds a shared lock; who gets the lock alone puts back what was before.
+//! Who needs it holds a shared lock; who gets the lock alone puts back what was before. IPv4 is switched link by
+//! link: the switch for all of them would change other settings too (inet_forward_change in net/ipv4/devinet.c).
 
 use super::nft;
 use super::state::{Home, hold, write_whole};
+use crate::plan::step::GROUP;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::fs::{self, File};
 use std::io;
+use std::path::Path;
 
 const V4: &str = "/proc/sys/net/ipv4/ip_forward";
 const V6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
@@ -19,8 +22,12 @@ const TABLE: &str = "stockade.forwarding";
 /// What was before.
 #[derive(Default, Serialize, Deserialize)]
 struct Before {
-    v4: bool,
+    /// Links that didn't forward IPv4, and do now.
+    v4: Vec<String>,
+    /// IPv6 wasn't forwarded, and is now.
     v6: bool,
+    /// Links that forwarded IPv6 by a setting of their own.
+    v6_own: Vec<String>,
     /// Links whose router advertisements are accepted only while nothing is forwarded (ip-sysctl.rst, accept_ra).
     listening: Vec<String>,
     /// This boot.
@@ -33,9 +40,32 @@ fn record(home: &Home) -> Option<Before> {
     (super::state::boot_id().ok()? == b.boot).then_some(b)
 }
 
-/// Whether IPv4 and IPv6 were forwarded before a machine switched it on; `None` when none did.
-pub fn before(home: &Home) -> Option<[bool; 2]> {
-    record(home).map(|b| [b.v4, b.v6])
+fn is(path: &str, value: &str) -> bool {
+    fs::read_to_string(path).is_ok_and(|t| t.trim() == value)
+}
+
+fn setting(family: &str, link: &str, name: &str) -> String {
+    format!("/proc/sys/net/{family}/conf/{link}/{name}")
+}
+
+/// Links with this value of a setting; those that stand for all others left out.
+fn links(family: &str, name: &str, value: &str) -> io::Result<Vec<String>> {
+    let mut out = Vec::new();
+    for entry in fs::read_dir(format!("/proc/sys/net/{family}/conf"))? {
+        let link = entry?.file_name().to_string_lossy().into_owned();
+        if !["all", "default", "lo"].contains(&link.as_str()) && is(&setting(family, &link, name), value) {
+            out.push(link);
+        }
+    }
+    Ok(out)
+}
+
+/// A link may go at any time.
+fn write_if_there(path: &str, value: &str) -> io::Result<()> {
+    match fs::write(path, value) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }
 
 /// Switches it on, for as long as the lock is held.
@@ -43,55 +73,86 @@ pub(super) fn switch_on(home: &Home, v4: bool, v6: bool) -> io::Result<Flock<Fil
     let folder = home.place("forwarding");
     let gate = hold(&folder.join("gate"), FlockArg::LockExclusive)?;
     let user = hold(&folder.join("users"), FlockArg::LockShared)?;
-    let on = |path: &str| fs::read_to_string(path).is_ok_and(|t| t.trim() != "0");
     let mut state = match record(home) {
         Some(b) => b,
-        None => Before { v4: on(V4), v6: on(V6), listening: Vec::new(), boot: super::state::boot_id()? },
+        None => Before { boot: super::state::boot_id()?, ..Before::default() },
     };
-    if v6 && !on(V6) {
-        for entry in fs::read_dir("/proc/sys/net/ipv6/conf")? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            let accepts = fs::read_to_string(accept(&name)).is_ok_and(|t| t.trim() == "1");
-            if accepts && name != "all" && name != "default" && !state.listening.contains(&name) {
-                state.listening.push(name);
+    let mut changes = false;
+    if v4 && is(V4, "0") {
+        // Links that came since the first machine are added.
+        for link in links("ipv4", "forwarding", "0")? {
+            changes = true;
+            if !state.v4.contains(&link) {
+                state.v4.push(link);
             }
         }
     }
-    // Written down before anything is changed.
-    write_whole(&folder.join("before.json"), &serde_json::to_vec(&state)?)?;
-    nft::apply(&guard())?;
-    for name in &state.listening {
-        fs::write(accept(name), "2")?;
+    if v6 && is(V6, "0") {
+        (changes, state.v6) = (true, true);
+        state.v6_own = links("ipv6", "forwarding", "1")?;
+        state.listening = links("ipv6", "accept_ra", "1")?;
     }
-    for (wanted, path) in [(v4, V4), (v6, V6)] {
-        if wanted {
-            fs::write(path, "1")?;
+    if changes {
+        // Written down before anything is changed; nobody is forwarded before the guard is there.
+        write_whole(&folder.join("before.json"), &serde_json::to_vec(&state)?)?;
+        nft::apply(&guard(&state))?;
+        for link in &state.listening {
+            write_if_there(&setting("ipv6", link, "accept_ra"), "2")?;
+        }
+        for link in &state.v4 {
+            write_if_there(&setting("ipv4", link, "forwarding"), "1")?;
+        }
+        if state.v6 {
+            fs::write(V6, "1")?;
         }
     }
     drop(gate);
     Ok(user)
 }
 
-fn accept(link: &str) -> String {
-    format!("/proc/sys/net/ipv6/conf/{link}/accept_ra")
+/// The link of a machine forwards what the machine sends.
+pub(super) fn link(name: &str) -> io::Result<()> {
+    fs::write(setting("ipv4", name, "forwarding"), "1")
 }
 
-/// Whoever doesn't come from a machine or go to one isn't forwarded, as before.
-fn guard() -> serde_json::Value {
+/// Loads the guard again, where there has to be one.
+pub(super) fn guard_again(home: &Home) -> io::Result<()> {
+    let _gate = hold(&home.place("forwarding").join("gate"), FlockArg::LockExclusive)?;
+    record(home).map_or(Ok(()), |state| nft::apply(&guard(&state)))
+}
+
+/// Is the table the guard's?
+pub(super) fn is_guard(table: &str) -> bool {
+    table == TABLE
+}
+
+/// Whoever doesn't come from a machine or go to one isn't forwarded, as before: of the families, and on the links,
+/// on which it was off.
+fn guard(state: &Before) -> serde_json::Value {
     let table = json!({ "table": { "family": "inet", "name": TABLE } });
-    let link = |key: &str| json!({ "match": { "op": "!=", "left": { "meta": { "key": key } }, "right": "ve-*" } });
+    let compare = |op: &str, key: &str, right: serde_json::Value| json!({ "match": { "op": op, "left": { "meta": { "key": key } }, "right": right } });
+    let apart = [compare("!=", "iifgroup", json!(GROUP)), compare("!=", "oifgroup", json!(GROUP))];
     let chain = json!({ "chain": {
         "family": "inet", "table": TABLE, "name": "forward",
         "type": "filter", "hook": "forward", "prio": -10, "policy": "accept"
     } });
-    let rule = json!({ "rule": {
-        "family": "inet", "table": TABLE, "chain": "forward",
-        "expr": [link("iifname"), link("oifname"), { "drop": null }],
-        "comment": "forwarding is on for machines only"
-    } });
-    json!({ "nftables": [
-        { "add": table }, { "delete": table }, { "add": table }, { "add": chain }, { "add": rule }
-    ] })
+    let rule = |start: Vec<serde_json::Value>| {
+        let expr = [start, apart.to_vec(), vec![json!({ "drop": null })]].concat();
+        json!({ "add": { "rule": {
+            "family": "inet", "table": TABLE, "chain": "forward", "expr": expr,
+            "comment": "forwarding is on for machines only"
+        } } })
+    };
+    let mut list =
+        vec![json!({ "add": table }), json!({ "delete": table }), json!({ "add": table }), json!({ "add": chain })];
+    if !state.v4.is_empty() {
+        let links = json!({ "set": state.v4 });
+        list.push(rule(vec![compare("==", "nfproto", json!("ipv4")), compare("==", "iifname", links)]));
+    }
+    if state.v6 {
+        list.push(rule(vec![compare("==", "nfproto", json!("ipv6"))]));
+    }
+    json!({ "nftables": list })
 }
 
 /// Puts back what was before, if no machine needs it any more.
@@ -113,19 +174,34 @@ pub(super) fn restore(home: &Home) -> io::Result<()> {
     }
     // A record of another boot speaks of settings that are gone with it.
     if let Some(b) = record(home) {
-        for (was, path) in [(b.v4, V4), (b.v6, V6)] {
-            if !was {
-                fs::write(path, "0")?;
+        // Somebody who switched IPv4 on for all meanwhile wants it on: an engine that came later.
+        if is(V4, "0") {
+            for link in &b.v4 {
+                write_if_there(&setting("ipv4", link, "forwarding"), "0")?;
             }
         }
-        for name in &b.listening {
-            match fs::write(accept(name), "1") {
-                // The link went meanwhile.
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
+        if b.v6 {
+            fs::write(V6, "0")?;
+            for link in &b.v6_own {
+                write_if_there(&setting("ipv6", link, "forwarding"), "1")?;
+            }
+            for link in &b.listening {
+                write_if_there(&setting("ipv6", link, "accept_ra"), "1")?;
             }
         }
         nft::delete("inet", TABLE)?;
     }
     fs::remove_file(folder.join("before.json"))
+}
+
+/// What isn't as a machine needs it.
+pub(super) fn differs(link: &str, v4: bool, v6: bool) -> Vec<String> {
+    let mut out = Vec::new();
+    if v4 && !is(&setting("ipv4", link, "forwarding"), "1") {
+        out.push(format!("{link} doesn't forward IPv4"));
+    }
+    if v6 && !is(V6, "1") && Path::new(V6).exists() {
+        out.push("IPv6 isn't forwarded".to_owned());
+    }
+    out
 }

@@ -6,7 +6,8 @@ use super::prepare::{self, Op};
 use super::readback;
 use super::running::{self, Machine};
 use super::state::{Home, Lock, Record, boot_id};
-use super::{forwarding, groups, network_lane, nft, zone};
+use super::watch::Rules;
+use super::{forwarding, groups, netfilter, network_lane, nft, zone};
 use crate::plan::step::{Objects, Range};
 use crate::plan::{Action, Lane, Plan};
 use crate::sys::message::{self, Received};
@@ -55,6 +56,8 @@ struct Host<'p> {
     held: Vec<OwnedFd>,
     /// Forwarding is on as long as somebody holds this.
     forwarding: Option<Flock<File>>,
+    /// The host's rules of the machine.
+    rules: Option<Rules>,
 }
 
 /// Carries the plan out. On failure everything that was made is gone again.
@@ -64,6 +67,7 @@ pub fn launch(plan: &Plan, home: Home) -> Result<Machine, Failure> {
     let socket = || message::pair().map_err(|e| early(format!("can't make a socket: {}", e.desc())));
     let ((hb, b), (hi, i), (hp, p)) = (socket()?, socket()?, socket()?);
     message::want_credentials(hp.as_fd()).map_err(|e| early(format!("can't use a socket: {}", e.desc())))?;
+    let rules = Rules::listen(plan, &home).map_err(|e| early(format!("can't listen to the packet filter: {e}")))?;
     let mut host = Host {
         plan,
         home,
@@ -79,6 +83,7 @@ pub fn launch(plan: &Plan, home: Home) -> Result<Machine, Failure> {
         program_out: false,
         held: Vec::new(),
         forwarding: None,
+        rules,
     };
     match host.run(&ops) {
         Ok(()) => host.into_machine().ok_or_else(|| early("the launch ended without a machine".into())),
@@ -233,10 +238,16 @@ impl Host<'_> {
                 self.forwarding = Some(forwarding::switch_on(&self.home, *v4, *v6).map_err(|e| self.io(step, &e))?);
                 Ok(())
             }
+            Action::ForgetConnections { addresses } => {
+                netfilter::forget_connections(addresses).map_err(|e| self.io(step, &e))
+            }
+            Action::TellNetworkd { path, content } => {
+                network_lane::tell_networkd(path, content).map_err(|e| self.io(step, &e))
+            }
             Action::LoadTable(t) => nft::apply(&t.transaction()).map_err(|e| self.io(step, &e)),
             Action::LoadInnerTable(t) => network_lane::load_inside(self.init.0, t).map_err(|e| self.io(step, &e)),
             Action::CreateLink { kind, mac } => {
-                network_lane::create_link(self.init.0, kind, *mac).map_err(|e| self.io(step, &e))
+                network_lane::create_link(&self.plan.machine, self.init.0, kind, *mac).map_err(|e| self.io(step, &e))
             }
             Action::ConfigureOutside { link, addresses } => {
                 network_lane::configure_outside(link, addresses).map_err(|e| self.io(step, &e))
@@ -386,6 +397,12 @@ impl Host<'_> {
     /// What the kernel holds of the machine beside its process: limits, groups, network.
     fn beside(&self, step: usize) -> Result<Vec<readback::Difference>, Failure> {
         let mut out = Vec::new();
+        if let Some(rules) = &self.rules {
+            // What changed until now the list shows; what changes from now on is seen while the machine runs.
+            rules.changed();
+            let missing = rules.missing().map_err(|e| self.io(step, &e))?;
+            out.extend(missing.into_iter().map(|text| readback::Difference { step: step + 1, text }));
+        }
         for (i, s) in self.plan.steps().iter().enumerate() {
             let found: Vec<String> = match &s.action {
                 Action::SetLimit(l) => groups::differs(l)
@@ -401,6 +418,16 @@ impl Host<'_> {
                         }
                     }
                     missing
+                }
+                Action::ConfigureOutside { link, addresses } => {
+                    network_lane::differs_outside(link, addresses).map_err(|e| self.io(step, &e))?
+                }
+                Action::Forward { v4, v6 } => {
+                    let link = self.plan.steps().iter().find_map(|s| match &s.action {
+                        Action::ConfigureOutside { link, .. } => Some(link.as_str()),
+                        _ => None,
+                    });
+                    link.map_or(Vec::new(), |l| forwarding::differs(l, *v4, *v6))
                 }
                 Action::ConfigureInside { addresses, accepts_configuration } => {
                     network_lane::differs(self.init.0, addresses, *accepts_configuration)
@@ -531,6 +558,7 @@ impl Host<'_> {
             counters: running::counters(self.plan),
             held: self.held,
             forwarding: self.forwarding,
+            rules: self.rules,
         })
     }
 }

@@ -7,6 +7,7 @@ mod children;
 pub mod forwarding;
 mod groups;
 mod host_lane;
+mod netfilter;
 mod netlink;
 mod network_lane;
 mod nft;
@@ -15,6 +16,7 @@ mod program_lane;
 pub mod readback;
 mod running;
 pub mod state;
+mod watch;
 pub mod zone;
 
 pub use host_lane::{Failure, launch};

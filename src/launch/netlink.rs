@@ -1,14 +1,14 @@
 //! Links, addresses and routes, by rtnetlink(7). A socket belongs to the network namespace of the thread that
 //! opens it.
 
-use crate::plan::step::{INSIDE, Interface, LinkKind};
+use crate::plan::step::{GROUP, INSIDE, Interface, LinkKind};
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
     InfoData, InfoIpVlan, InfoKind, InfoMacVlan, InfoVeth, IpVlanMode, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
-    MacVlanMode,
+    MacVlanMode, Prop,
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -89,7 +89,7 @@ impl Routes {
             LinkKind::Veth { outside, bridge } => {
                 let mut peer = LinkMessage::default();
                 peer.attributes = inside(vec![LinkAttribute::Address(mac.to_vec())]);
-                let mut list = vec![LinkAttribute::IfName(outside.clone())];
+                let mut list = vec![LinkAttribute::IfName(outside.clone()), LinkAttribute::Group(GROUP)];
                 if let Some(b) = bridge {
                     list.push(LinkAttribute::Controller(self.index(b)?));
                 }
@@ -111,21 +111,47 @@ impl Routes {
 
     /// The number of a link.
     pub(super) fn index(&self, name: &str) -> io::Result<u32> {
+        self.find(name).map(|(index, _)| index)
+    }
+
+    /// Number and group of a link.
+    fn find(&self, name: &str) -> io::Result<(u32, u32)> {
         let mut link = LinkMessage::default();
         link.attributes.push(LinkAttribute::IfName(name.to_owned()));
         for m in self.ask(RouteNetlinkMessage::GetLink(link), NLM_F_ACK)? {
             if let RouteNetlinkMessage::NewLink(l) = m {
-                return Ok(l.header.index);
+                let group = l.attributes.iter().find_map(|a| match a {
+                    LinkAttribute::Group(g) => Some(*g),
+                    _ => None,
+                });
+                return Ok((l.header.index, group.unwrap_or(0)));
             }
         }
         Err(io::Error::from_raw_os_error(libc::ENODEV))
     }
 
-    /// Sets a link up.
-    pub(super) fn up(&self, index: u32) -> io::Result<()> {
+    /// Another name by which the link is known: who manages links can tell machines' from others (ip-link(8), altname).
+    pub(super) fn also_called(&self, index: u32, name: &str) -> io::Result<()> {
         let mut link = LinkMessage::default();
         link.header.index = index;
-        link.header.flags = LinkFlags::Up;
+        link.attributes.push(LinkAttribute::PropList(vec![Prop::AltIfName(name.to_owned())]));
+        self.ask(RouteNetlinkMessage::NewLinkProp(link), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop)
+    }
+
+    /// Sets a link up.
+    pub(super) fn up(&self, index: u32) -> io::Result<()> {
+        self.set(index, true)
+    }
+
+    /// Sets a link down: nothing passes it any more.
+    pub(super) fn down(&self, index: u32) -> io::Result<()> {
+        self.set(index, false)
+    }
+
+    fn set(&self, index: u32, up: bool) -> io::Result<()> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
         link.header.change_mask = LinkFlags::Up;
         self.ask(RouteNetlinkMessage::SetLink(link), NLM_F_ACK).map(drop)
     }
@@ -209,13 +235,16 @@ impl Routes {
     }
 }
 
-/// Removes a link of the host; one that isn't there is no fault.
+/// Removes a machine's link of the host. One that isn't there is no fault; one of that name that isn't a machine's
+/// is somebody else's.
 pub(super) fn delete(name: &str) -> io::Result<()> {
     let routes = Routes::open()?;
     let gone = |e: &io::Error| e.raw_os_error() == Some(libc::ENODEV);
-    let index = match routes.index(name) {
+    let index = match routes.find(name) {
+        Ok((index, GROUP)) => index,
+        Ok(_) => return Ok(()),
         Err(e) if gone(&e) => return Ok(()),
-        other => other?,
+        Err(e) => return Err(e),
     };
     let mut link = LinkMessage::default();
     link.header.index = index;

@@ -1,9 +1,11 @@
 //! The supervisor's steps on the network: ports of the host, rules, the machine's link.
 
 use super::netlink::Routes;
-use super::nft;
+use super::{forwarding, nft};
 use crate::plan::step::{Hold, INSIDE, Interface, LinkKind, Table};
 use crate::sys::process;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,13 +16,35 @@ const NETWORK: u64 = 0x4000_0000;
 
 /// Binds the ports without listening: they are taken, and nobody is answered who isn't led to the machine.
 pub(super) fn hold(h: &Hold, held: &mut Vec<OwnedFd>) -> io::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let needed = u64::try_from(h.addresses.len()).unwrap_or(2) * (u64::from(h.ports.1 - h.ports.0) + 1);
+    let taken = u64::try_from(held.len()).unwrap_or(0);
+    if taken + needed + 256 < soft {
+        return hold_above(h, 0, held);
+    }
+    // They lie above the limit that the machine is to have, which is this process's own.
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    let result = hold_above(h, soft.min(hard.saturating_sub(needed)), held);
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
+    result
+}
+
+fn hold_above(h: &Hold, least: u64, held: &mut Vec<OwnedFd>) -> io::Result<()> {
     let (first, last) = h.ports;
+    let least = i32::try_from(least).unwrap_or(0);
     for port in first..=last {
         for address in &h.addresses {
-            held.push(bind(&h.protocol, SocketAddr::new(*address, port)).map_err(|e| {
+            let kept = bind(&h.protocol, SocketAddr::new(*address, port)).and_then(|low| {
+                let high = fcntl(&low, FcntlArg::F_DUPFD_CLOEXEC(least))?;
+                process::adopt(high).map_err(io::Error::from)
+            });
+            held.push(kept.map_err(|e| {
                 let cause = match e.raw_os_error() {
                     Some(libc::EADDRINUSE) => "another program of this host has it".to_owned(),
                     Some(libc::EADDRNOTAVAIL) => "no link of this host has this address".to_owned(),
+                    Some(libc::EMFILE | libc::EINVAL) => {
+                        "each port needs an open file, and the hard limit (ulimit -Hn) is too low".to_owned()
+                    }
                     _ => e.to_string(),
                 };
                 io::Error::new(e.kind(), format!("{} port {port} of {address} can't be published: {cause}", h.protocol))
@@ -75,23 +99,66 @@ pub(super) fn inside<T: Send>(pid: i32, act: impl FnOnce() -> io::Result<T> + Se
     })
 }
 
+/// systemd-networkd reads its files when it is told to.
+pub(super) fn tell_networkd(path: &str, content: &str) -> io::Result<()> {
+    if fs::read_to_string(path).is_ok_and(|t| t == content) {
+        return Ok(());
+    }
+    if let Some(folder) = std::path::Path::new(path).parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(path, content)?;
+    // It runs as a user of its own.
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    let out = std::process::Command::new("/usr/bin/networkctl").arg("reload").env_clear().output()?;
+    if out.status.success() {
+        return Ok(());
+    }
+    // So that the next launch tells it again.
+    fs::remove_file(path)?;
+    Err(io::Error::other(format!("networkctl reload fails: {}", String::from_utf8_lossy(&out.stderr).trim())))
+}
+
 /// Loads the table that stands in the machine's own namespace.
 pub(super) fn load_inside(pid: i32, t: &Table) -> io::Result<()> {
     inside(pid, || nft::apply(&t.transaction()))
 }
 
-pub(super) fn create_link(pid: i32, kind: &LinkKind, mac: [u8; 6]) -> io::Result<()> {
+pub(super) fn create_link(machine: &str, pid: i32, kind: &LinkKind, mac: [u8; 6]) -> io::Result<()> {
     let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
-    Routes::open()?.create_link(kind, mac, namespace.as_fd())
+    let routes = Routes::open()?;
+    routes.create_link(kind, mac, namespace.as_fd()).map_err(|e| match (e.raw_os_error(), kind) {
+        (Some(libc::EEXIST), LinkKind::Veth { outside, .. }) => {
+            let text = format!("this host has a link `{outside}` already, and it isn't a machine's of Stockade");
+            io::Error::new(io::ErrorKind::AlreadyExists, text)
+        }
+        _ => e,
+    })?;
+    if let LinkKind::Veth { outside, .. } = kind {
+        routes.also_called(routes.index(outside)?, &format!("stockade-{machine}"))?;
+    }
+    Ok(())
 }
 
 /// The host's end: nothing it hears changes the host, and published ports answer on loopback too.
 pub(super) fn configure_outside(link: &str, addresses: &[Interface]) -> io::Result<()> {
+    settings(link, false)?;
+    if !addresses.is_empty() {
+        forwarding::link(link)?;
+    }
+    up_again(link, addresses)
+}
+
+/// Addresses and ways that go when a link goes down, and the link up.
+pub(super) fn up_again(link: &str, addresses: &[Interface]) -> io::Result<()> {
     let routes = Routes::open()?;
     let index = routes.index(link)?;
-    settings(link, false)?;
     for i in addresses {
-        routes.add_address(index, i)?;
+        match routes.add_address(index, i) {
+            // Those of IPv4 stay.
+            Err(e) if e.raw_os_error() != Some(libc::EEXIST) => return Err(e),
+            _ => {}
+        }
     }
     routes.up(index)?;
     for i in addresses {
@@ -110,7 +177,14 @@ pub(super) fn configure_outside(link: &str, addresses: &[Interface]) -> io::Resu
 fn settings(link: &str, listens: bool) -> io::Result<()> {
     let folder = format!("/proc/sys/net/ipv6/conf/{link}");
     if std::path::Path::new(&folder).exists() && !listens {
-        for (name, value) in [("accept_ra", "0"), ("autoconf", "0"), ("accept_redirects", "0")] {
+        // Nobody else is on the link: its link-local address is used at once.
+        for (name, value) in [
+            ("accept_ra", "0"),
+            ("autoconf", "0"),
+            ("accept_redirects", "0"),
+            ("accept_dad", "0"),
+            ("dad_transmits", "0"),
+        ] {
             fs::write(format!("{folder}/{name}"), value)?;
         }
     }
@@ -172,6 +246,15 @@ pub(super) fn differs(pid: i32, addresses: &[Interface], listens: bool) -> io::R
         out.push(format!("{INSIDE} has {} addresses, the plan says {}", own.len(), addresses.len()));
     }
     Ok(out)
+}
+
+/// The same of the host's end.
+pub(super) fn differs_outside(link: &str, addresses: &[Interface]) -> io::Result<Vec<String>> {
+    let routes = Routes::open()?;
+    let index = routes.index(link)?;
+    let seen = routes.look()?;
+    let has = |i: &&Interface| !seen.addresses.iter().any(|(n, a, p)| (*n, *a, *p) == (index, i.address, i.prefix));
+    Ok(addresses.iter().filter(has).map(|i| format!("{link} hasn't the address {}", i.address)).collect())
 }
 
 #[cfg(test)]

@@ -22,7 +22,10 @@ pub(super) fn apply(transaction: &Value) -> io::Result<()> {
         None => Err(io::ErrorKind::BrokenPipe.into()),
     };
     let out = child.wait_with_output()?;
-    written?;
+    // A program that ends before it read all says itself why.
+    if out.status.success() {
+        written?;
+    }
     if out.status.success() {
         return Ok(());
     }
@@ -35,4 +38,19 @@ pub(super) fn apply(transaction: &Value) -> io::Result<()> {
 pub(super) fn delete(family: &str, name: &str) -> io::Result<()> {
     let table = json!({ "table": { "family": family, "name": name } });
     apply(&json!({ "nftables": [{ "add": table }, { "delete": table }] }))
+}
+
+/// How many rules a table has; 0 when it isn't there.
+pub(super) fn count(family: &str, name: &str) -> io::Result<usize> {
+    let Some(program) = crate::sys::NFT.iter().find(|p| std::path::Path::new(p).exists()) else {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "nft(8) isn't installed"));
+    };
+    let out =
+        Command::new(program).args(["-j", "list", "table", family, name]).env_clear().stdin(Stdio::null()).output()?;
+    if !out.status.success() {
+        return Ok(0);
+    }
+    let all: Value = serde_json::from_slice(&out.stdout)?;
+    let items = all.get("nftables").and_then(Value::as_array);
+    Ok(items.map_or(0, |l| l.iter().filter(|i| i.get("rule").is_some()).count()))
 }

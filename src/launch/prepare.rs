@@ -202,6 +202,8 @@ fn work(action: &Action, index: usize) -> Fallible<Work> {
         | Action::Forward { .. }
         | Action::LoadTable(_)
         | Action::LoadInnerTable(_)
+        | Action::TellNetworkd { .. }
+        | Action::ForgetConnections { .. }
         | Action::CreateLink { .. }
         | Action::ConfigureOutside { .. }
         | Action::ConfigureInside { .. }

@@ -3,6 +3,7 @@
 use super::baton::{self, Baton, Kind};
 use super::host_lane::gone;
 use super::state::{Home, Lock};
+use super::watch::Rules;
 use super::{forwarding, groups};
 use crate::plan::step::Counter;
 use crate::plan::{Action, Plan};
@@ -34,6 +35,7 @@ pub struct Machine {
     pub(super) counters: Vec<Counter>,
     pub(super) held: Vec<OwnedFd>,
     pub(super) forwarding: Option<Flock<File>>,
+    pub(super) rules: Option<Rules>,
 }
 
 /// A limit that was met.
@@ -95,6 +97,20 @@ impl Machine {
         drop((self.held, self.forwarding));
         forwarding::restore(&self.home)?;
         Ok(met)
+    }
+
+    /// Readable when the host's packet filter changed; -1 without rules there.
+    pub fn filter_events(&self) -> i32 {
+        self.rules.as_ref().map_or(-1, Rules::events)
+    }
+
+    /// Brings the machine's rules back if somebody took them away; true when somebody did. Nothing passes
+    /// meanwhile. After an error the machine must not go on.
+    pub fn mend(&self) -> io::Result<bool> {
+        match &self.rules {
+            Some(rules) if rules.changed() => rules.mend().map(|()| true),
+            _ => Ok(false),
+        }
     }
 
     /// Which limits were met so far.

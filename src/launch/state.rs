@@ -47,6 +47,15 @@ pub struct Record {
 
 const FOLDERS: [&str; 5] = ["machines", "ids", "subnets", "zones", "forwarding"];
 
+/// What cleaning up came to.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// Machines of which nothing is left.
+    pub removed: usize,
+    /// What couldn't be removed, and why.
+    pub faults: Vec<String>,
+}
+
 impl Home {
     /// Root's is /run/stockade; others have theirs in their own runtime folder.
     pub fn open(uid: u32) -> io::Result<Home> {
@@ -139,26 +148,35 @@ impl Home {
         write_whole(&self.machine(&record.machine).join("state.json"), &serde_json::to_vec(record)?)
     }
 
-    /// Removes what a machine leaves; its lock must be held.
+    /// Removes what a machine leaves; its lock must be held. All that can be removed is, whatever else can't; what
+    /// is left stays written down for the next command.
     pub fn forget(&self, name: &str, lock: Lock) -> io::Result<()> {
         let dir = self.machine(name);
-        if let Some(record) = read(&dir) {
-            for cgroup in &record.cgroups {
-                groups::remove(Path::new(cgroup), name)?;
+        let record = read(&dir).unwrap_or_else(|| self.implied(name));
+        let mut faults = Vec::new();
+        let mut note = |what: String, result: io::Result<()>| {
+            if let Err(e) = result {
+                faults.push(format!("{what}: {e}"));
             }
-            // Its network namespace takes the link along, but not at once: the name is needed again. Of a damaged
-            // record only what carries the machine's own name counts.
-            if let Some(link) = record.link.iter().find(|l| **l == outside_name(name)) {
-                netlink::delete(link)?;
+        };
+        for cgroup in &record.cgroups {
+            note(cgroup.clone(), groups::remove(Path::new(cgroup), name));
+        }
+        // Its network namespace takes the link along, but not at once: the name is needed again. Of a damaged
+        // record only what carries the machine's own name counts.
+        if let Some(link) = record.link.iter().find(|l| **l == outside_name(name)) {
+            note(format!("link {link}"), netlink::delete(link));
+        }
+        for (family, table) in record.tables.iter().filter(|(_, t)| *t == format!("stockade-{name}")) {
+            if matches!(family.as_str(), "inet" | "bridge") {
+                note(format!("table {family} {table}"), nft::delete(family, table));
             }
-            for (family, table) in record.tables.iter().filter(|(_, t)| *t == format!("stockade-{name}")) {
-                if matches!(family.as_str(), "inet" | "bridge") {
-                    nft::delete(family, table)?;
-                }
-            }
-            if let Some(zone) = &record.zone {
-                zone::leave(self, zone, name)?;
-            }
+        }
+        if let Some(zone) = &record.zone {
+            note(format!("zone {zone}"), zone::leave(self, zone, name));
+        }
+        if !faults.is_empty() {
+            return Err(io::Error::other(faults.join("; ")));
         }
         for file in ["state.json", "state.tmp", "lock"] {
             match fs::remove_file(dir.join(file)) {
@@ -174,10 +192,43 @@ impl Home {
         Ok(())
     }
 
+    /// What a machine without a readable record may have left, by its name alone.
+    fn implied(&self, name: &str) -> Record {
+        let mut record = Record {
+            machine: name.to_owned(),
+            boot: String::new(),
+            cgroups: Vec::new(),
+            tables: Vec::new(),
+            link: None,
+            zone: None,
+            supervisor: 0,
+            program: 0,
+            digest: String::new(),
+        };
+        // An ordinary user's machine has none of these, and root's of the same name isn't theirs.
+        if self.0 != Path::new("/run/stockade") {
+            return record;
+        }
+        let top = PathBuf::from("/sys/fs/cgroup");
+        let below = fs::read_dir(&top).into_iter().flatten().flatten().map(|e| e.path());
+        for place in below.chain([top]).map(|p| p.join("stockade").join(name)).filter(|p| p.exists()) {
+            record.cgroups.extend(place.to_str().map(str::to_owned));
+        }
+        if crate::sys::NFT.iter().any(|p| Path::new(p).exists()) {
+            record.tables = ["inet", "bridge"].map(|f| (f.to_owned(), format!("stockade-{name}"))).into();
+        }
+        record.link = Some(outside_name(name));
+        let zones = fs::read_dir(self.0.join("zones")).into_iter().flatten().flatten();
+        record.zone = zones
+            .filter(|z| z.path().join("members").join(name).exists())
+            .find_map(|z| z.file_name().into_string().ok());
+        record
+    }
+
     /// Cleans up after machines that are gone. Runs at the start of every command that can change
-    /// something; does nothing when nothing is left.
-    pub fn collect(&self) -> io::Result<usize> {
-        let mut removed = 0;
+    /// something; does nothing when nothing is left. What can't be removed is told, and is in nobody's way.
+    pub fn collect(&self) -> io::Result<Collected> {
+        let mut done = Collected::default();
         for entry in fs::read_dir(self.0.join("machines"))? {
             let entry = entry?;
             // What isn't a folder isn't ours, and is nobody's machine.
@@ -186,12 +237,12 @@ impl Home {
                 continue;
             }
             match self.lock_until(&name, Instant::now()) {
-                Ok(lock) => {
-                    self.forget(&name, lock)?;
-                    removed += 1;
-                }
+                Ok(lock) => match self.forget(&name, lock) {
+                    Ok(()) => done.removed += 1,
+                    Err(e) => done.faults.push(format!("machine `{name}`: {e}")),
+                },
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) => return Err(e),
+                Err(e) => done.faults.push(format!("machine `{name}`: {e}")),
             }
         }
         let entries = fs::read_dir(self.0.join("ids"))?.chain(fs::read_dir(self.0.join("subnets"))?);
@@ -204,8 +255,10 @@ impl Home {
                 Err(e) => return Err(e),
             }
         }
-        forwarding::restore(self)?;
-        Ok(removed)
+        if let Err(e) = forwarding::restore(self) {
+            done.faults.push(format!("forwarding: {e}"));
+        }
+        Ok(done)
     }
 
     /// A folder of the state.
@@ -340,10 +393,10 @@ mod tests {
         assert!(!h.ids_free(131_072, 1));
         assert!(h.ids_free(0x5000_0000, 65_536));
         assert!(h.lock_ids(131_072, 10).is_err());
-        assert_eq!(h.collect().unwrap(), 0, "what is in use stays");
+        assert_eq!(h.collect().unwrap().removed, 0, "what is in use stays");
         drop((held, ids));
-        assert_eq!(h.collect().unwrap(), 1);
-        assert_eq!(h.collect().unwrap(), 0, "a second time there is nothing to do");
+        assert_eq!(h.collect().unwrap().removed, 1);
+        assert_eq!(h.collect().unwrap().removed, 0, "a second time there is nothing to do");
         assert!(h.lock("web").is_ok());
         fs::remove_dir_all(&h.0).unwrap();
     }

@@ -141,6 +141,7 @@ pub fn attend(machine: &Machine, signals: &SignalFd, boots: bool) -> nix::Result
         let mut fds = [
             always(event_fd),
             always(signals.as_raw_fd()),
+            always(if end.is_some() { -1 } else { machine.filter_events() }),
             screen.reads(!paused),
             screen.writes(),
             keys.reads(reading),
@@ -148,7 +149,7 @@ pub fn attend(machine: &Machine, signals: &SignalFd, boots: bool) -> nix::Result
         ];
         if raw.is_some() && reading {
             // Keys are read even while the machine takes none: the escape sequence may be among them.
-            if let Some(typed) = fds.get_mut(4) {
+            if let Some(typed) = fds.get_mut(5) {
                 typed.fd = keys.from;
             }
         }
@@ -173,7 +174,21 @@ pub fn attend(machine: &Machine, signals: &SignalFd, boots: bool) -> nix::Result
             late = true;
             machine.kill()?;
         }
-        let [event, signal, output, room, typed, taken] = fds.map(|f| f.revents != 0);
+        let [event, signal, filter, output, room, typed, taken] = fds.map(|f| f.revents != 0);
+        if filter {
+            match machine.mend() {
+                Ok(false) => {}
+                Ok(true) => {
+                    tell("the rules were taken out of the host's packet filter, and are back; nothing passed meanwhile")
+                }
+                Err(e) => {
+                    tell(&format!(
+                        "the rules were taken out of the host's packet filter, so the machine is ended: {e}"
+                    ));
+                    machine.kill()?;
+                }
+            }
+        }
         if output {
             hung_up = if screen.fill() { None } else { Some(Instant::now()) };
         }
@@ -230,6 +245,12 @@ pub fn attend(machine: &Machine, signals: &SignalFd, boots: bool) -> nix::Result
             return Ok(end);
         }
     }
+}
+
+/// A line on standard error, whatever mode the terminal is in.
+fn tell(text: &str) {
+    // Who closed it doesn't want to know.
+    process::write(2, format!("stockade: {text}\r\n").as_bytes()).unwrap_or(0);
 }
 
 fn raw_mode(terminal: BorrowedFd<'_>) -> nix::Result<Raw<'_>> {

@@ -4,7 +4,7 @@ use super::check;
 use super::step::{Action, Lane, LinkKind, Objects, Plan, Program, Step};
 use crate::compile::Confinement;
 use crate::compile::mounts::{Shown, TreeStep};
-use crate::compile::network::Wiring;
+use crate::compile::network::{NETWORKD, Wiring};
 use crate::source::Origin;
 use nix::sched::CloneFlags;
 
@@ -152,6 +152,11 @@ fn names_and_rules(p: &mut Builder, w: &Wiring) {
     for hold in &w.holds {
         p.step(Lane::Host, Action::HoldPorts(hold.clone()), hold.origin.clone());
     }
+    if w.networkd {
+        let (path, content) = NETWORKD;
+        let action = Action::TellNetworkd { path: path.into(), content: content.into() };
+        p.implied(Lane::Host, action, "its rules for ve-* aren't for machines");
+    }
     for t in &w.tables {
         p.step(Lane::Host, Action::LoadTable(t.clone()), w.origin.clone());
     }
@@ -164,6 +169,10 @@ fn names_and_rules(p: &mut Builder, w: &Wiring) {
 fn link(p: &mut Builder, w: &Wiring) {
     if let Some(t) = &w.inner {
         p.step(Lane::Host, Action::LoadInnerTable(t.clone()), w.origin.clone());
+    }
+    if w.subnet.is_some() {
+        let addresses = w.inside.iter().map(|i| i.address).collect();
+        p.implied(Lane::Host, Action::ForgetConnections { addresses }, "addresses are given again");
     }
     p.step(Lane::Host, Action::CreateLink { kind: w.kind.clone(), mac: w.mac }, w.origin.clone());
     if let LinkKind::Veth { outside, .. } = &w.kind {

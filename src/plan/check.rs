@@ -110,6 +110,11 @@ const BEFORE: &[(Is, Is, &str)] = &[
         "rules are there before the link",
     ),
     (
+        |a| matches!(a, Action::ForgetConnections { .. }),
+        |a| matches!(a, Action::CreateLink { .. }),
+        "nobody is taken for who had the addresses before",
+    ),
+    (
         |a| matches!(a, Action::LoadInnerTable(_)),
         |a| matches!(a, Action::CreateLink { .. }),
         "rules are there before the link",
@@ -297,6 +302,7 @@ mod tests {
             tables: vec![table.clone()],
             inner: Some(table),
             forwarding: [true; 2],
+            networkd: true,
             resolvers: Vec::new(),
             accepts_configuration: false,
         }

@@ -62,6 +62,8 @@ impl fmt::Display for Action {
             | Action::Forward { .. }
             | Action::LoadTable(_)
             | Action::LoadInnerTable(_)
+            | Action::TellNetworkd { .. }
+            | Action::ForgetConnections { .. }
             | Action::CreateLink { .. }
             | Action::ConfigureOutside { .. }
             | Action::ConfigureInside { .. } => network(f, self),
@@ -158,8 +160,13 @@ fn network(f: &mut fmt::Formatter<'_>, a: &Action) -> fmt::Result {
         Action::Forward { v4, v6 } => {
             let names = [(*v4, "IPv4"), (*v6, "IPv6")];
             let on: Vec<&str> = names.into_iter().filter(|(on, _)| *on).map(|(_, n)| n).collect();
-            write!(f, "switch forwarding of {} on, for machines only", on.join(" and "))
+            write!(f, "let {} be forwarded; where it wasn't, for machines only", on.join(" and "))
         }
+        Action::ForgetConnections { addresses } => {
+            let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            write!(f, "forget connections of {}", all.join(", "))
+        }
+        Action::TellNetworkd { path, .. } => write!(f, "tell systemd-networkd by {path} to leave the link alone"),
         Action::LoadTable(t) => write!(f, "load table {} {}: {} rules", t.family, t.name, t.len()),
         Action::LoadInnerTable(t) => {
             write!(f, "load table {} {} into the machine's network: {} rules", t.family, t.name, t.len())

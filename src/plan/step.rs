@@ -4,7 +4,7 @@
 pub use crate::compile::Rlimit;
 pub use crate::compile::capabilities::Sets;
 pub use crate::compile::cgroups::{Counter, Group, Limit};
-pub use crate::compile::firewall::Table;
+pub use crate::compile::firewall::{GROUP, Table};
 pub use crate::compile::landlock::{Landlock, PathRule, PortRule, file_only};
 pub use crate::compile::mounts::{Attributes, HostPath, Shown, TreeStep};
 pub use crate::compile::network::{Hold, INSIDE, Interface, Kind as LinkKind, Zone, outside_name, subnet};
@@ -95,18 +95,31 @@ pub enum Action {
     CreateCgroup(Group),
     /// Writes a limit into a group's file.
     SetLimit(Limit),
-    /// Switches forwarding on; it is switched off again after the last machine that needs it, and meanwhile
-    /// nothing else is forwarded.
+    /// Forwarding is on as long as the machine needs it. Where it was off it is switched off again after the last
+    /// machine, and meanwhile nothing else is forwarded.
     Forward {
-        /// net.ipv4.ip_forward
+        /// IPv4
         v4: bool,
-        /// net.ipv6.conf.all.forwarding
+        /// IPv6
         v6: bool,
     },
     /// Loads a table of the host's packet filter, in one transaction.
     LoadTable(Table),
     /// Loads a table into the machine's own network namespace, likewise.
     LoadInnerTable(Table),
+    /// Tells systemd-networkd of the host to leave machines' links alone, unless it was told before.
+    TellNetworkd {
+        /// The file that it reads.
+        path: String,
+        /// What is in it.
+        content: String,
+    },
+    /// Makes the kernel forget connections of whoever had these addresses before: who gets them next isn't taken
+    /// for it.
+    ForgetConnections {
+        /// The addresses.
+        addresses: Vec<std::net::IpAddr>,
+    },
     /// Makes the machine's link.
     CreateLink {
         /// How.

@@ -145,6 +145,8 @@ fn read_value(cx: &mut Context<'_>, name: &str, word: &Spanned<String>, unit: Un
         (v, Unit::Bytes) => size(v),
         (v, Unit::Seconds) => duration(v),
     };
+    // What the kernel could take for no bound is none that a person means.
+    let value = value.filter(|v| *v == UNLIMITED && word.value == "unlimited" || *v <= most(unit, name));
     if value.is_none() {
         let help = match unit {
             Unit::Bytes => "a whole number with its unit: B, KiB, MiB, GiB, TiB",
@@ -156,6 +158,18 @@ fn read_value(cx: &mut Context<'_>, name: &str, word: &Spanned<String>, unit: Un
         cx.error("E0212", word.span, format!("`{}` is not a value for `{name}`", word.value), help);
     }
     value
+}
+
+/// The largest value that means something.
+fn most(unit: Unit, name: &str) -> u64 {
+    match unit {
+        // PID_MAX_LIMIT of the kernel.
+        Unit::Count if name == "tasks" => 4_194_304,
+        // A year; pages of the largest memory; what a register holds.
+        Unit::Seconds if name == "time" => 31_536_000,
+        Unit::Bytes => 1 << 60,
+        _ => u64::MAX - 1,
+    }
 }
 
 /// How a limit is read by a person.

@@ -3,7 +3,7 @@
 use super::network::{Network, Port, Protocol, Publish, Resolver, Use};
 use super::reader::Context;
 use super::resolve::{Grants, Value};
-use crate::address::Block;
+use crate::address::{Block, LOOPBACK};
 use crate::diagnostic::Diagnostic;
 use crate::source::Spanned;
 
@@ -22,9 +22,7 @@ pub(super) fn check(
             continue;
         }
         if filtered {
-            let loopback = ["127.0.0.0/8", "::1"];
-            let own =
-                |b: &Block| loopback.iter().any(|l| Block::parse(l).is_ok_and(|l| l.overlaps(*b) && !b.contains(l)));
+            let own = |b: &Block| LOOPBACK.iter().any(|l| l.contains(*b));
             if let Some(b) = p.peers.iter().find(|b| p.how == Use::Connect && own(b)) {
                 let text = format!("{b} is the host's loopback, which no other network reaches");
                 cx.error("E0519", p.span, text, "let the service listen on another address of the host");

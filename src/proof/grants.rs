@@ -3,7 +3,7 @@
 //! Capabilities, limits and words with a rank are compared exactly. Paths are compared as prefixes, mounts
 //! by their target, what runs by its text: those answers are modelled, and said to be so.
 
-use crate::address::Block;
+use crate::address::{Block, is_special};
 use crate::policy::capabilities::{self, Set};
 use crate::policy::files::{RIGHTS, Right};
 use crate::policy::mounts::{Access, Mount, Origin, Root, Source};
@@ -168,7 +168,9 @@ pub fn facts(g: &Grants, span: Span) -> Vec<Fact> {
     }
     for p in &g.publishes {
         let (text, what) = (p.to_string(), publish(p));
-        push(Domain::Network, text.clone(), what, text, p.span, &p.meta.why);
+        // Where else the same port leads is compared with where it led.
+        let key = text.split(" -> ").next().unwrap_or(&text).to_owned();
+        push(Domain::Network, key, what, text, p.span, &p.meta.why);
     }
     for d in &g.devices {
         push(
@@ -234,8 +236,15 @@ fn networks(g: &Grants, list: &mut Vec<(&str, Domain, &'static str, What, String
     };
     let rank = What::Rank(u64::from(*resolver != Resolver::None));
     list.push(("resolver", Domain::Network, "resolver", rank, text.clone()));
-    if matches!(resolver, Resolver::List(_)) {
-        list.push(("resolver", Domain::Network, "resolver name", What::Other(text.clone()), text));
+    let servers = match resolver {
+        Resolver::List(l) => l.as_slice(),
+        _ => &[],
+    };
+    for a in servers {
+        for protocol in [Protocol::Udp, Protocol::Tcp] {
+            let what = What::Port(Use::Connect, protocol, Some(53), Some(Block::host(*a)));
+            list.push(("resolver", Domain::Network, "name server", what, text.clone()));
+        }
     }
     for key in ["address", "address6"] {
         if let Some(Value::Address(a)) = value(key) {
@@ -416,6 +425,8 @@ fn covered(f: &Fact, list: &[Fact]) -> bool {
     match &f.what {
         What::Present => list.iter().any(|o| same(&o)),
         What::Hidden(deep) => list.iter().filter(same).any(|o| matches!(o.what, What::Hidden(d) if d || !deep)),
+        // A limit that isn't written is none.
+        What::Rank(_) if f.domain == Domain::Limits && !list.iter().any(|o| same(&o)) => true,
         What::Rank(n) => list.iter().filter(same).any(|o| matches!(o.what, What::Rank(m) if m >= *n)),
         What::Other(_) => list.iter().filter(same).any(|o| o.what == f.what),
         What::Path(right, path) => list.iter().any(|o| match &o.what {
@@ -435,7 +446,7 @@ fn covered(f: &Fact, list: &[Fact]) -> bool {
                     && (a.is_none() || a == address)
                     && from <= first
                     && last <= to
-                    && first - from == inside.saturating_sub(*to_inside)
+                    && inside.checked_sub(*to_inside) == Some(first - from)
             }
             _ => false,
         }),
@@ -446,12 +457,11 @@ fn covered(f: &Fact, list: &[Fact]) -> bool {
     }
 }
 
-/// Anybody is everybody but loopback and link-local addresses: those are granted by name only.
+/// Anybody is everybody but link-local, multicast and loopback addresses: those are granted by name only.
 fn peers_cover(outer: Option<Block>, inner: Option<Block>) -> bool {
-    let special = ["127.0.0.0/8", "169.254.0.0/16", "::1", "fe80::/10"];
     match (outer, inner) {
         (None, None) => true,
-        (None, Some(b)) => !special.iter().filter_map(|s| Block::parse(s).ok()).any(|s| s.overlaps(b)),
+        (None, Some(b)) => !is_special(b),
         (Some(a), Some(b)) => a.contains(b),
         (Some(_), None) => false,
     }
@@ -490,6 +500,13 @@ pub fn compare<'a>(old: &'a [Fact], new: &'a [Fact]) -> Vec<Difference<'a>> {
         };
         out.push(Difference { effect, old: Some(f), new: after });
     }
+    // Limits of one device: where they aren't written there are none.
+    for f in old.iter().filter(|f| is_lone_limit(f, new)) {
+        out.push(Difference { effect: Effect::Widened, old: Some(f), new: None });
+    }
+    for f in new.iter().filter(|f| is_lone_limit(f, old)) {
+        out.push(Difference { effect: Effect::Narrowed, old: None, new: Some(f) });
+    }
     // `keep` is three sets, and one line.
     out.dedup_by(|b, a| {
         a.effect == b.effect
@@ -497,6 +514,13 @@ pub fn compare<'a>(old: &'a [Fact], new: &'a [Fact]) -> Vec<Difference<'a>> {
             && a.old.map(|f| (f.span, &f.text)) == b.old.map(|f| (f.span, &f.text))
     });
     out
+}
+
+/// A limit that the other list says nothing of.
+fn is_lone_limit(f: &Fact, other: &[Fact]) -> bool {
+    f.domain == Domain::Limits
+        && !matches!(f.what, What::Rank(resources::UNLIMITED))
+        && !other.iter().any(|o| o.domain == f.domain && o.key == f.key)
 }
 
 /// What a machine grants beyond a ceiling, in the domains that the ceiling bounds: capabilities, network,
@@ -529,5 +553,6 @@ pub fn beyond<'a>(machine: &'a [Fact], ceiling: &'a [Fact], bounds: &Grants) -> 
             key => bounds.scalars.contains_key(key),
         },
     };
-    machine.iter().filter(|f| speaks(f) && !covered(f, ceiling)).collect()
+    let unbounded = ceiling.iter().filter(|f| is_lone_limit(f, machine));
+    machine.iter().filter(|f| speaks(f) && !covered(f, ceiling)).chain(unbounded).collect()
 }

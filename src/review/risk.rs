@@ -1,7 +1,7 @@
 //! How grave a grant is: an ordinal, one sentence of what follows from it, and where that is described.
 //! Computed from what was compiled, never from the text.
 
-use crate::address::Block;
+use crate::address::{Block, NOT_IMPLIED};
 use crate::kernel::calls::Call;
 use crate::kernel::constants;
 use crate::policy::Policy;
@@ -318,8 +318,7 @@ pub fn fact(f: &Fact, policy: &Policy) -> Grade {
 }
 
 fn network(f: &Fact) -> Grade {
-    let link_local =
-        |b: &Block| ["169.254.0.0/16", "fe80::/10"].iter().any(|s| Block::parse(s).is_ok_and(|s| s.overlaps(*b)));
+    let link_local = |b: &Block| NOT_IMPLIED.iter().any(|s| s.overlaps(*b));
     match (&f.what, f.key.as_str()) {
         (What::Rank(4), "network") => {
             grade(High, "the host's network: its ports, UDP, and what listens on loopback", "network_namespaces(7)")
@@ -327,10 +326,10 @@ fn network(f: &Fact) -> Grade {
         (What::Rank(3), "network") => grade(Medium, "a place on a network that others run", "network_namespaces(7)"),
         (What::Rank(_), "network") => grade(Low, "a network of its own behind the host's", "network_namespaces(7)"),
         (What::Rank(1), "egress") => grade(Medium, "sends whatever it likes wherever the host can", "nft(8)"),
-        (_, "resolver" | "resolver name") => grade(Low, "names can carry data out", "resolv.conf(5)"),
         (What::Port(Use::Connect, _, _, Some(b)), _) if link_local(b) => {
             grade(High, "link-local services, where clouds keep their machines' secrets", "RFC 3927")
         }
+        (_, "resolver" | "name server") => grade(Low, "names can carry data out", "resolv.conf(5)"),
         (What::Port(Use::Connect, protocol, None, peer), _) => match (protocol, peer) {
             (_, Some(_)) => grade(Medium, "any port of these addresses", "nft(8)"),
             (Protocol::Tcp, None) => grade(Medium, "connects to any TCP port that its network reaches", "landlock(7)"),

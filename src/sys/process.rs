@@ -153,6 +153,11 @@ pub(super) fn owned(raw: usize) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
+/// Takes a descriptor that was made for us just now, as fcntl(F_DUPFD_CLOEXEC) does.
+pub fn adopt(fd: i32) -> Result<OwnedFd> {
+    owned(usize::try_from(fd).map_err(|_| Errno::EBADF)?)
+}
+
 /// setns(2) into several namespaces of the process behind a pidfd.
 pub fn setns(pidfd: BorrowedFd<'_>, namespaces: u64) -> Result<()> {
     let flags = usize::try_from(namespaces).map_err(|_| Errno::EINVAL)?;

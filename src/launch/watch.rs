@@ -1,0 +1,101 @@
+//! A machine's rules while it runs. Whoever empties the host's packet filter (`nft flush ruleset`, as a reload of
+//! nftables.service does) takes them away; the kernel tells, the link goes down at once, and it comes up again
+//! when the rules are back. Where they can't come back the machine is ended.
+
+use super::netfilter::{TABLES_CHANGED, deleted_tables};
+use super::state::Home;
+use super::{forwarding, netlink::Routes, network_lane, nft};
+use crate::plan::step::{Interface, Table};
+use crate::plan::{Action, Plan};
+use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
+use std::io;
+use std::os::fd::AsRawFd as _;
+
+/// What is watched.
+pub(super) struct Rules {
+    socket: Socket,
+    home: Home,
+    tables: Vec<Table>,
+    link: Option<(String, Vec<Interface>)>,
+}
+
+impl Rules {
+    /// Listens, if the plan loads rules of the host. Opened before they are loaded, so that nothing is missed.
+    pub(super) fn listen(plan: &Plan, home: &Home) -> io::Result<Option<Rules>> {
+        let steps = plan.steps();
+        let tables: Vec<Table> = steps
+            .iter()
+            .filter_map(|s| match &s.action {
+                Action::LoadTable(t) => Some(t.clone()),
+                _ => None,
+            })
+            .collect();
+        if tables.is_empty() {
+            return Ok(None);
+        }
+        let link = steps.iter().find_map(|s| match &s.action {
+            Action::ConfigureOutside { link, addresses } => Some((link.clone(), addresses.clone())),
+            _ => None,
+        });
+        let mut socket = Socket::new(NETLINK_NETFILTER)?;
+        socket.bind_auto()?;
+        socket.set_non_blocking(true)?;
+        socket.add_membership(TABLES_CHANGED)?;
+        Ok(Some(Rules { socket, home: home.clone(), tables, link }))
+    }
+
+    /// Readable when the packet filter changed.
+    pub(super) fn events(&self) -> i32 {
+        self.socket.as_raw_fd()
+    }
+
+    /// Reads what happened so far; true when something of the machine's was taken away, or may have been.
+    pub(super) fn changed(&self) -> bool {
+        let mut changed = false;
+        let mut bytes = vec![0u8; 1 << 16];
+        loop {
+            match nix::sys::socket::recv(self.socket.as_raw_fd(), &mut bytes, nix::sys::socket::MsgFlags::MSG_DONTWAIT)
+            {
+                Ok(n) => {
+                    let names = deleted_tables(bytes.get(..n).unwrap_or(&[]));
+                    changed |=
+                        names.iter().any(|n| forwarding::is_guard(n) || self.tables.iter().any(|t| t.name == *n));
+                }
+                Err(nix::errno::Errno::EAGAIN) => return changed,
+                Err(nix::errno::Errno::EINTR) => {}
+                // ENOBUFS: more happened than the kernel kept for us.
+                Err(_) => changed = true,
+            }
+        }
+    }
+
+    /// What isn't there of the rules, by the kernel's own list.
+    pub(super) fn missing(&self) -> io::Result<Vec<String>> {
+        let mut out = Vec::new();
+        for t in &self.tables {
+            let found = nft::count(&t.family, &t.name)?;
+            if found != t.len() {
+                out.push(format!("table {} {} has {found} rules, the plan says {}", t.family, t.name, t.len()));
+            }
+        }
+        Ok(out)
+    }
+
+    /// Brings the rules back; nothing passes the link before they are there.
+    pub(super) fn mend(&self) -> io::Result<()> {
+        let routes = Routes::open()?;
+        if let Some((link, _)) = &self.link {
+            routes.down(routes.index(link)?)?;
+        }
+        for t in &self.tables {
+            nft::apply(&t.transaction())?;
+        }
+        forwarding::guard_again(&self.home)?;
+        if let Some((link, addresses)) = &self.link {
+            network_lane::up_again(link, addresses)?;
+        }
+        // What we did ourselves is no news.
+        self.changed();
+        Ok(())
+    }
+}
