@@ -42,13 +42,16 @@ test: build root lint
 	cargo test --test architecture --test text --test meaning --test kernel
 	cargo test --test rows_launch --test rows_calls --test rows_tree --test fail_open
 	cargo test --test machines --test user --test review --test within --test reviewing --test exchange --test fuzz
+	cargo test --test resources --test network
 	cargo test --test faults -- --test-threads=1
+	cargo test --test vm -- --test-threads=1
 	docs/check-examples target/debug/stockade
 	@tests/demo $(CACHE)
 
 bench: build root
 	@tests/packages bench
 	@tests/bench
+	@tests/bench-network
 
 # The same calls before the evaluator, the diagram, both generators' programs and the running kernel.
 judges: packages

@@ -75,7 +75,8 @@ fn e68_a_memory_hog_is_killed_and_told() {
         killed["count"].as_u64().unwrap() >= 1 && killed["line"].as_str().unwrap().ends_with("t.stockade:10"),
         "{report}"
     );
-    assert_eq!((&report["code"], &report["ended"]), (&137.into(), &"program".into()));
+    // On cgroup v2 the whole group goes at once, our own init in it.
+    assert!(report["code"] == 137 && ["program", "killed"].contains(&report["ended"].as_str().unwrap()), "{report}");
     assert_eq!(groups(&name), "");
     host_is_well();
 }
@@ -122,11 +123,13 @@ fn a_cpu_spinner_gets_its_share() {
     if !root() {
         return;
     }
-    let spin =
-        python("import time,os\nt=time.monotonic()\nwhile time.monotonic()-t<2: pass\nprint(time.process_time())");
+    let spin = python(
+        "import time,os\nt=time.monotonic()\nwhile time.monotonic()-t<2: pass\nprint(time.process_time(), time.monotonic()-t)",
+    );
     let (ran, report) = run(&policy(&harness::name("spin"), &spin, "cpu 25%", ""));
-    let used: f64 = ran.out.trim().parse().unwrap();
-    assert!((0.3..0.8).contains(&used), "{used} s of CPU in 2 s under 25%: {}", ran.err);
+    let figures: Vec<f64> = ran.out.split_whitespace().map(|n| n.parse().unwrap()).collect();
+    let share = figures[0] / figures[1];
+    assert!((0.1..0.45).contains(&share), "{figures:?} under 25%: {}", ran.err);
     assert!(ran.err.contains("`cpu 25%` was met") && ran.err.contains("had to wait"), "{}", ran.err);
     assert!(report["limits"].as_array().unwrap().iter().any(|m| m["limit"] == "cpu 25%"), "{report}");
 }
@@ -245,4 +248,20 @@ fn limits_are_read_back_and_theirs_alone() {
             ran.err
         );
     }
+}
+
+/// What cgroup v2 alone can hold: there it holds, elsewhere it is refused (above).
+#[test]
+fn only_v2_holds_these() {
+    let v2 = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").is_ok_and(|t| t.contains("memory"));
+    if !root() || !v2 {
+        // tests/vm runs it where it can.
+        return;
+    }
+    let name = harness::name("high");
+    let look = python("b=[]\nfor i in range(30): b.append(bytearray(1<<20))\nprint('had', len(b))");
+    let (ran, report) = run(&policy(&name, &look, "memory 128MiB high=32MiB; swap 0; cpu 100% weight=50; tasks 4", ""));
+    assert!(ran.code == 0 && ran.out.contains("had 30"), "{}{}", ran.out, ran.err);
+    let met = report["limits"].as_array().unwrap();
+    assert!(met.iter().any(|m| m["limit"] == "memory-high 32MiB"), "{report}");
 }

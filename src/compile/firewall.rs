@@ -141,7 +141,12 @@ pub(super) fn is_arp() -> Value {
     compare("==", meta("protocol"), json!("arp"))
 }
 
-/// Any other link than this.
+/// From any other link than this.
+pub(super) fn not_from_link(name: &str) -> Value {
+    compare("!=", meta("iifname"), json!(name))
+}
+
+/// To any other link than this.
 pub(super) fn not_to_link(name: &str) -> Value {
     compare("!=", meta("oifname"), json!(name))
 }

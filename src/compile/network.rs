@@ -309,10 +309,13 @@ fn routed(cx: &mut Cx<'_>, w: &mut Wiring) {
 fn host_table(cx: &Cx<'_>, link: &str, w: &Wiring) -> Table {
     let (policy, pool) = (cx.policy, pool(&cx.host.network.used));
     let spoof = "a machine speaks in its own name only";
+    // Packets of others are done with after one comparison, those of known connections after two.
+    let others = "packets of others are none of its business";
     let mut guard = Chain::base("guard", "filter", "prerouting", -300);
+    guard.implied(vec![nft::not_from_link(link), nft::accept()], others);
     for i in &w.inside {
         let v4 = i.address.is_ipv4();
-        let mut rule = vec![nft::from_link(link), nft::is_v4(v4)];
+        let mut rule = vec![nft::is_v4(v4)];
         rule.push(nft::address("!=", "saddr", Block::host(i.address)));
         if !v4 {
             // Neighbours are found by link-local addresses (RFC 4861).
@@ -322,12 +325,12 @@ fn host_table(cx: &Cx<'_>, link: &str, w: &Wiring) -> Table {
         guard.implied(rule, spoof);
     }
     if w.inside.iter().all(|i| i.address.is_ipv4()) {
-        guard.implied(vec![nft::from_link(link), nft::is_v4(false), nft::drop()], spoof);
+        guard.implied(vec![nft::is_v4(false), nft::drop()], spoof);
     }
-    let router = vec![nft::from_link(link), nft::icmp6(&["nd-router-advert", "nd-redirect"]), nft::drop()];
+    let router = vec![nft::icmp6(&["nd-router-advert", "nd-redirect"]), nft::drop()];
     guard.implied(router, "a machine is no router (RFC 6104)");
     for b in LOOPBACK {
-        let rule = vec![nft::from_link(link), nft::address("==", "daddr", b), nft::drop()];
+        let rule = vec![nft::address("==", "daddr", b), nft::drop()];
         guard.implied(rule, "the host's loopback is the host's alone");
     }
 
@@ -337,16 +340,17 @@ fn host_table(cx: &Cx<'_>, link: &str, w: &Wiring) -> Table {
     inward.implied(nft::known(), "answers to what was let through");
     inward.implied(vec![nft::invalid(), nft::drop()], "a packet that belongs to nothing");
     let mut from_host = Chain::base("output", "filter", "output", 0);
-    from_host
-        .implied(vec![nft::to_link(link), nft::icmp6(NEIGHBOURS), nft::accept()], "neighbours are found (RFC 4861)");
+    from_host.implied(vec![nft::not_to_link(link), nft::accept()], others);
+    from_host.implied(nft::known(), "answers to what was let through");
+    from_host.implied(vec![nft::icmp6(NEIGHBOURS), nft::accept()], "neighbours are found (RFC 4861)");
     // A refusal is told by the host itself.
     for told in [nft::icmp4(&["destination-unreachable"]), nft::icmp6(&["destination-unreachable"])] {
-        from_host.implied(vec![nft::to_link(link), told, nft::accept()], "a machine is told what is refused");
+        from_host.implied(vec![told, nft::accept()], "a machine is told what is refused");
     }
     for (port, list) in nft::by_line(&policy.ports, Use::Listen) {
         let origin = cx.origin(port.span);
         for rule in nft::listens(port, list.as_deref()) {
-            from_host.rule([vec![nft::to_link(link)], rule.clone(), vec![nft::accept()]].concat(), &origin);
+            from_host.rule([rule.clone(), vec![nft::accept()]].concat(), &origin);
             inward.rule([vec![nft::was_published()], rule.clone(), vec![nft::accept()]].concat(), &origin);
             for b in w.zone.iter().flat_map(|z| zone_blocks(pool, z.number)) {
                 let member = vec![nft::from_machine(), nft::address("==", "saddr", b)];
@@ -355,13 +359,15 @@ fn host_table(cx: &Cx<'_>, link: &str, w: &Wiring) -> Table {
         }
     }
     inward.implied(vec![nft::drop()], "nobody reaches a machine unless it is written");
-    from_host.implied(vec![nft::to_link(link), nft::jump("in")], "the host itself is no exception");
+    from_host.implied(vec![nft::jump("in")], "the host itself is no exception");
     let mut forward = Chain::base("forward", "filter", "forward", 0);
     forward.implied(vec![nft::from_link(link), nft::jump("out")], "what the machine sends");
     forward.implied(vec![nft::to_link(link), nft::jump("in")], "what the machine gets");
     let mut input = Chain::base("input", "filter", "input", 0);
-    input.implied(vec![nft::from_link(link), nft::icmp6(NEIGHBOURS), nft::accept()], "neighbours are found (RFC 4861)");
-    input.implied(vec![nft::from_link(link), nft::jump("out")], "the host's own services are no exception");
+    input.implied(vec![nft::not_from_link(link), nft::accept()], others);
+    input.implied(nft::known(), "answers to what was let through");
+    input.implied(vec![nft::icmp6(NEIGHBOURS), nft::accept()], "neighbours are found (RFC 4861)");
+    input.implied(vec![nft::jump("out")], "the host's own services are no exception");
 
     let mut arriving = Chain::base("publish", "nat", "prerouting", -100);
     let mut leaving = Chain::base("publish-local", "nat", "output", -100);
