@@ -116,7 +116,7 @@ fn ready() -> Option<std::sync::MutexGuard<'static, ()>> {
 }
 
 fn connect(machine: &Running, port: u16) -> TcpStream {
-    for _ in 0..500 {
+    for _ in 0..2000 {
         if let Ok(s) = TcpStream::connect(("127.0.0.1", port)) {
             s.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
             return s;

@@ -92,6 +92,7 @@ fn e67_a_fork_bomb_stays_within_its_tasks() {
         "import os,time,errno\nn=0\nwhile True:\n  try:\n    if os.fork()==0:\n      time.sleep(30); os._exit(0)\n    n+=1\n  except OSError as e:\n    print(n, errno.errorcode[e.errno]); break",
     );
     let (ran, _) = run(&policy(&name, &bomb, "tasks 40", ""));
+    println!("figure: a fork bomb under 40 tasks: {} at once", ran.out.trim());
     // The program itself is one of the forty.
     assert_eq!(ran.out.trim(), "39 EAGAIN", "{}", ran.err);
     assert!(ran.err.contains("`tasks 40` was met") && ran.err.contains("t.stockade:10"), "{}", ran.err);
@@ -130,6 +131,7 @@ fn a_cpu_spinner_gets_its_share() {
     let figures: Vec<f64> = ran.out.split_whitespace().map(|n| n.parse().unwrap()).collect();
     let share = figures[0] / figures[1];
     assert!((0.1..0.45).contains(&share), "{figures:?} under 25%: {}", ran.err);
+    println!("figure: a CPU spinner under 25% got {:.0} % of one", share * 100.0);
     assert!(ran.err.contains("`cpu 25%` was met") && ran.err.contains("had to wait"), "{}", ran.err);
     assert!(report["limits"].as_array().unwrap().iter().any(|m| m["limit"] == "cpu 25%"), "{report}");
 }
@@ -179,6 +181,7 @@ fn e69_what_fills_up_is_the_machines_own() {
     assert!(text.contains("bytes (128, 'ENOSPC')") && text.contains("'ENOSPC')"), "{text}");
     let inodes: u64 = text.split("inodes (").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
     assert!(inodes <= 2048, "{text}");
+    println!("figure: 8 MiB of /tmp: 8 MiB and {inodes} files, then ENOSPC");
     let after = free();
     assert!(before.0.abs_diff(after.0) < 16_384 && before.1.abs_diff(after.1) < 4096, "{before:?} {after:?}");
 }
@@ -216,6 +219,7 @@ fn e70_a_flood_of_output_costs_the_supervisor_nothing() {
     }
     assert_eq!((total, child.wait().unwrap().code()), (2 << 30, Some(0)));
     assert!(most < 64 << 10, "{most} KiB");
+    println!("figure: 2 GiB of output: the supervisor had {most} KiB at most");
 }
 
 #[test]
@@ -264,4 +268,7 @@ fn only_v2_holds_these() {
     assert!(ran.code == 0 && ran.out.contains("had 30"), "{}{}", ran.out, ran.err);
     let met = report["limits"].as_array().unwrap();
     assert!(met.iter().any(|m| m["limit"] == "memory-high 32MiB"), "{report}");
+    if std::path::Path::new("/proc/pressure/memory").exists() {
+        assert!(report["pressure"]["memory"]["some"].as_u64().is_some(), "{report}");
+    }
 }

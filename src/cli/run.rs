@@ -91,12 +91,12 @@ fn run_checked(file: &Path, machine: Option<&str>, report: Option<&Path>) -> Out
         let boots = plan.steps().iter().any(|s| matches!(s.action, Action::ForkProgram { own_pids: true }));
         let end = console::attend(&running, &signals, boots)
             .map_err(|e| Stop::host(format!("lost the machine: {}", e.desc())));
-        let met = match running.finish() {
-            Ok(met) => met,
+        let used = match running.finish() {
+            Ok(used) => used,
             Err(e) => {
                 // The program ran: its exit code stands, and the next command cleans up.
                 front::say(&format!("can't clean up after the machine: {e}"));
-                Vec::new()
+                launch::Used::default()
             }
         };
         let end = end?;
@@ -107,9 +107,9 @@ fn run_checked(file: &Path, machine: Option<&str>, report: Option<&Path>) -> Out
             End::Program(s) if boots && s.signal() == Some(libc::SIGINT) => Some(0),
             End::Program(s) => Some(code(s)),
         };
-        told(&plan, &end, &met);
+        told(&plan, &end, &used.limits);
         if let Some(r) = &mut report {
-            r.write(&plan, &end, code, &met)?;
+            r.write(&plan, &end, code, &used)?;
         }
         match code {
             Some(code) => return Ok(code),
@@ -150,7 +150,7 @@ impl Report {
         Ok(Report(file))
     }
 
-    fn write(&mut self, plan: &Plan, end: &End, code: Option<u8>, met: &[launch::Met]) -> Result<(), Stop> {
+    fn write(&mut self, plan: &Plan, end: &End, code: Option<u8>, used: &launch::Used) -> Result<(), Stop> {
         use std::io::Write as _;
         let ended = match end {
             End::Killed => "killed",
@@ -159,7 +159,7 @@ impl Report {
             End::Program(_) => "program",
         };
         let line = serde_json::json!({
-            "version": 1, "machine": plan.machine, "ended": ended, "code": code, "limits": met
+            "version": 1, "machine": plan.machine, "ended": ended, "code": code, "limits": used.limits, "pressure": used.pressure
         });
         writeln!(self.0, "{line}").map_err(|e| Stop::host(format!("can't write the report: {e}")))
     }

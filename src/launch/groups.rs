@@ -106,6 +106,26 @@ pub(super) fn count(c: &Counter) -> u64 {
     value.parse().unwrap_or(0)
 }
 
+/// Microseconds in which some, or all, of the group's tasks waited for a resource (Documentation/accounting/psi.rst);
+/// `None` where the kernel doesn't count.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct Pressure {
+    /// At least one task waited.
+    pub some: u64,
+    /// No task could go on.
+    pub full: u64,
+}
+
+/// Reads `memory.pressure` and the like of a v2 group.
+pub(super) fn pressure(group: &str, resource: &str) -> Option<Pressure> {
+    let text = fs::read_to_string(format!("{group}/{resource}.pressure")).ok()?;
+    let total = |kind: &str| {
+        let line = text.lines().find(|l| l.starts_with(kind))?;
+        line.rsplit_once("total=")?.1.trim().parse().ok()
+    };
+    Some(Pressure { some: total("some ")?, full: total("full ").unwrap_or(0) })
+}
+
 /// Kills what runs in a group of ours and removes it with what is below.
 pub(super) fn remove(path: &Path, machine: &str) -> io::Result<()> {
     // Only what is made here: .../stockade/NAME. A damaged record must not name anything else.

@@ -556,6 +556,7 @@ impl Host<'_> {
             digest: self.digest,
             deadline: running::deadline(self.plan),
             counters: running::counters(self.plan),
+            group: running::group(self.plan),
             held: self.held,
             forwarding: self.forwarding,
             rules: self.rules,

@@ -20,4 +20,4 @@ mod watch;
 pub mod zone;
 
 pub use host_lane::{Failure, launch};
-pub use running::{Event, Machine, Met};
+pub use running::{Event, Machine, Met, Used};

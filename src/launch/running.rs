@@ -1,6 +1,7 @@
 //! A machine that runs, as its supervisor holds it.
 
 use super::baton::{self, Baton, Kind};
+use super::groups::Pressure;
 use super::host_lane::gone;
 use super::state::{Home, Lock};
 use super::watch::Rules;
@@ -10,6 +11,7 @@ use crate::plan::{Action, Plan};
 use crate::sys::process::{self, Status};
 use nix::errno::Errno;
 use nix::fcntl::Flock;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -33,9 +35,20 @@ pub struct Machine {
     /// When it is ended, whatever it does.
     pub deadline: Option<Instant>,
     pub(super) counters: Vec<Counter>,
+    /// Its group of cgroup v2.
+    pub(super) group: Option<String>,
     pub(super) held: Vec<OwnedFd>,
     pub(super) forwarding: Option<Flock<File>>,
     pub(super) rules: Option<Rules>,
+}
+
+/// How a machine fared with its resources.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Used {
+    /// Limits that were met.
+    pub limits: Vec<Met>,
+    /// How long it waited for memory, CPU and disks, on cgroup v2.
+    pub pressure: BTreeMap<&'static str, Pressure>,
 }
 
 /// A limit that was met.
@@ -86,17 +99,17 @@ impl Machine {
     }
 
     /// Waits for the last process and removes what is left; the machine's name is free afterwards.
-    pub fn finish(self) -> io::Result<Vec<Met>> {
+    pub fn finish(self) -> io::Result<Used> {
         process::kill(self.init_pid, libc::SIGKILL).or_else(gone)?;
         process::wait(self.init_pid, false)?;
-        let met = self.met();
+        let used = Used { limits: self.met(), pressure: self.pressure() };
         for l in self.ids {
             l.remove()?;
         }
         self.home.forget(&self.name, self.lock)?;
         drop((self.held, self.forwarding));
         forwarding::restore(&self.home)?;
-        Ok(met)
+        Ok(used)
     }
 
     /// Readable when the host's packet filter changed; -1 without rules there.
@@ -111,6 +124,11 @@ impl Machine {
             Some(rules) if rules.changed() => rules.mend().map(|()| true),
             _ => Ok(false),
         }
+    }
+
+    fn pressure(&self) -> BTreeMap<&'static str, Pressure> {
+        let Some(group) = &self.group else { return BTreeMap::new() };
+        ["memory", "cpu", "io"].into_iter().filter_map(|r| Some((r, groups::pressure(group, r)?))).collect()
     }
 
     /// Which limits were met so far.
@@ -138,6 +156,14 @@ pub(super) fn counters(plan: &Plan) -> Vec<Counter> {
 pub(super) fn deadline(plan: &Plan) -> Option<Instant> {
     plan.steps().iter().find_map(|s| match &s.action {
         Action::Deadline { seconds } => Instant::now().checked_add(Duration::from_secs(*seconds)),
+        _ => None,
+    })
+}
+
+/// The machine's group of cgroup v2, by the plan.
+pub(super) fn group(plan: &Plan) -> Option<String> {
+    plan.steps().iter().find_map(|s| match &s.action {
+        Action::CreateCgroup(g) if !g.controllers.is_empty() => Some(g.path.clone()),
         _ => None,
     })
 }
