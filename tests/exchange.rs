@@ -686,16 +686,21 @@ fn the_resource_keys_that_nspawn_ignores_are_kept() {
         "bind \"/srv/site\" -> \"/var/www\" ro",
         "private",
         "publish tcp 80 -> 80",
+        "egress any",
+        "listen udp any",
     ] {
         assert!(made.contains(line), "{line}:\n{made}");
     }
+    let ran = checked(&made);
+    assert_eq!(ran.code, 0, "what is kept is enforced: {}", ran.err);
 }
 
 #[test]
 fn an_imported_nspawn_machine_boots() {
     let Some(rootfs) = debian().filter(|_| root()) else { return };
     let text = "[Exec]\nBoot=yes\nEphemeral=yes\nHostname=imported\nDropCapability=CAP_SYS_CHROOT\nSystemCallFilter=~swapon\n\
-                LimitNOFILE=2048\n[Files]\nTemporaryFileSystem=/srv:size=1M\n[Network]\nPrivate=yes\n";
+                LimitNOFILE=2048\nMemoryMax=1G\nCPUQuota=150%\n[Files]\nTemporaryFileSystem=/srv:size=1M\n[Network]\n\
+                VirtualEthernet=yes\nPort=tcp:18099:80\n";
     let (made, _) = imported("nspawn", &format!("{}.nspawn", name("imp")), text, &["--root", rootfs.to_str().unwrap()]);
     let ran = checked(&made);
     assert_eq!(ran.code, 0, "{}", ran.err);
@@ -718,6 +723,13 @@ fn an_imported_nspawn_machine_boots() {
         assert!(n > 0, "it ended early:\n{seen}");
         seen.push_str(&String::from_utf8_lossy(&buffer[..n]));
     }
+    // The limits that systemd-nspawn prints "Unknown key" for hold, on either hierarchy.
+    let machine = made.lines().find_map(|l| l.strip_prefix("machine ")).unwrap().trim_end_matches(" {");
+    let held = ["memory/stockade/{}/memory.limit_in_bytes", "stockade/{}/memory.max"]
+        .iter()
+        .find_map(|f| std::fs::read_to_string(format!("/sys/fs/cgroup/{}", f.replace("{}", machine))).ok());
+    assert_eq!(held.as_deref().map(str::trim), Some("1073741824"));
+    assert!(std::net::TcpListener::bind("127.0.0.1:18099").is_err(), "its port is held");
     assert!(seen.contains("imported login:"), "{seen}");
     let supervisor = i32::try_from(child.id()).unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(supervisor), nix::sys::signal::Signal::SIGTERM).unwrap();

@@ -122,7 +122,7 @@ pub(super) fn resolved(text: &str) -> Result<Policy, String> {
     let (mut sources, mut d) = (Sources::default(), Diagnostics::default());
     let id = loader::from_text("the import", text.as_bytes(), &mut sources, &mut d).ok_or("the import is too large")?;
     let mut found = resolve::resolve(id, &mut sources, &mut d, "1970-01-01");
-    // What this version knows and can't enforce yet is refused by `check`, and is no fault of the import.
+    // What this version knows and can't enforce is refused by `check`, and is no fault of the import.
     match (d.has_errors() && !d.only("E0901"), found.machines.pop()) {
         (false, Some(m)) => Ok(m),
         _ => Err(format!("what the file says can't be written as a policy:\n{}", d.render(&sources, false))),

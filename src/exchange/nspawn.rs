@@ -319,8 +319,14 @@ impl Machine {
         if network.is_empty() || !self.private {
             network.insert(0, if self.private || network.is_empty() { "none".into() } else { "private".to_owned() });
         }
-        // A booted system listens where it likes inside its own network.
-        network.extend(["listen tcp any".into(), "connect tcp any".into()]);
+        // Inside its own network it does what it likes there; here that is said.
+        let linked = network
+            .iter()
+            .any(|l| ["private", "bridge ", "zone ", "macvlan ", "ipvlan "].iter().any(|kind| l.starts_with(kind)));
+        network.extend(match linked {
+            true => ["egress any", "listen tcp any", "listen udp any"].map(str::to_owned).to_vec(),
+            false => ["listen tcp any", "connect tcp any"].map(str::to_owned).to_vec(),
+        });
         let blocks = [
             ("environment", self.environment.clone()),
             ("mounts", mounts),
