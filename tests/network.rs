@@ -196,7 +196,7 @@ impl Running {
 
     /// Waits until it says this.
     fn says(&self, text: &str) -> &Running {
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(60);
         // A whole line: a traceback may quote it.
         while !self.said().lines().any(|l| l == text) {
             assert!(Instant::now() < end, "{} never said {text}:\n{}", self.name, self.said());
@@ -607,9 +607,10 @@ fn d65_nothing_is_left_on_any_way_out() {
     }
 }
 
-/// Names that begin with the same twenty letters, two hundred at once.
+/// Names that begin with the same twenty letters, many at once: fifty, or as many as STOCKADE_MACHINES says (two
+/// hundred take a minute and a half, most of it the kernel's).
 #[test]
-fn d64_two_hundred_machines_with_names_alike() {
+fn d64_many_machines_with_names_alike() {
     if !root() {
         return;
     }
@@ -618,8 +619,9 @@ fn d64_two_hundred_machines_with_names_alike() {
     let before = net.snapshot();
     let dir = Dir::new("many");
     let wait = harness::probe("witness");
+    let count: usize = std::env::var("STOCKADE_MACHINES").map_or(50, |n| n.parse().unwrap());
     let mut all = Vec::new();
-    for n in 0..200 {
+    for n in 0..count {
         let text = format!(
             "policy 1\nkernel 6.18\nmachine twenty-letters-alike-{n} {{\n  root host\n  exec \"/usr/bin/sleep\" \"120\"\n  user nobody\n  \
              capabilities {{ none }}\n  network {{ private; publish tcp {} -> 80; listen tcp 80 }}\n  \
@@ -638,7 +640,7 @@ fn d64_two_hundred_machines_with_names_alike() {
         let running = sh(
             "grep -l '\"digest\":\"[0-9a-f]' /run/stockade/machines/twenty-letters-alike-*/state.json 2>/dev/null | wc -l || true",
         );
-        if running.trim() == "200" {
+        if running.trim() == count.to_string() {
             break;
         }
         let said: String =
@@ -649,11 +651,11 @@ fn d64_two_hundred_machines_with_names_alike() {
     let links = net.host("ip -br link");
     let names: BTreeSet<&str> =
         links.lines().filter_map(|l| l.strip_prefix("ve-")).map(|l| l.split('@').next().unwrap()).collect();
-    assert_eq!(names.len(), 200, "{links}");
+    assert_eq!(names.len(), count, "{links}");
     let addresses = net.host("ip -br addr");
     let own: BTreeSet<&str> =
         addresses.lines().filter(|l| l.starts_with("ve-")).filter_map(|l| l.split_whitespace().nth(2)).collect();
-    assert_eq!(own.len(), 200);
+    assert_eq!(own.len(), count);
     drop(all);
     std::thread::sleep(Duration::from_millis(500));
     let ran = Machine::new("after", "private", "print('ran')").run(&net);

@@ -152,7 +152,10 @@ impl Home {
     /// is left stays written down for the next command.
     pub fn forget(&self, name: &str, lock: Lock) -> io::Result<()> {
         let dir = self.machine(name);
-        let record = read(&dir).unwrap_or_else(|| self.implied(name));
+        // It is written before anything is made: without the file there is nothing, with one that can't be read
+        // there may be whatever the name alone implies.
+        let written = dir.join("state.json").exists();
+        let record = read(&dir).unwrap_or_else(|| self.implied(name, written));
         let mut faults = Vec::new();
         let mut note = |what: String, result: io::Result<()>| {
             if let Err(e) = result {
@@ -193,7 +196,7 @@ impl Home {
     }
 
     /// What a machine without a readable record may have left, by its name alone.
-    fn implied(&self, name: &str) -> Record {
+    fn implied(&self, name: &str, written: bool) -> Record {
         let mut record = Record {
             machine: name.to_owned(),
             boot: String::new(),
@@ -206,7 +209,7 @@ impl Home {
             digest: String::new(),
         };
         // An ordinary user's machine has none of these, and root's of the same name isn't theirs.
-        if self.0 != Path::new("/run/stockade") {
+        if !written || self.0 != Path::new("/run/stockade") {
             return record;
         }
         let top = PathBuf::from("/sys/fs/cgroup");

@@ -40,6 +40,8 @@ impl Rules {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         socket.bind_auto()?;
         socket.set_non_blocking(true)?;
+        // Other machines' coming and going is told as well.
+        socket.set_rx_buf_sz(1u32 << 20)?;
         socket.add_membership(TABLES_CHANGED)?;
         Ok(Some(Rules { socket, home: home.clone(), tables, link }))
     }
@@ -49,9 +51,9 @@ impl Rules {
         self.socket.as_raw_fd()
     }
 
-    /// Reads what happened so far; true when something of the machine's was taken away, or may have been.
+    /// Reads what happened so far; true when something of the machine's was taken away.
     pub(super) fn changed(&self) -> bool {
-        let mut changed = false;
+        let (mut changed, mut lost) = (false, false);
         let mut bytes = vec![0u8; 1 << 16];
         loop {
             match nix::sys::socket::recv(self.socket.as_raw_fd(), &mut bytes, nix::sys::socket::MsgFlags::MSG_DONTWAIT)
@@ -61,12 +63,14 @@ impl Rules {
                     changed |=
                         names.iter().any(|n| forwarding::is_guard(n) || self.tables.iter().any(|t| t.name == *n));
                 }
-                Err(nix::errno::Errno::EAGAIN) => return changed,
+                Err(nix::errno::Errno::EAGAIN) => break,
                 Err(nix::errno::Errno::EINTR) => {}
                 // ENOBUFS: more happened than the kernel kept for us.
-                Err(_) => changed = true,
+                Err(_) => lost = true,
             }
         }
+        // Then the kernel's own list says whether it was ours.
+        changed || lost && self.missing().map_or(true, |m| !m.is_empty())
     }
 
     /// What isn't there of the rules, by the kernel's own list.
