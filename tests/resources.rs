@@ -259,7 +259,8 @@ fn limits_are_read_back_and_theirs_alone() {
 fn only_v2_holds_these() {
     let v2 = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").is_ok_and(|t| t.contains("memory"));
     if !root() || !v2 {
-        // tests/vm runs it where it can.
+        // Not a skip that CI lets pass: there tests/vm runs it on a host that has what it takes.
+        eprintln!("SKIP: the memory controller isn't on cgroup v2 here; tests/vm runs this on a host where it is");
         return;
     }
     let name = harness::name("high");
