@@ -52,6 +52,8 @@ pub struct SourceFile {
     pub text: String,
     /// The folder that imports are confined to; `None` for the built-in library.
     pub root: Option<PathBuf>,
+    /// The tree of exactly this text, as the build packed it; of the built-in library alone.
+    pub packed: Option<&'static [u8]>,
 }
 
 /// All files of one compilation; spans are meaningful only with it.
@@ -285,7 +287,7 @@ mod tests {
     #[test]
     fn positions_count_lines_and_characters() {
         let mut s = Sources::default();
-        let id = s.add(SourceFile { name: "x".into(), text: "ä b\ncd".into(), root: None }).unwrap();
+        let id = s.add(SourceFile { name: "x".into(), text: "ä b\ncd".into(), root: None, packed: None }).unwrap();
         assert_eq!(s.position(Span { file: id, start: 3, end: 4 }), Position { line: 1, column: 3 });
         assert_eq!(s.position(Span { file: id, start: 5, end: 6 }), Position { line: 2, column: 1 });
     }

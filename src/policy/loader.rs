@@ -10,18 +10,30 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// The library that is part of the program: `std/NAME` and its text.
-const STD: &[(&str, &str)] = &[
-    ("std/build", include_str!("../../policies/lib/build.stockade")),
-    ("std/ceiling", include_str!("../../policies/lib/ceiling.stockade")),
-    ("std/daemon", include_str!("../../policies/lib/daemon.stockade")),
-    ("std/groups", include_str!("../../policies/lib/groups.stockade")),
-    ("std/os", include_str!("../../policies/lib/os.stockade")),
-];
+/// A file of the library that is part of the program.
+struct Library {
+    /// `std/NAME`
+    name: &'static str,
+    text: &'static str,
+    /// Its tree, made by policies/build.rs of the same text.
+    packed: &'static [u8],
+}
+
+macro_rules! library {
+    ($($name:literal),*) => {
+        &[$(Library {
+            name: concat!("std/", $name),
+            text: include_str!(concat!("../../policies/lib/", $name, ".stockade")),
+            packed: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".tree")),
+        }),*]
+    };
+}
+
+const STD: &[Library] = library!("build", "ceiling", "daemon", "groups", "os");
 
 /// Names of the built-in library's files.
 pub fn library() -> impl Iterator<Item = &'static str> {
-    STD.iter().map(|(n, _)| *n)
+    STD.iter().map(|l| l.name)
 }
 
 /// Why a policy file can't be read.
@@ -88,7 +100,7 @@ fn add(
         // Nothing of a refused file is interpreted: the place is said in words.
         Err(f) => (String::new(), Some(f)),
     };
-    let id = sources.add(SourceFile { name: name.to_owned(), text, root })?;
+    let id = sources.add(SourceFile { name: name.to_owned(), text, root, packed: None })?;
     if let Some(f) = fault {
         let span = Span { file: id, start: 0, end: 0 };
         let line = bytes.iter().take(f.offset).filter(|b| **b == b'\n').count() + 1;
@@ -110,8 +122,10 @@ pub(super) fn import(
         diagnostics.push(Diagnostic::error("E0210", name.span, message).help(help));
         None
     };
-    if let Some((std_name, text)) = STD.iter().find(|(n, _)| *n == name.value) {
-        return add(sources, diagnostics, std_name, text.as_bytes(), None);
+    if let Some(l) = STD.iter().find(|l| l.name == name.value) {
+        // The build checked the text.
+        let (name, text) = (l.name.to_owned(), l.text.to_owned());
+        return sources.add(SourceFile { name, text, root: None, packed: Some(l.packed) });
     }
     if name.value.starts_with("std/") {
         let known: Vec<&str> = library().collect();

@@ -3,14 +3,14 @@
 use crate::source::Span;
 
 /// A whole file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
     /// Statements and comments in the order written.
     pub entries: Vec<Entry>,
 }
 
 /// What stands on a line.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// A statement.
     Statement(Statement),
@@ -30,7 +30,7 @@ pub struct Comment {
 }
 
 /// A word, its arguments, and an optional block.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
     /// At least one.
     pub items: Vec<Item>,
@@ -43,7 +43,7 @@ pub struct Statement {
 }
 
 /// `{ ... }`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
     /// What is inside.
     pub entries: Vec<Entry>,
@@ -56,7 +56,7 @@ pub struct Block {
 }
 
 /// One argument.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
     /// What it is.
     pub kind: Kind,
@@ -65,7 +65,7 @@ pub struct Item {
 }
 
 /// The kinds of arguments.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A bare word or number: `read`, `@group`, `512MiB`, `std/daemon`.
     Word(String),

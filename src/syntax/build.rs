@@ -10,13 +10,17 @@ use pest::iterators::Pair;
 /// Parses one file of `sources`. Always returns a tree; faults are in `diagnostics`.
 pub fn parse(sources: &Sources, id: FileId, diagnostics: &mut Diagnostics) -> File {
     let text = sources.get(id).map_or("", |f| f.text.as_str());
+    let packed = sources.get(id).and_then(|f| f.packed);
+    if let Some(file) = packed.and_then(|p| super::packed::unpack(p, text, id)) {
+        return file;
+    }
     let mut b = Builder { id, diagnostics };
     match Grammar::parse(Rule::file, text) {
         Ok(pairs) => {
             let inner = pairs.flat_map(Pair::into_inner);
             File { entries: b.entries(inner.collect(), text) }
         }
-        // The grammar is total; this is reached only through pest's own stack guard.
+        // The grammar is total: nothing is known that gets here.
         Err(e) => {
             let at = match e.location {
                 pest::error::InputLocation::Pos(p) | pest::error::InputLocation::Span((p, _)) => p,

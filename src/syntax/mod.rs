@@ -3,6 +3,7 @@
 pub mod ast;
 mod build;
 mod grammar;
+pub mod packed;
 pub mod print;
 
 pub use build::parse;

@@ -203,7 +203,7 @@ mod tests {
 
     fn tree(text: &str) -> (ast::File, usize) {
         let mut sources = Sources::default();
-        let id = sources.add(SourceFile { name: "t".into(), text: text.into(), root: None }).unwrap();
+        let id = sources.add(SourceFile { name: "t".into(), text: text.into(), root: None, packed: None }).unwrap();
         let mut d = Diagnostics::default();
         (parse(&sources, id, &mut d), d.errors())
     }
