@@ -634,7 +634,7 @@ fn every_call_of_the_table_is_in_a_group() {
     let resolved = resolve::resolve(id, &mut sources, &mut d, "2026-01-01");
     assert!(!d.has_errors(), "{}", d.render(&sources, false));
     let grouped: std::collections::BTreeSet<&str> =
-        resolved.groups.iter().flat_map(|(_, rules)| rules.iter().map(|r| r.call.name)).collect();
+        resolved.groups().iter().flat_map(|(_, rules)| rules.iter().map(|r| r.call.name)).collect();
     let missing: Vec<&str> =
         stockade::kernel::calls::CALLS.iter().map(|c| c.name).filter(|n| !grouped.contains(n)).collect();
     assert!(missing.is_empty(), "in no group: {missing:?}");

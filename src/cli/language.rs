@@ -495,11 +495,11 @@ pub(super) fn groups(group: Option<&str>, file: Option<&Path>, json: bool) -> Ou
         return Ok(2);
     }
     let wanted = group.map(|g| if g.starts_with('@') { g.to_owned() } else { format!("@{g}") });
-    let found: Vec<_> = resolved.groups.iter().filter(|(n, _)| wanted.as_ref().is_none_or(|w| w == n)).collect();
+    let groups = resolved.groups();
+    let found: Vec<_> = groups.iter().filter(|(n, _)| wanted.as_ref().is_none_or(|w| w == n)).collect();
     if let (Some(w), true) = (&wanted, found.is_empty()) {
-        let hint = did_you_mean(w, resolved.groups.iter().map(|(n, _)| n.as_str()))
-            .map(|h| format!("; {h}"))
-            .unwrap_or_default();
+        let hint =
+            did_you_mean(w, groups.iter().map(|(n, _)| n.as_str())).map(|h| format!("; {h}")).unwrap_or_default();
         return Err(Stop::usage(format!("no group `{w}`{hint}")));
     }
     if json {

@@ -113,6 +113,9 @@ pub fn overlap(a: &[Cube], b: &[Cube]) -> bool {
 /// The same set without cubes that lie inside others.
 pub fn simplify(mut cubes: Vec<Cube>) -> Vec<Cube> {
     cubes.sort();
+    if cubes.first() == Some(&ALL) {
+        return vec![ALL];
+    }
     cubes.dedup();
     let all = cubes.clone();
     cubes.retain(|c| !all.iter().any(|o| o != c && c.is_within(o)));

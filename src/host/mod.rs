@@ -211,11 +211,13 @@ fn path_facts(path: &str) -> io::Result<PathFacts> {
         libc::S_IFCHR | libc::S_IFBLK => Kind::Device,
         _ => Kind::Other,
     };
-    let link = match fs::read_link(path) {
-        Ok(text) => Some(text.to_str().ok_or_else(odd)?.to_owned()),
+    // What is called the same without links is none itself.
+    let link = match (canonical != path).then(|| fs::read_link(path)) {
+        None => None,
+        Some(Ok(text)) => Some(text.to_str().ok_or_else(odd)?.to_owned()),
         // EINVAL: not a link.
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => None,
-        Err(e) => return Err(e),
+        Some(Err(e)) if e.raw_os_error() == Some(libc::EINVAL) => None,
+        Some(Err(e)) => return Err(e),
     };
     // makedev(3)
     let block =

@@ -42,6 +42,9 @@ impl Context<'_> {
 
     /// Replaces `${name}`; an unknown name is an error.
     fn substitute(&mut self, text: &str, span: Span) -> Option<String> {
+        if !text.contains('$') {
+            return Some(text.to_owned());
+        }
         let mut out = String::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("${") {

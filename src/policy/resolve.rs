@@ -173,8 +173,16 @@ pub struct Ceiling {
 pub struct Resolved {
     /// In the order of their names.
     pub machines: Vec<Policy>,
+    groups: syscalls::Groups,
+}
+
+impl Resolved {
     /// Groups that are visible from the file, expanded, for `stockade groups`.
-    pub groups: Vec<(String, Vec<syscalls::Rule>)>,
+    pub fn groups(&self) -> Vec<(String, Vec<syscalls::Rule>)> {
+        let (params, mut reported) = (BTreeMap::new(), Diagnostics::default());
+        let mut cx = Context { diagnostics: &mut reported, params: &params };
+        self.groups.iter().map(|(name, g)| (name.clone(), group_rules(&mut cx, &self.groups, g))).collect()
+    }
 }
 
 /// Reads and resolves file `id` of `sources` with all its imports. Findings go to `diagnostics`;
@@ -194,7 +202,7 @@ pub fn resolve_under(
     let mut files = Vec::new();
     if diagnostics.has_errors() {
         // The text itself was refused: there is nothing to resolve.
-        return Resolved { machines: Vec::new(), groups: Vec::new() };
+        return Resolved { machines: Vec::new(), groups: syscalls::Groups::default() };
     }
     load(id, sources, diagnostics, &mut files);
     let main_is_bad = diagnostics.has_errors();
@@ -211,8 +219,13 @@ pub fn resolve_under(
     }
     let params = BTreeMap::new();
     let mut cx = Context { diagnostics, params: &params };
-    let groups = decl.groups.iter().map(|(name, g)| (name.clone(), group_rules(&mut cx, &decl.groups, g))).collect();
-    Resolved { machines, groups }
+    // Groups are read for their faults even when no machine uses them.
+    for g in
+        decl.groups.values().filter(|g| g.span.is_some_and(|s| sources.get(s.file).is_some_and(|f| f.packed.is_none())))
+    {
+        syscalls::expand(&mut cx, &decl.groups, &g.entries);
+    }
+    Resolved { machines, groups: decl.groups }
 }
 
 fn group_rules(cx: &mut Context<'_>, groups: &syscalls::Groups, g: &syscalls::Group) -> Vec<syscalls::Rule> {
@@ -542,10 +555,11 @@ fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Grants, own: G
     }
     for line in &own.lines {
         let syscalls::Verb::Set(action) = line.verb else { continue };
+        let inherited = base.syscalls.len();
         for (call, conditions, group) in syscalls::expand(cx, &decl.groups, &line.targets) {
             let rule = syscalls::Rule { call, conditions, action, meta: line.meta.clone(), span: line.span, group };
-            // What an inherited line says already is kept as well: `lint` names it, and a lock shows both.
-            if !base.syscalls.iter().any(|r| r.action == action && r.span == rule.span && r.same_target(&rule)) {
+            // Each target once a line. What an inherited line says already is kept as well: `lint` names it, and a lock shows both.
+            if !base.syscalls.iter().skip(inherited).any(|r| r.same_target(&rule)) {
                 base.syscalls.push(rule);
             }
         }

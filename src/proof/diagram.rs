@@ -33,7 +33,8 @@ pub enum Word {
 }
 
 impl Word {
-    fn place(self) -> u16 {
+    /// Its place in that order.
+    pub(super) fn place(self) -> u16 {
         match self {
             Word::Arch => 0,
             Word::Number => 1,
@@ -92,13 +93,38 @@ impl Hasher for Quick {
 
 pub(super) type Map<K, V> = HashMap<K, V, BuildHasherDefault<Quick>>;
 
+#[derive(Clone, Copy)]
+struct Chosen {
+    of: (Node, Node, Node),
+    is: Node,
+}
+
+/// Of three constants nothing is ever worked out, so this is no answer to anything.
+const NOTHING: Chosen = Chosen { of: (FALSE, FALSE, FALSE), is: FALSE };
+
+/// Places for nodes that a store begins with.
+const PLACES: usize = 1 << 14;
+
+fn hash(a: u32, b: u32, c: u32) -> usize {
+    let mut h = Quick::default();
+    h.write_u32(a);
+    h.write_u32(b);
+    h.write_u32(c);
+    usize::try_from(h.finish()).unwrap_or_default()
+}
+
 /// Where diagrams live.
 pub struct Store {
     nodes: Vec<Inner>,
-    unique: Map<Inner, Node>,
-    chosen: Map<(Node, Node, Node), Node>,
+    /// Where each node is, by its hash; 0 is free, else one more than the node. At most half full.
+    unique: Vec<u32>,
+    /// What was chosen lately: a later answer takes the place of an earlier one with the same hash. As many
+    /// places as `unique` has a fourth of, so it grows with the nodes.
+    chosen: Vec<Chosen>,
     words: [Option<[Node; 32]>; 16],
     most: usize,
+    /// Choices that were worked out.
+    work: usize,
     /// The work, as distinct from the nodes, was too much.
     spent: bool,
 }
@@ -115,10 +141,15 @@ impl Default for Store {
 impl Store {
     /// A store that gives up beyond `most` nodes; ask [`Store::exceeded`] before trusting an answer.
     pub fn with_budget(most: usize) -> Self {
-        let (unique, chosen) = (Map::default(), Map::default());
-        let mut s = Self { nodes: Vec::with_capacity(8192), unique, chosen, words: [None; 16], most, spent: false };
-        s.unique.reserve(8192);
-        s.chosen.reserve(8192);
+        let mut s = Self {
+            nodes: Vec::with_capacity(PLACES / 2),
+            unique: vec![0; PLACES],
+            chosen: vec![NOTHING; PLACES / 4],
+            words: [None; 16],
+            most,
+            work: 0,
+            spent: false,
+        };
         // The two constants first, so that they have their fixed places.
         s.leaf(0);
         s.leaf(1);
@@ -146,16 +177,53 @@ impl Store {
     }
 
     fn keep(&mut self, inner: Inner) -> Node {
-        if let Some(n) = self.unique.get(&inner) {
-            return *n;
+        let mut place = hash(u32::from(inner.level), inner.low.0, inner.high.0);
+        loop {
+            place &= self.unique.len() - 1;
+            match self.unique.get(place) {
+                Some(&n) if n > 0 => {
+                    if self.inner(Node(n - 1)) == inner {
+                        return Node(n - 1);
+                    }
+                    place += 1;
+                }
+                _ => break,
+            }
         }
         if self.exceeded() {
             return FALSE;
         }
         let Ok(id) = u32::try_from(self.nodes.len()) else { return FALSE };
         self.nodes.push(inner);
-        self.unique.insert(inner, Node(id));
+        if let Some(slot) = self.unique.get_mut(place) {
+            *slot = id + 1;
+        }
+        if self.nodes.len() * 2 > self.unique.len() {
+            self.grow();
+        }
         Node(id)
+    }
+
+    fn grow(&mut self) {
+        let places = self.unique.len() * 2;
+        let mut unique = vec![0u32; places];
+        for (n, inner) in (1u32..).zip(&self.nodes) {
+            let mut place = hash(u32::from(inner.level), inner.low.0, inner.high.0);
+            while unique.get(place & (places - 1)).is_some_and(|n| *n > 0) {
+                place += 1;
+            }
+            if let Some(slot) = unique.get_mut(place & (places - 1)) {
+                *slot = n;
+            }
+        }
+        self.unique = unique;
+        let old = std::mem::replace(&mut self.chosen, vec![NOTHING; places / 4]);
+        for c in old.into_iter().filter(|c| c.of != NOTHING.of) {
+            let place = hash(c.of.0.0, c.of.1.0, c.of.2.0) & (places / 4 - 1);
+            if let Some(slot) = self.chosen.get_mut(place) {
+                *slot = c;
+            }
+        }
     }
 
     /// A constant.
@@ -210,13 +278,16 @@ impl Store {
         if w.level == level && (w.low, w.high) == (FALSE, TRUE) && t.level > level && o.level > level {
             return self.node(level, other, then);
         }
-        if let Some(n) = self.chosen.get(&(when, then, other)) {
-            return *n;
+        let of = (when, then, other);
+        let place = hash(when.0, then.0, other.0);
+        if let Some(c) = self.chosen.get(place & (self.chosen.len() - 1)).filter(|c| c.of == of) {
+            return c.is;
         }
         if self.exceeded() {
             return FALSE;
         }
-        if self.chosen.len() >= 4 * self.most {
+        self.work += 1;
+        if self.work > 8 * self.most {
             self.spent = true;
             return FALSE;
         }
@@ -224,9 +295,12 @@ impl Store {
         let ((wl, wh), (tl, th), (ol, oh)) = (split(w, when), split(t, then), split(o, other));
         let low = self.choose(wl, tl, ol);
         let high = self.choose(wh, th, oh);
-        let n = self.node(level, low, high);
-        self.chosen.insert((when, then, other), n);
-        n
+        let is = self.node(level, low, high);
+        let places = self.chosen.len();
+        if let Some(slot) = self.chosen.get_mut(place & (places - 1)) {
+            *slot = Chosen { of, is };
+        }
+        is
     }
 
     /// Both conditions.

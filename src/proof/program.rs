@@ -48,6 +48,8 @@ struct Machine<'a> {
     s: &'a mut Store,
     values: Vec<Value>,
     value_ids: Map<Value, u32>,
+    /// The value of each word of the call, once it was loaded.
+    words: [Option<u32>; 16],
     memories: Vec<[u32; 16]>,
     memory_ids: Map<[u32; 16], u32>,
     states: Vec<Vec<State>>,
@@ -122,6 +124,7 @@ fn execute(s: &mut Store, program: &[Instruction]) -> Result<Vec<Vec<Step>>, Und
         s,
         values: Vec::new(),
         value_ids: Map::default(),
+        words: [None; 16],
         memories: vec![[0; 16]],
         memory_ids: Map::from_iter([([0; 16], 0)]),
         states: program.iter().map(|_| Vec::new()).collect(),
@@ -155,6 +158,19 @@ impl Machine<'_> {
         let id = u32::try_from(self.values.len()).unwrap_or(u32::MAX);
         self.values.push(v);
         self.value_ids.insert(v, id);
+        id
+    }
+
+    fn load(&mut self, word: Word) -> u32 {
+        let place = usize::from(word.place());
+        if let Some(Some(id)) = self.words.get(place) {
+            return *id;
+        }
+        let bits = self.s.word(word);
+        let id = self.value(bits);
+        if let Some(slot) = self.words.get_mut(place) {
+            *slot = Some(id);
+        }
         id
     }
 
@@ -206,8 +222,7 @@ impl Machine<'_> {
             bpf::JA => return Ok(Step::Goes(self.go(pc + 1 + cell, now))),
             bpf::LD_W_ABS => {
                 let word = Word::at(insn.k).ok_or(Undecided::Instruction(pc))?;
-                let bits = self.s.word(word);
-                next.a = self.value(bits);
+                next.a = self.load(word);
             }
             bpf::LD_W_LEN => next.a = self.constant(bpf::DATA_SIZE),
             bpf::LDX_W_LEN => next.x = self.constant(bpf::DATA_SIZE),
