@@ -160,3 +160,22 @@ pub(super) fn import(
         Err(e) => fail(format!("can't import `{}`: {e}", name.value), "imports are files NAME.stockade, no symlinks"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::syntax;
+
+    /// What the build packed is what the parser makes of the text that is shown.
+    #[test]
+    fn the_library_comes_with_its_own_trees() {
+        for l in STD {
+            let mut sources = Sources::default();
+            let (name, text) = (l.name.to_owned(), l.text.to_owned());
+            let id = sources.add(SourceFile { name, text, root: None, packed: None }).unwrap();
+            let parsed = syntax::parse(&sources, id, &mut Diagnostics::default());
+            assert_eq!(syntax::packed::unpack(l.packed, l.text, id), Some(parsed), "{}", l.name);
+            assert_eq!(check_text(l.text.as_bytes()), Ok(l.text));
+        }
+    }
+}
