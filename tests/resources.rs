@@ -55,6 +55,23 @@ fn groups(name: &str) -> String {
 }
 
 #[test]
+fn the_report_is_what_its_schema_says() {
+    if !root() {
+        return;
+    }
+    let schema = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema/run.json");
+    for (exec, limits) in [
+        (python("bytearray(200 << 20)"), "memory 64MiB; swap 0"),
+        ("\"/bin/false\"".to_owned(), "tasks 4"),
+        ("\"/bin/sleep\" \"9\"".to_owned(), "time 1s"),
+    ] {
+        let (ran, report) = run(&policy(&harness::name("report"), &exec, limits, ""));
+        assert!(report.is_object(), "{}", ran.err);
+        harness::json_schema(&schema, &report.to_string());
+    }
+}
+
+#[test]
 fn e68_a_memory_hog_is_killed_and_told() {
     if !root() {
         return;

@@ -1,14 +1,13 @@
 //! `check`, `fmt`, `test`, `explain` and `groups`.
 
+use super::effective::Effective;
 use super::front::{self, Loaded, Outcome, Stop};
 use super::review::{self, Format};
 use crate::codes;
 use crate::compile;
 use crate::diagnostic::{Diagnostics, did_you_mean};
 use crate::kernel::numbers::Arch;
-use crate::policy::network::{Network, Port, Resolver, Use};
-use crate::policy::syscalls::Action;
-use crate::policy::{Policy, capabilities, loader, resolve, resources};
+use crate::policy::{loader, resolve};
 use crate::source::{Sources, display_name};
 use crate::syntax::{self, ast, print};
 use serde_json::json;
@@ -254,231 +253,14 @@ pub(super) fn explain(subject: &str, machine: Option<&str>, json: bool) -> Outco
     }
     let mut d = Diagnostics::default();
     let confinement = compile::compile(policy, &host, &l.sources, &mut d);
+    let effective = Effective::of(policy, &l.sources, confinement.as_ref());
     if json {
-        print_json(&explain_json(policy, &l))?;
+        print_json(&json!(effective))?;
     } else {
-        front::print(&effective(policy, &l, confinement.as_ref()))?;
+        front::print(&effective.to_string())?;
         write!(std::io::stderr(), "{}", d.render(&l.sources, front::colour())).unwrap_or(());
     }
     Ok(if d.has_errors() { 3 } else { 0 })
-}
-
-fn explain_json(p: &Policy, l: &Loaded) -> serde_json::Value {
-    let place = |s| l.sources.cite(s);
-    json!({
-        "version": 1,
-        "machine": p.name,
-        "about": p.about,
-        "kernel": format!("{}.{}", p.kernel.0, p.kernel.1),
-        "capabilities": p.capabilities.iter().map(|g| json!({"name": capabilities::name(g.capability), "line": place(g.span), "why": g.meta.why})).collect::<Vec<_>>(),
-        "mounts": p.mounts.iter().map(|m| json!({"target": m.target, "writable": m.writable, "exec": m.exec, "line": place(m.span), "why": m.meta.why})).collect::<Vec<_>>(),
-        "files": p.files.iter().map(|f| json!({"right": format!("{:?}", f.right).to_lowercase(), "path": f.path, "line": place(f.span), "why": f.meta.why})).collect::<Vec<_>>(),
-        "network": p.network.value.to_string(),
-        "ports": p.ports.iter().map(|f| json!({"use": f.how.word(), "protocol": f.protocol.word(), "port": f.port, "peers": f.peers.iter().map(ToString::to_string).collect::<Vec<_>>(), "line": place(f.span), "why": f.meta.why})).collect::<Vec<_>>(),
-        "publish": p.publishes.iter().map(|f| json!({"text": f.to_string(), "protocol": f.protocol.word(), "address": f.address, "outside": f.outside, "inside": f.inside, "line": place(f.span), "why": f.meta.why})).collect::<Vec<_>>(),
-        "syscalls": p.syscalls.iter().map(|r| json!({"call": r.to_string(), "action": r.action.word(), "line": place(r.span), "group": r.group.map(place), "why": r.meta.why})).collect::<Vec<_>>(),
-        "limits": p.limits.iter().map(|(k, v)| json!({"name": k, "value": v.value, "line": place(v.span)})).collect::<Vec<_>>(),
-    })
-}
-
-/// What the machine may do, by domain, with the line behind each.
-fn effective(p: &Policy, l: &Loaded, c: Option<&compile::Confinement>) -> String {
-    let mut out = format!("machine `{}`", p.name);
-    if let Some(about) = &p.about {
-        out.push_str(&format!(": {}", about.escape_debug()));
-    }
-    out.push_str(&format!("\nreviewed against the calls of Linux {}.{}\n", p.kernel.0, p.kernel.1));
-    let place = |s| l.sources.cite(s);
-    let mut section = |title: &str, mechanism: &str, lines: Vec<(String, String, Option<String>)>| {
-        out.push_str(&format!("\n{title}  [{mechanism}]\n"));
-        if lines.is_empty() {
-            out.push_str("  nothing\n");
-        }
-        let width = lines.iter().map(|(t, ..)| t.chars().count()).filter(|w| *w <= 70).max().unwrap_or(0);
-        for (text, line, why) in lines {
-            let why = why.map(|w| format!("  why \"{}\"", w.escape_debug())).unwrap_or_default();
-            out.push_str(&format!("  {text:<width$}  {line}{why}\n"));
-        }
-    };
-    let one = |text: String, span| (text, place(span), None);
-    let program = c.map_or_else(|| format!("{:?}", p.program.value), |c| c.argv.0.join(" "));
-    section(
-        "program",
-        "execve, own PID, IPC, UTS and mount namespaces",
-        vec![
-            one(program, p.program.span),
-            one(format!("user {:?}", p.user.value.user), p.user.span),
-            one(format!("user namespace {:?}", p.userns.value).to_lowercase(), p.userns.span),
-            one(format!("root {:?} {:?}", p.root.value.origin, p.root.value.access), p.root.span),
-            one(
-                format!("no_new_privs {}", if p.no_new_privs { "on" } else { "OFF" }),
-                p.no_new_privs_span.unwrap_or(p.span),
-            ),
-        ],
-    );
-    section(
-        "capabilities",
-        "the five sets",
-        p.capabilities.iter().map(|g| (capabilities::name(g.capability), place(g.span), g.meta.why.clone())).collect(),
-    );
-    section(
-        "mounts",
-        "own mount namespace, locked",
-        p.mounts
-            .iter()
-            .map(|m| {
-                (
-                    format!(
-                        "{:?} -> {} {}{}",
-                        m.source,
-                        m.target,
-                        if m.writable { "rw" } else { "ro" },
-                        if m.exec { " exec" } else { "" }
-                    ),
-                    place(m.span),
-                    m.meta.why.clone(),
-                )
-            })
-            .collect(),
-    );
-    let files = if p.files.is_empty() { "mounts alone: no file rules written" } else { "Landlock" };
-    section(
-        "files",
-        files,
-        p.files
-            .iter()
-            .map(|f| (format!("{:?} {}", f.right, f.path).to_lowercase(), place(f.span), f.meta.why.clone()))
-            .collect(),
-    );
-    let held = match (p.network.value.is_filtered(), p.network.value.is_routed()) {
-        (true, true) => {
-            "own network namespace; ports and addresses by the host's packet filter, TCP ports by Landlock too"
-        }
-        (true, false) => {
-            "own network namespace; ports and addresses by the packet filter in it, TCP ports by Landlock too"
-        }
-        _ => "network namespace; TCP ports by Landlock",
-    };
-    section("network", held, network_lines(p, &place));
-    section("exposure", "who reaches it, whom it reaches", exposure(p, c, &place));
-    let mut calls: Vec<(String, String, Option<String>)> = Vec::new();
-    let mut by_line: std::collections::BTreeMap<(crate::source::Span, Action), Vec<String>> =
-        std::collections::BTreeMap::new();
-    for r in &p.syscalls {
-        by_line.entry((r.span, r.action)).or_default().push(r.to_string());
-    }
-    for ((span, action), list) in by_line {
-        let why = p.syscalls.iter().find(|r| r.span == span).and_then(|r| r.meta.why.clone());
-        let text = if list.len() > 4 {
-            format!("{} calls: {} ...", list.len(), list.iter().take(3).cloned().collect::<Vec<_>>().join(" "))
-        } else {
-            list.join(" ")
-        };
-        calls.push((format!("{} {text}", action.word()), place(span), why));
-    }
-    let size = c.map_or(0, |c| c.filter.program.len());
-    section(
-        "system calls",
-        &format!("seccomp, {size} instructions; the rest: EPERM, unreviewed numbers ENOSYS, foreign ABIs killed"),
-        calls,
-    );
-    let limits = p.limits.iter().map(|(k, v)| {
-        let by = c.and_then(|c| c.cgroups.limits.iter().find(|l| l.name == *k)).map(|l| format!("  [{}]", l.path));
-        one(format!("{}{}", resources::text(k, v.value), by.unwrap_or_default()), v.span)
-    });
-    section("limits", "setrlimit for each process, control groups for the whole machine", limits.collect());
-    out.push_str("\nx86-64 calls 335 (uretprobe) and 336 (uprobe) pass every seccomp filter by the kernel's design; outside a\ntrampoline of the kernel's own they do nothing.\n");
-    out
-}
-
-type Line = (String, String, Option<String>);
-
-/// What the policy says of the network, a line each.
-fn network_lines(p: &crate::policy::Policy, place: &dyn Fn(crate::source::Span) -> String) -> Vec<Line> {
-    let mut out = vec![(p.network.value.to_string(), place(p.network.span), None)];
-    for f in &p.publishes {
-        out.push((f.to_string(), place(f.span), f.meta.why.clone()));
-    }
-    for f in p.ports.iter().filter(|f| p.egress != Some(f.span)) {
-        for peer in f.each_peer() {
-            out.push((Port::text(f.how, f.protocol, f.port, peer), place(f.span), f.meta.why.clone()));
-        }
-    }
-    out.extend(p.egress.map(|span| ("egress any".to_owned(), place(span), None)));
-    let servers = match &p.resolver.value {
-        Resolver::None => return out,
-        Resolver::Host => "resolver host".to_owned(),
-        Resolver::List(l) => format!("resolver {}", l.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
-    };
-    out.push((servers, place(p.resolver.span), None));
-    out
-}
-
-/// In the end: by which addresses of this host, and of the machine, and from where.
-fn exposure(
-    p: &crate::policy::Policy,
-    c: Option<&compile::Confinement>,
-    place: &dyn Fn(crate::source::Span) -> String,
-) -> Vec<Line> {
-    let mut out = Vec::new();
-    let own: Vec<String> =
-        c.and_then(|c| c.wiring.as_ref()).iter().flat_map(|w| &w.inside).map(|i| i.address.to_string()).collect();
-    let reachable = |port: &Port| match port.peers.as_slice() {
-        [] => "anybody".to_owned(),
-        l => l.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-    };
-    for f in &p.publishes {
-        let (first, last) = f.outside;
-        let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
-        let (who, from) = match f.address {
-            Some(a) if a.is_loopback() => (a.to_string(), "this host's own programs".to_owned()),
-            Some(a) => (a.to_string(), "whoever reaches that address".to_owned()),
-            None => {
-                ("every address of this host, loopback included".to_owned(), "whoever reaches this host".to_owned())
-            }
-        };
-        let listens = p
-            .ports
-            .iter()
-            .find(|l| l.how == Use::Listen && l.protocol == f.protocol && l.port.is_none_or(|n| n == f.inside));
-        let only =
-            listens.filter(|l| !l.peers.is_empty()).map_or(String::new(), |l| format!(", of them {}", reachable(l)));
-        out.push((format!("in   {} {ports} of {who}: {from}{only}", f.protocol.word()), place(f.span), None));
-    }
-    for f in p.ports.iter().filter(|f| f.how == Use::Listen) {
-        let port = f.port.map_or("any port".to_owned(), |n| n.to_string());
-        let text = match &p.network.value {
-            Network::Host => {
-                format!("in   {} {port} of every address of this host: whoever reaches it", f.protocol.word())
-            }
-            Network::None => continue,
-            Network::Private => format!("in   {} {port} of {}: this host itself", f.protocol.word(), own.join(" and ")),
-            Network::Zone(z) => format!(
-                "in   {} {port} of {}: this host itself, members of zone {z}",
-                f.protocol.word(),
-                own.join(" and ")
-            ),
-            other => format!(
-                "in   {} {port} of {}: {} on the network of `{other}`",
-                f.protocol.word(),
-                own.join(" and "),
-                reachable(f)
-            ),
-        };
-        out.push((text, place(f.span), None));
-    }
-    for f in p.ports.iter().filter(|f| f.how == Use::Connect && p.network.value != Network::None) {
-        let port = f.port.map_or("any port".to_owned(), |n| n.to_string());
-        let whom = match f.peers.as_slice() {
-            [] if p.network.value == Network::Host => {
-                "whatever this host reaches, its own loopback included".to_owned()
-            }
-            [] => "whatever this host reaches, but no link-local address and not its loopback".to_owned(),
-            _ => reachable(f),
-        };
-        out.push((format!("out  {} {port} of {whom}", f.protocol.word()), place(f.span), None));
-    }
-    out
 }
 
 pub(super) fn groups(group: Option<&str>, file: Option<&Path>, json: bool) -> Outcome {

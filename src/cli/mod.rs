@@ -1,6 +1,7 @@
 //! The command line: one small file for each verb.
 
 mod doctor;
+mod effective;
 mod export;
 mod front;
 mod import;

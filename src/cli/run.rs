@@ -1,6 +1,7 @@
 //! `plan` and `run`.
 
 use super::front::{self, Loaded, Outcome, Stop};
+use super::language::print_json;
 use crate::address::Block;
 use crate::compile::{self, Confinement, network};
 use crate::host::{self, Host};
@@ -28,8 +29,7 @@ pub(super) fn plan(file: &Path, machine: Option<&str>, json: bool) -> Outcome {
         None => return Ok(if loaded.diagnostics.only("E06") { 3 } else { 2 }),
     };
     if json {
-        let text = serde_json::to_string_pretty(&plan).map_err(|e| Stop::host(e.to_string()))?;
-        front::print(&format!("{text}\n"))?;
+        print_json(&serde_json::json!({ "version": 1, "machine": plan.machine, "steps": plan.steps() }))?;
     } else {
         front::print(&plan.to_string())?;
     }

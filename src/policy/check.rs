@@ -91,15 +91,8 @@ pub(super) fn finish(
         _ => None,
     })
     .unwrap_or(Spanned { value: network::Network::None, span: name.span });
-    // What the host asks names of is among what it may reach anyway.
-    let resolver = spanned(&g, "resolver", |v| match v {
-        Value::Resolver(r) => Some(r.clone()),
-        _ => None,
-    })
-    .unwrap_or(match egress.filter(|_| network.value.is_routed()) {
-        Some(span) => Spanned { value: network::Resolver::Host, span },
-        None => Spanned { value: network::Resolver::None, span: name.span },
-    });
+    let (value, span) = g.resolver().unwrap_or((network::Resolver::None, name.span));
+    let resolver = Spanned { value, span };
     let addresses = ["address", "address6"]
         .iter()
         .filter_map(|key| {

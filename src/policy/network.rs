@@ -193,6 +193,19 @@ pub struct Address {
 }
 
 const KINDS: &[&str] = &["none", "private", "bridge", "zone", "macvlan", "ipvlan", "host"];
+impl Grants {
+    /// Who answers names, and the line that says so: with `egress any` those whom the host asks, who are among
+    /// what the machine may reach anyway. `None` where nobody does.
+    pub fn resolver(&self) -> Option<(Resolver, Span)> {
+        if let Some(s) = self.scalars.get("resolver") {
+            return if let Value::Resolver(r) = &s.value { Some((r.clone(), s.span)) } else { None };
+        }
+        let routed = matches!(self.scalars.get("network").map(|s| &s.value), Some(Value::Network(n)) if n.is_routed());
+        let egress = self.scalars.get("egress").filter(|s| routed && s.value == Value::Number(1))?;
+        Some((Resolver::Host, egress.span))
+    }
+}
+
 const OTHERS: &[&str] = &["publish", "listen", "connect", "egress", "resolver", "address", "remove", "override"];
 
 pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {

@@ -4,6 +4,7 @@ use super::reader::{Args, Context, Meta, number};
 use super::resolve::{Grants, Remove, Removed, Value};
 use crate::source::Span;
 use crate::syntax::ast::Statement;
+use std::fmt;
 
 /// What runs as the payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +46,20 @@ pub enum Userns {
     Map(Vec<(u32, u32, u32)>),
     /// No user namespace: ids inside are the host's.
     Identity,
+}
+
+impl fmt::Display for Userns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Userns::Auto => f.write_str("auto"),
+            Userns::Identity => f.write_str("identity"),
+            Userns::Map(ranges) => {
+                let texts: Vec<String> =
+                    ranges.iter().map(|(inside, outside, n)| format!("map {inside} -> {outside} count {n}")).collect();
+                f.write_str(&texts.join(", "))
+            }
+        }
+    }
 }
 
 /// A variable of the environment.

@@ -224,19 +224,19 @@ fn networks(g: &Grants, list: &mut Vec<(&str, Domain, &'static str, What, String
     let all = matches!(value("egress"), Some(Value::Number(1)));
     let text = format!("egress {}", if all { "any" } else { "none" });
     list.push(("egress", Domain::Network, "egress", What::Rank(u64::from(all)), text));
-    let none = Resolver::None;
-    let resolver = match value("resolver") {
-        Some(Value::Resolver(r)) => r,
-        _ => &none,
+    let written = g.scalars.contains_key("resolver");
+    let (resolver, source) = match g.resolver() {
+        Some((r, _)) => (r, if written { "resolver" } else { "egress" }),
+        None => (Resolver::None, "resolver"),
     };
-    let text = match resolver {
+    let text = match &resolver {
         Resolver::None => "resolver none".to_owned(),
         Resolver::Host => "resolver host".to_owned(),
         Resolver::List(l) => format!("resolver {}", l.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
     };
-    let rank = What::Rank(u64::from(*resolver != Resolver::None));
-    list.push(("resolver", Domain::Network, "resolver", rank, text.clone()));
-    let servers = match resolver {
+    let rank = What::Rank(u64::from(resolver != Resolver::None));
+    list.push((source, Domain::Network, "resolver", rank, text.clone()));
+    let servers = match &resolver {
         Resolver::List(l) => l.as_slice(),
         _ => &[],
     };
@@ -262,9 +262,9 @@ fn scalars(g: &Grants, span: Span, push: &mut impl FnMut(Domain, String, What, S
     networks(g, &mut list);
     // Ids that are named may belong to somebody on the host; those of a range that nobody has can't.
     let (rank, text) = match value("userns") {
-        Some(Value::Userns(Userns::Identity)) => (2, "userns identity".to_owned()),
-        Some(Value::Userns(u @ Userns::Map { .. })) => (1, format!("userns {u:?}").to_lowercase()),
-        _ => (0, "userns auto".to_owned()),
+        Some(Value::Userns(u @ Userns::Identity)) => (2, format!("userns {u}")),
+        Some(Value::Userns(u @ Userns::Map(_))) => (1, format!("userns {u}")),
+        _ => (0, format!("userns {}", Userns::Auto)),
     };
     if rank == 1 {
         list.push(("userns", Domain::Process, "userns map", What::Other(text.clone()), text.clone()));
@@ -278,7 +278,8 @@ fn scalars(g: &Grants, span: Span, push: &mut impl FnMut(Domain, String, What, S
         list.push(("root", Domain::Process, "root", What::Other(origin), text.clone()));
         list.push(("root", Domain::Process, "root access", What::Rank(access), text.clone()));
         let size = if access == 0 || r.access == Access::ReadWrite { 0 } else { r.size };
-        list.push(("root", Domain::Process, "root size", What::Rank(size), format!("{text} size={size}B")));
+        let sized = if size == 0 { text } else { format!("{text} size={size}B") };
+        list.push(("root", Domain::Process, "root size", What::Rank(size), sized));
     }
     if let Some(Value::Program(p)) = value("program") {
         let text = match p {

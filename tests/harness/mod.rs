@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, reason = "a module of test binaries")]
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -126,4 +127,22 @@ pub fn probe(source: &str) -> PathBuf {
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
     out
+}
+
+/// Holds a JSON document against a schema, by a validator that isn't ours.
+pub fn json_schema(schema: &Path, document: &str) {
+    if !Command::new("/usr/bin/python3").args(["-c", "import jsonschema"]).status().is_ok_and(|s| s.success()) {
+        return skip("no python3-jsonschema");
+    }
+    let script = "import json,sys,jsonschema\njsonschema.validate(json.load(sys.stdin),json.load(open(sys.argv[1])))";
+    let mut child = Command::new("/usr/bin/python3")
+        .args(["-c", script])
+        .arg(schema)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.as_mut().unwrap().write_all(document.as_bytes()).unwrap();
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success(), "{}: {}\n{document}", schema.display(), String::from_utf8_lossy(&out.stderr));
 }

@@ -1,0 +1,270 @@
+//! What a machine may do in the end, domain by domain, with the line behind each grant: one value that is
+//! printed as text or as JSON.
+
+use crate::compile::Confinement;
+use crate::policy::Policy;
+use crate::policy::network::{Network, Port, Use};
+use crate::policy::syscalls::Action;
+use crate::proof::grants::{self, Domain};
+use crate::source::{Sources, Span};
+use crate::syntax::print::quote;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A grant, or what comes of several.
+#[derive(Serialize)]
+struct Line {
+    text: String,
+    /// Where it is written.
+    line: String,
+    why: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Section {
+    domain: &'static str,
+    /// What of the kernel holds it.
+    held_by: String,
+    lines: Vec<Line>,
+}
+
+/// One call with its conditions; the text form counts those of a line instead.
+#[derive(Serialize)]
+struct Call {
+    call: String,
+    action: String,
+    line: String,
+    /// The line of the group that names it.
+    group: Option<String>,
+    why: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Reachable {
+    #[serde(rename = "use")]
+    how: &'static str,
+    protocol: &'static str,
+    /// `null` is any.
+    port: Option<u16>,
+    /// Empty is anybody.
+    peers: Vec<String>,
+    line: String,
+}
+
+/// What `explain` says of a machine.
+#[derive(Serialize)]
+pub(super) struct Effective {
+    version: u8,
+    machine: String,
+    about: Option<String>,
+    kernel: String,
+    /// Instructions of the filter; `null` when this host can't run the machine.
+    filter: Option<usize>,
+    sections: Vec<Section>,
+    ports: Vec<Reachable>,
+    syscalls: Vec<Call>,
+}
+
+impl Effective {
+    pub(super) fn of(p: &Policy, sources: &Sources, c: Option<&Confinement>) -> Effective {
+        let place = |s| sources.cite(s);
+        let facts = grants::facts(&p.grants, p.span);
+        let section = |domain: Domain, held_by: &str| {
+            // What nobody wrote and nobody limits goes without saying.
+            let said = |f: &&grants::Fact| f.span != p.span || !matches!(domain, Domain::Limits | Domain::Files);
+            let mut lines: Vec<Line> = Vec::new();
+            for f in facts.iter().filter(|f| f.domain == domain).filter(said) {
+                // Two facts of one line may read alike.
+                if !lines.iter().any(|l| l.text == f.text) {
+                    lines.push(Line { text: f.text.clone(), line: place(f.span), why: f.why.clone() });
+                }
+            }
+            Section { domain: domain.word(), held_by: held_by.to_owned(), lines }
+        };
+        let files = if p.files.is_empty() { "mounts alone: no file rules written" } else { "Landlock" };
+        let mut limits = section(Domain::Limits, "setrlimit for each process, control groups for the whole machine");
+        for l in c.iter().flat_map(|c| &c.cgroups.limits) {
+            let named = |line: &&mut Line| line.text.strip_prefix(l.name.as_str()).is_some_and(|r| r.starts_with(' '));
+            // A limit may take several files: the last is the one that bounds.
+            if let Some(line) = limits.lines.iter_mut().find(named).filter(|line| !line.text.ends_with(']')) {
+                line.text = format!("{}  [{}]", line.text, l.path);
+            }
+        }
+        let size = c.map(|c| c.filter.program.len());
+        let calls = format!(
+            "seccomp, {} instructions; the rest: EPERM, unreviewed numbers ENOSYS, foreign ABIs killed",
+            size.unwrap_or(0)
+        );
+        let exposure = Section {
+            domain: "exposure",
+            held_by: "who reaches it, whom it reaches".to_owned(),
+            lines: exposure(p, c, &place),
+        };
+        Effective {
+            version: 1,
+            machine: p.name.clone(),
+            about: p.about.clone(),
+            kernel: format!("{}.{}", p.kernel.0, p.kernel.1),
+            filter: size,
+            sections: vec![
+                section(Domain::Process, "execve, own PID, IPC, UTS and mount namespaces"),
+                section(Domain::Capabilities, "the five sets"),
+                section(Domain::Mounts, "own mount namespace, locked"),
+                section(Domain::Files, files),
+                section(Domain::Devices, "bind mounts of single nodes"),
+                section(Domain::Network, network(p)),
+                exposure,
+                Section { domain: "syscalls", held_by: calls, lines: by_line(p, &place) },
+                limits,
+                section(Domain::Environment, "execve"),
+            ],
+            ports: p
+                .ports
+                .iter()
+                .map(|f| Reachable {
+                    how: f.how.word(),
+                    protocol: f.protocol.word(),
+                    port: f.port,
+                    peers: f.peers.iter().map(ToString::to_string).collect(),
+                    line: place(f.span),
+                })
+                .collect(),
+            syscalls: p
+                .syscalls
+                .iter()
+                .map(|r| Call {
+                    call: r.to_string(),
+                    action: r.action.word(),
+                    line: place(r.span),
+                    group: r.group.map(place),
+                    why: r.meta.why.clone(),
+                })
+                .collect(),
+        }
+    }
+}
+
+impl fmt::Display for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "machine `{}`", self.machine)?;
+        if let Some(about) = &self.about {
+            write!(f, ": {}", about.escape_debug())?;
+        }
+        writeln!(f, "\nreviewed against the calls of Linux {}", self.kernel)?;
+        for s in &self.sections {
+            writeln!(f, "\n{}  [{}]", s.domain, s.held_by)?;
+            if s.lines.is_empty() {
+                writeln!(f, "  nothing")?;
+            }
+            let width = s.lines.iter().map(|l| l.text.chars().count()).filter(|w| *w <= 70).max().unwrap_or(0);
+            for l in &s.lines {
+                let why = l.why.as_ref().map(|w| format!("  why {}", quote(w))).unwrap_or_default();
+                writeln!(f, "  {:<width$}  {}{why}", l.text, l.line)?;
+            }
+        }
+        f.write_str(
+            "\nx86-64 calls 335 (uretprobe) and 336 (uprobe) pass every seccomp filter by the kernel's design; outside a\n\
+             trampoline of the kernel's own they do nothing.\n",
+        )
+    }
+}
+
+fn network(p: &Policy) -> &'static str {
+    match (p.network.value.is_filtered(), p.network.value.is_routed()) {
+        (true, true) => {
+            "own network namespace; ports and addresses by the host's packet filter, TCP ports by Landlock too"
+        }
+        (true, false) => {
+            "own network namespace; ports and addresses by the packet filter in it, TCP ports by Landlock too"
+        }
+        _ => "network namespace; TCP ports by Landlock",
+    }
+}
+
+/// The rules for calls, counted by the line that writes them.
+fn by_line(p: &Policy, place: &dyn Fn(Span) -> String) -> Vec<Line> {
+    let mut lines: BTreeMap<(Span, Action), Vec<String>> = BTreeMap::new();
+    for r in &p.syscalls {
+        lines.entry((r.span, r.action)).or_default().push(r.to_string());
+    }
+    let text = |(action, list): (Action, Vec<String>)| {
+        let some = list.iter().take(if list.len() > 4 { 3 } else { 4 }).cloned().collect::<Vec<_>>().join(" ");
+        match list.len() {
+            0..=4 => format!("{} {some}", action.word()),
+            n => format!("{} {n} calls: {some} ...", action.word()),
+        }
+    };
+    lines
+        .into_iter()
+        .map(|((span, action), list)| Line {
+            text: text((action, list)),
+            line: place(span),
+            why: p.syscalls.iter().find(|r| r.span == span).and_then(|r| r.meta.why.clone()),
+        })
+        .collect()
+}
+
+/// In the end: by which addresses of this host, and of the machine, and from where.
+fn exposure(p: &Policy, c: Option<&Confinement>, place: &dyn Fn(Span) -> String) -> Vec<Line> {
+    let line = |text, span| Line { text, line: place(span), why: None };
+    let mut out = Vec::new();
+    let own: Vec<String> =
+        c.and_then(|c| c.wiring.as_ref()).iter().flat_map(|w| &w.inside).map(|i| i.address.to_string()).collect();
+    let reachable = |port: &Port| match port.peers.as_slice() {
+        [] => "anybody".to_owned(),
+        l => l.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
+    for f in &p.publishes {
+        let (first, last) = f.outside;
+        let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
+        let (who, from) = match f.address {
+            Some(a) if a.is_loopback() => (a.to_string(), "this host's own programs".to_owned()),
+            Some(a) => (a.to_string(), "whoever reaches that address".to_owned()),
+            None => {
+                ("every address of this host, loopback included".to_owned(), "whoever reaches this host".to_owned())
+            }
+        };
+        let listens = p
+            .ports
+            .iter()
+            .find(|l| l.how == Use::Listen && l.protocol == f.protocol && l.port.is_none_or(|n| n == f.inside));
+        let only =
+            listens.filter(|l| !l.peers.is_empty()).map_or(String::new(), |l| format!(", of them {}", reachable(l)));
+        out.push(line(format!("in   {} {ports} of {who}: {from}{only}", f.protocol.word()), f.span));
+    }
+    for f in p.ports.iter().filter(|f| f.how == Use::Listen) {
+        let port = f.port.map_or("any port".to_owned(), |n| n.to_string());
+        let text = match &p.network.value {
+            Network::Host => {
+                format!("in   {} {port} of every address of this host: whoever reaches it", f.protocol.word())
+            }
+            Network::None => continue,
+            Network::Private => format!("in   {} {port} of {}: this host itself", f.protocol.word(), own.join(" and ")),
+            Network::Zone(z) => format!(
+                "in   {} {port} of {}: this host itself, members of zone {z}",
+                f.protocol.word(),
+                own.join(" and ")
+            ),
+            other => format!(
+                "in   {} {port} of {}: {} on the network of `{other}`",
+                f.protocol.word(),
+                own.join(" and "),
+                reachable(f)
+            ),
+        };
+        out.push(line(text, f.span));
+    }
+    for f in p.ports.iter().filter(|f| f.how == Use::Connect && p.network.value != Network::None) {
+        let port = f.port.map_or("any port".to_owned(), |n| n.to_string());
+        let whom = match f.peers.as_slice() {
+            [] if p.network.value == Network::Host => {
+                "whatever this host reaches, its own loopback included".to_owned()
+            }
+            [] => "whatever this host reaches, but no link-local address and not its loopback".to_owned(),
+            _ => reachable(f),
+        };
+        out.push(line(format!("out  {} {port} of {whom}", f.protocol.word()), f.span));
+    }
+    out
+}
