@@ -71,6 +71,60 @@ fn the_report_is_what_its_schema_says() {
     }
 }
 
+/// `status` before, during and after, and after a supervisor that had no time to clean up.
+#[test]
+fn status_says_what_runs_and_who_reaches_it() {
+    if !root() {
+        return;
+    }
+    let status = |name: &str| {
+        let out = stockade().args(["status", "--json", name]).output().unwrap();
+        let text = String::from_utf8(out.stdout).unwrap();
+        harness::json_schema(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema/status.json"), &text);
+        let v: serde_json::Value = serde_json::from_str(&text).unwrap();
+        (out.status.code(), v["machines"][0].clone())
+    };
+    let name = harness::name("status");
+    let dir = Dir::new("status");
+    let network = "network { private; publish tcp 127.0.0.1:18911 -> 80; listen tcp 80 }";
+    // Loops that must wait for a CPU, so that there is a limit that was met.
+    let text = policy(&name, "\"/bin/sh\" \"-c\" \"while :; do :; done\"", "cpu 10%; tasks 4; memory 64MiB", network);
+    let file = dir.write("t.stockade", &text);
+    assert_eq!(status(&name), (Some(1), serde_json::Value::Null));
+    let mut child = stockade().arg("run").arg(&file).stdin(Stdio::null()).spawn().unwrap();
+    let started = Instant::now();
+    let running = loop {
+        let (_, now) = status(&name);
+        if now["state"] == "running" && now["limits"][0]["count"].as_u64().is_some_and(|n| n > 0) {
+            break now;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "{now}");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!(running["supervisor"].as_u64(), Some(u64::from(child.id())));
+    assert!(std::path::Path::new(&format!("/proc/{}", running["program"])).exists());
+    assert_eq!(running["tasks"].as_u64(), Some(1 + 1), "the program and its init: {running}");
+    let explained = stockade().args(["explain", "--json"]).arg(&file).output().unwrap();
+    let explained: serde_json::Value = serde_json::from_slice(&explained.stdout).unwrap();
+    let sections = explained["sections"].as_array().unwrap();
+    let exposure = sections.iter().find(|s| s["domain"] == "exposure").unwrap();
+    let texts = |list: &serde_json::Value| {
+        list.as_array().unwrap().iter().map(|l| (l["text"].clone(), l["line"].clone())).collect::<Vec<_>>()
+    };
+    // Addresses are the running machine's: the explained one would get others beside it.
+    let (is, said) = (texts(&running["exposure"]), texts(&exposure["lines"]));
+    assert_eq!(is[0], said[0]);
+    assert!(is[0].0.as_str().unwrap().contains("tcp 18911 of 127.0.0.1: this host's own programs"), "{is:?}");
+    assert_eq!(is.len(), said.len());
+
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(status(&name).1["state"], "gone");
+    let other = policy(&harness::name("other"), "\"/bin/true\"", "nofile 64", "");
+    assert_eq!(run(&other).0.code, 0);
+    assert_eq!(status(&name), (Some(1), serde_json::Value::Null));
+}
+
 #[test]
 fn e68_a_memory_hog_is_killed_and_told() {
     if !root() {

@@ -1,9 +1,8 @@
 //! What a machine may do in the end, domain by domain, with the line behind each grant: one value that is
 //! printed as text or as JSON.
 
-use crate::compile::Confinement;
+use crate::compile::{Confinement, exposure};
 use crate::policy::Policy;
-use crate::policy::network::{Network, Port, Use};
 use crate::policy::syscalls::Action;
 use crate::proof::grants::{self, Domain};
 use crate::source::{Sources, Span};
@@ -96,10 +95,12 @@ impl Effective {
             "seccomp, {} instructions; the rest: EPERM, unreviewed numbers ENOSYS, foreign ABIs killed",
             size.unwrap_or(0)
         );
+        let inside = c.and_then(|c| c.wiring.as_ref()).map_or(&[][..], |w| &w.inside);
+        let exposure = exposure::of(p, inside, sources);
         let exposure = Section {
             domain: "exposure",
             held_by: "who reaches it, whom it reaches".to_owned(),
-            lines: exposure(p, c, &place),
+            lines: exposure.into_iter().map(|e| Line { text: e.text, line: e.origin.to_string(), why: None }).collect(),
         };
         Effective {
             version: 1,
@@ -203,68 +204,4 @@ fn by_line(p: &Policy, place: &dyn Fn(Span) -> String) -> Vec<Line> {
             why: p.syscalls.iter().find(|r| r.span == span).and_then(|r| r.meta.why.clone()),
         })
         .collect()
-}
-
-/// In the end: by which addresses of this host, and of the machine, and from where.
-fn exposure(p: &Policy, c: Option<&Confinement>, place: &dyn Fn(Span) -> String) -> Vec<Line> {
-    let line = |text, span| Line { text, line: place(span), why: None };
-    let mut out = Vec::new();
-    let own: Vec<String> =
-        c.and_then(|c| c.wiring.as_ref()).iter().flat_map(|w| &w.inside).map(|i| i.address.to_string()).collect();
-    let reachable = |port: &Port| match port.peers.as_slice() {
-        [] => "anybody".to_owned(),
-        l => l.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-    };
-    for f in &p.publishes {
-        let (first, last) = f.outside;
-        let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
-        let (who, from) = match f.address {
-            Some(a) if a.is_loopback() => (a.to_string(), "this host's own programs".to_owned()),
-            Some(a) => (a.to_string(), "whoever reaches that address".to_owned()),
-            None => {
-                ("every address of this host, loopback included".to_owned(), "whoever reaches this host".to_owned())
-            }
-        };
-        let listens = p
-            .ports
-            .iter()
-            .find(|l| l.how == Use::Listen && l.protocol == f.protocol && l.port.is_none_or(|n| n == f.inside));
-        let only =
-            listens.filter(|l| !l.peers.is_empty()).map_or(String::new(), |l| format!(", of them {}", reachable(l)));
-        out.push(line(format!("in   {} {ports} of {who}: {from}{only}", f.protocol.word()), f.span));
-    }
-    for f in p.ports.iter().filter(|f| f.how == Use::Listen) {
-        let port = f.port.map_or("any port".to_owned(), |n| n.to_string());
-        let text = match &p.network.value {
-            Network::Host => {
-                format!("in   {} {port} of every address of this host: whoever reaches it", f.protocol.word())
-            }
-            Network::None => continue,
-            Network::Private => format!("in   {} {port} of {}: this host itself", f.protocol.word(), own.join(" and ")),
-            Network::Zone(z) => format!(
-                "in   {} {port} of {}: this host itself, members of zone {z}",
-                f.protocol.word(),
-                own.join(" and ")
-            ),
-            other => format!(
-                "in   {} {port} of {}: {} on the network of `{other}`",
-                f.protocol.word(),
-                own.join(" and "),
-                reachable(f)
-            ),
-        };
-        out.push(line(text, f.span));
-    }
-    for f in p.ports.iter().filter(|f| f.how == Use::Connect && p.network.value != Network::None) {
-        let port = f.port.map_or("any port".to_owned(), |n| n.to_string());
-        let whom = match f.peers.as_slice() {
-            [] if p.network.value == Network::Host => {
-                "whatever this host reaches, its own loopback included".to_owned()
-            }
-            [] => "whatever this host reaches, but no link-local address and not its loopback".to_owned(),
-            _ => reachable(f),
-        };
-        out.push(line(format!("out  {} {port} of {whom}", f.protocol.word()), f.span));
-    }
-    out
 }

@@ -9,6 +9,7 @@ mod language;
 mod new;
 mod review;
 mod run;
+mod status;
 
 use clap::{Parser, Subcommand};
 use review::Format;
@@ -223,6 +224,15 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Say which machines run, who reaches them, and which limits they met
+    #[command(after_help = "Exit codes: 0, and 1 when the machine that is named isn't there.")]
+    Status {
+        /// One machine
+        machine: Option<String>,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Boot a machine in the foreground, under exactly its plan
     Run {
         /// Policy file
@@ -362,6 +372,7 @@ pub fn run() -> ExitCode {
         }
         Verb::Doctor { json } => doctor::doctor(json),
         Verb::Plan { file, machine, json } => run::plan(&file, machine.as_deref(), json),
+        Verb::Status { machine, json } => status::status(machine.as_deref(), json),
         Verb::Run { file, machine, report } => run::run(&file, machine.as_deref(), report.as_deref()),
     };
     match result {

@@ -7,6 +7,7 @@ pub mod cgroups;
 pub mod cube;
 mod emit;
 mod etc;
+pub mod exposure;
 pub mod firewall;
 pub mod landlock;
 mod libseccomp;
@@ -87,6 +88,8 @@ pub struct Confinement {
     pub cgroups: cgroups::Cgroups,
     /// The network; `None` where there is nothing to link.
     pub wiring: Option<network::Wiring>,
+    /// Who reaches it, whom it reaches.
+    pub exposure: Vec<exposure::Exposure>,
     /// Seconds that the machine may run.
     pub time: Option<(u64, Origin)>,
     /// Number of the kernel's last capability.
@@ -164,6 +167,8 @@ pub fn compile(policy: &Policy, host: &Host, sources: &Sources, d: &mut Diagnost
             "keep sys_admin (in a user namespace), or delete this line",
         );
     }
+    let inside = wiring.as_ref().map_or(&[][..], |w| &w.inside);
+    let exposure = exposure::of(policy, inside, sources);
     let argv = argv(&mut cx);
     let environment = environment(&mut cx, terminal.contains(&true));
     let origin = |span| sources.origin(span);
@@ -209,6 +214,7 @@ pub fn compile(policy: &Policy, host: &Host, sources: &Sources, d: &mut Diagnost
         terminal,
         cgroups,
         wiring,
+        exposure,
         time: policy.limits.get("time").filter(|t| t.value != resources::UNLIMITED).map(|t| (t.value, origin(t.span))),
         last_capability: host.last_capability,
     })

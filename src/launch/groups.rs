@@ -91,6 +91,26 @@ pub(super) fn has(path: &str, pid: i32) -> io::Result<bool> {
     Ok(text.lines().any(|l| l.parse() == Ok(pid)))
 }
 
+/// What a machine uses now, where its groups count it.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub struct Usage {
+    /// Bytes of memory, caches included.
+    pub memory: Option<u64>,
+    /// Processes and threads.
+    pub tasks: Option<u64>,
+}
+
+/// What the groups of a machine count, on either hierarchy.
+pub fn usage(groups: &[String]) -> Usage {
+    let number = |file: &str| {
+        groups.iter().find_map(|g| fs::read_to_string(format!("{g}/{file}")).ok()?.trim().parse::<u64>().ok())
+    };
+    Usage {
+        memory: number("memory.current").or_else(|| number("memory.usage_in_bytes")),
+        tasks: number("pids.current"),
+    }
+}
+
 /// How often a limit was met.
 pub(super) fn count(c: &Counter) -> u64 {
     let text = fs::read_to_string(&c.path).unwrap_or_default();

@@ -222,7 +222,7 @@ impl Host<'_> {
             Action::EnterCgroup { paths } => self.enter(paths).map_err(|e| self.io(step, &e)),
             Action::LeaveCgroup { path } => self.enter(std::slice::from_ref(path)).map_err(|e| self.io(step, &e)),
             Action::ReadBack => self.read_back(step),
-            Action::CommitState => {
+            Action::CommitState(_) => {
                 let record = self.record().map_err(|e| self.io(step, &e))?;
                 self.home.write(&record).map_err(|e| self.io(step, &e))
             }
@@ -270,6 +270,10 @@ impl Host<'_> {
             _ => None,
         });
         let Objects { cgroups, tables, link, zone } = objects.unwrap_or_default();
+        let exposure = self.plan.steps().iter().find_map(|s| match &s.action {
+            Action::CommitState(exposure) => Some(exposure.clone()),
+            _ => None,
+        });
         Ok(Record {
             machine: self.plan.machine.clone(),
             boot: boot_id()?,
@@ -280,6 +284,8 @@ impl Host<'_> {
             supervisor: std::process::id(),
             program: self.program.0,
             digest: self.digest.clone(),
+            exposure: exposure.unwrap_or_default(),
+            watch: running::counters(self.plan),
         })
     }
 

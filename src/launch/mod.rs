@@ -19,5 +19,6 @@ pub mod state;
 mod watch;
 pub mod zone;
 
+pub use groups::{Usage, usage};
 pub use host_lane::{Failure, launch};
-pub use running::{Event, Machine, Met, Used};
+pub use running::{Event, Machine, Met, Used, met};

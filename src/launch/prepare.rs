@@ -213,7 +213,7 @@ fn work(action: &Action, index: usize) -> Fallible<Work> {
         | Action::EnterCgroup { .. }
         | Action::LeaveCgroup { .. }
         | Action::ReadBack
-        | Action::CommitState => Work::Host,
+        | Action::CommitState(_) => Work::Host,
         Action::ResetInherited => Work::ResetInherited,
         Action::MakePropagationPrivate => Work::MakePropagationPrivate,
         Action::CloneInit { namespaces } => Work::CloneInit(*namespaces),

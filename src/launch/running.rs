@@ -133,14 +133,13 @@ impl Machine {
 
     /// Which limits were met so far.
     pub fn met(&self) -> Vec<Met> {
-        let met = self.counters.iter().map(|c| Met {
-            limit: c.limit.clone(),
-            count: groups::count(c),
-            meaning: c.meaning.clone(),
-            line: c.origin.to_string(),
-        });
-        met.filter(|m| m.count > 0).collect()
+        self.counters.iter().map(met).filter(|m| m.count > 0).collect()
     }
+}
+
+/// How often a limit was met so far.
+pub fn met(c: &Counter) -> Met {
+    Met { limit: c.limit.clone(), count: groups::count(c), meaning: c.meaning.clone(), line: c.origin.to_string() }
 }
 
 /// What is counted, by the plan.

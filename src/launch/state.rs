@@ -4,7 +4,7 @@
 //! whatever its state says, and is removed with everything that it names.
 
 use super::{forwarding, groups, netlink, nft, zone};
-use crate::plan::step::outside_name;
+use crate::plan::step::{Counter, Exposure, outside_name};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{fstat, lstat};
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,12 @@ pub struct Record {
     pub program: i32,
     /// SHA-256 of the confinement that was read back.
     pub digest: String,
+    /// Who reaches it, whom it reaches.
+    #[serde(default)]
+    pub exposure: Vec<Exposure>,
+    /// Where the kernel counts how often a limit was met.
+    #[serde(default)]
+    pub watch: Vec<Counter>,
 }
 
 const FOLDERS: [&str; 5] = ["machines", "ids", "subnets", "zones", "forwarding"];
@@ -207,6 +213,8 @@ impl Home {
             supervisor: 0,
             program: 0,
             digest: String::new(),
+            exposure: Vec::new(),
+            watch: Vec::new(),
         };
         // An ordinary user's machine has none of these, and root's of the same name isn't theirs.
         if !written || self.0 != Path::new("/run/stockade") {
@@ -262,6 +270,21 @@ impl Home {
             done.faults.push(format!("forwarding: {e}"));
         }
         Ok(done)
+    }
+
+    /// What is written down of each machine, in the order of names, and whether anybody holds its lock: one that
+    /// nobody holds is gone, and what is left of it goes with the next command that changes something. Changes
+    /// nothing itself.
+    pub fn machines(&self) -> io::Result<Vec<(Record, bool)>> {
+        let mut out = Vec::new();
+        for entry in fs::read_dir(self.0.join("machines"))? {
+            let dir = entry?.path();
+            if let Some(record) = read(&dir) {
+                out.push((record, !is_free(&dir.join("lock"))));
+            }
+        }
+        out.sort_by(|(a, _), (b, _)| a.machine.cmp(&b.machine));
+        Ok(out)
     }
 
     /// A folder of the state.
@@ -420,6 +443,8 @@ mod tests {
             supervisor: 1,
             program: 0,
             digest: String::new(),
+            exposure: Vec::new(),
+            watch: Vec::new(),
         };
         h.write(&record).unwrap();
         h.forget("web", lock).unwrap();

@@ -122,7 +122,7 @@ pub fn build(c: &Confinement) -> Result<Plan, check::Violation> {
     }
     p.implied(Lane::Program, Action::CloseDescriptors, "no descriptor of the host inside");
     p.implied(Lane::Host, Action::ReadBack, "what the kernel holds must be what is written here");
-    p.implied(Lane::Host, Action::CommitState, "others can see the machine");
+    p.implied(Lane::Host, Action::CommitState(c.exposure.clone()), "others can see the machine");
     if !c.cgroups.counters.is_empty() {
         p.implied(Lane::Host, Action::Watch(c.cgroups.counters.clone()), "a limit that was met is told");
     }

@@ -142,7 +142,7 @@ const BEFORE: &[(Is, Is, &str)] = &[
     ),
     (
         |a| matches!(a, Action::ReadBack),
-        |a| matches!(a, Action::CommitState | Action::LoadSeccomp(_)),
+        |a| matches!(a, Action::CommitState(_) | Action::LoadSeccomp(_)),
         "nothing goes on before the read-back",
     ),
 ];

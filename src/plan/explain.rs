@@ -121,7 +121,7 @@ impl fmt::Display for Action {
             Action::RestrictLandlock(l) => landlock(f, l),
             Action::CloseDescriptors => f.write_str("close every descriptor but 0, 1, 2 at exec"),
             Action::ReadBack => f.write_str("read the confinement back and compare"),
-            Action::CommitState => f.write_str("commit the state"),
+            Action::CommitState(_) => f.write_str("commit the state"),
             Action::LoadSeccomp(p) => {
                 let sha = p.sha256();
                 write!(f, "seccomp filter, {} instructions, sha256 {}", p.0.len(), sha.get(..16).unwrap_or(&sha))

@@ -4,6 +4,7 @@
 pub use crate::compile::Rlimit;
 pub use crate::compile::capabilities::Sets;
 pub use crate::compile::cgroups::{Counter, Group, Limit};
+pub use crate::compile::exposure::Exposure;
 pub use crate::compile::firewall::{GROUP, Table};
 pub use crate::compile::landlock::{Landlock, PathRule, PortRule, file_only};
 pub use crate::compile::mounts::{Attributes, HostPath, Shown, TreeStep};
@@ -255,7 +256,7 @@ pub enum Action {
     /// The supervisor reads the process's confinement from the kernel and compares it with this plan.
     ReadBack,
     /// The machine is written down as running.
-    CommitState,
+    CommitState(Vec<Exposure>),
     /// After so many seconds the machine is ended.
     Deadline {
         /// Seconds.

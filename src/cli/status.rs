@@ -1,0 +1,103 @@
+//! `status`: the machines of this caller, as they are now.
+
+use super::front::{self, Outcome, Stop};
+use super::language::print_json;
+use crate::launch::state::Record;
+use crate::launch::{self, Met, Usage};
+use crate::plan::step::Exposure;
+use serde::Serialize;
+use std::fmt;
+
+/// One machine.
+#[derive(Serialize)]
+struct Status {
+    machine: String,
+    /// `starting`, `running`, or `gone`: then the next command that changes something removes what is left.
+    state: &'static str,
+    /// Pid of the program, once it was released.
+    program: Option<i32>,
+    supervisor: u32,
+    /// SHA-256 of the confinement that the kernel held when it was released.
+    digest: Option<String>,
+    #[serde(flatten)]
+    usage: Usage,
+    exposure: Vec<Way>,
+    limits: Vec<Met>,
+}
+
+#[derive(Serialize)]
+struct Way {
+    text: String,
+    line: String,
+}
+
+impl Status {
+    fn of(r: Record, held: bool) -> Status {
+        let released = r.program != 0;
+        Status {
+            state: match (held, released) {
+                (false, _) => "gone",
+                (true, false) => "starting",
+                (true, true) => "running",
+            },
+            machine: r.machine,
+            program: released.then_some(r.program),
+            supervisor: r.supervisor,
+            digest: Some(r.digest).filter(|d| !d.is_empty()),
+            usage: launch::usage(&r.cgroups),
+            exposure: r
+                .exposure
+                .into_iter()
+                .map(|Exposure { text, origin }| Way { text, line: origin.to_string() })
+                .collect(),
+            limits: r.watch.iter().map(launch::met).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}  {}", self.machine, self.state)?;
+        if let Some(pid) = self.program {
+            write!(f, ", program {pid}")?;
+        }
+        write!(f, ", supervisor {}", self.supervisor)?;
+        if let Some(bytes) = self.usage.memory {
+            write!(f, ", memory {:.1} MiB", bytes as f64 / f64::from(1 << 20))?;
+        }
+        if let Some(n) = self.usage.tasks {
+            write!(f, ", {n} tasks")?;
+        }
+        writeln!(f)?;
+        let mut lines: Vec<(String, &str)> = self.exposure.iter().map(|w| (w.text.clone(), w.line.as_str())).collect();
+        for m in &self.limits {
+            lines.push((format!("{} met {} times: {}", m.limit, m.count, m.meaning), &m.line));
+        }
+        let width = lines.iter().map(|(t, _)| t.chars().count()).filter(|w| *w <= 90).max().unwrap_or(0);
+        for (text, line) in lines {
+            writeln!(f, "  {text:<width$}  {line}")?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn status(machine: Option<&str>, json: bool) -> Outcome {
+    let fail = |e: std::io::Error| Stop::host(format!("can't read the state folder: {e}"));
+    let mut list: Vec<Status> =
+        super::run::home()?.machines().map_err(fail)?.into_iter().map(|(r, held)| Status::of(r, held)).collect();
+    if let Some(name) = machine {
+        list.retain(|s| s.machine == name);
+    }
+    if json {
+        print_json(&serde_json::json!({ "version": 1, "machines": list }))?;
+    } else {
+        front::print(&list.iter().map(ToString::to_string).collect::<String>())?;
+    }
+    match machine {
+        Some(name) if list.is_empty() => {
+            front::say(&format!("no machine `{name}` is running"));
+            Ok(1)
+        }
+        _ => Ok(0),
+    }
+}

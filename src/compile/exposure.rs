@@ -1,0 +1,80 @@
+//! Who reaches a machine, and whom it reaches, in the end: what its network, its ports and its published ports
+//! come to, for people.
+
+use super::network::Interface;
+use crate::policy::Policy;
+use crate::policy::network::{Network, Port, Use};
+use crate::source::{Origin, Sources};
+use serde::{Deserialize, Serialize};
+
+/// A way in or out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exposure {
+    /// In words: direction, port, address, and who.
+    pub text: String,
+    /// The line.
+    pub origin: Origin,
+}
+
+/// In the end: by which addresses of this host, and of the machine, and from where.
+pub fn of(p: &Policy, inside: &[Interface], sources: &Sources) -> Vec<Exposure> {
+    let line = |text, span| Exposure { text, origin: sources.origin(span) };
+    let mut out = Vec::new();
+    let own: Vec<String> = inside.iter().map(|i| i.address.to_string()).collect();
+    let reachable = |port: &Port| match port.peers.as_slice() {
+        [] => "anybody".to_owned(),
+        l => l.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
+    for f in &p.publishes {
+        let (first, last) = f.outside;
+        let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
+        let (who, from) = match f.address {
+            Some(a) if a.is_loopback() => (a.to_string(), "this host's own programs".to_owned()),
+            Some(a) => (a.to_string(), "whoever reaches that address".to_owned()),
+            None => {
+                ("every address of this host, loopback included".to_owned(), "whoever reaches this host".to_owned())
+            }
+        };
+        let listens = p
+            .ports
+            .iter()
+            .find(|l| l.how == Use::Listen && l.protocol == f.protocol && l.port.is_none_or(|n| n == f.inside));
+        let only =
+            listens.filter(|l| !l.peers.is_empty()).map_or(String::new(), |l| format!(", of them {}", reachable(l)));
+        out.push(line(format!("in   {} {ports} of {who}: {from}{only}", f.protocol.word()), f.span));
+    }
+    for f in p.ports.iter().filter(|f| f.how == Use::Listen) {
+        let port = f.port.map_or("any port".to_owned(), |n| n.to_string());
+        let text = match &p.network.value {
+            Network::Host => {
+                format!("in   {} {port} of every address of this host: whoever reaches it", f.protocol.word())
+            }
+            Network::None => continue,
+            Network::Private => format!("in   {} {port} of {}: this host itself", f.protocol.word(), own.join(" and ")),
+            Network::Zone(z) => format!(
+                "in   {} {port} of {}: this host itself, members of zone {z}",
+                f.protocol.word(),
+                own.join(" and ")
+            ),
+            other => format!(
+                "in   {} {port} of {}: {} on the network of `{other}`",
+                f.protocol.word(),
+                own.join(" and "),
+                reachable(f)
+            ),
+        };
+        out.push(line(text, f.span));
+    }
+    for f in p.ports.iter().filter(|f| f.how == Use::Connect && p.network.value != Network::None) {
+        let port = f.port.map_or("any port".to_owned(), |n| n.to_string());
+        let whom = match f.peers.as_slice() {
+            [] if p.network.value == Network::Host => {
+                "whatever this host reaches, its own loopback included".to_owned()
+            }
+            [] => "whatever this host reaches, but no link-local address and not its loopback".to_owned(),
+            _ => reachable(f),
+        };
+        out.push(line(format!("out  {} {port} of {whom}", f.protocol.word()), f.span));
+    }
+    out
+}
