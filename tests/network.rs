@@ -712,9 +712,10 @@ print(n)
     assert_ne!(counts[2], "0", "what is granted passes: {seen}");
 }
 
-/// On the host's own links: a bridge and a macvlan of the test's, in the test's namespace of the host.
+/// On the host's own links: a bridge, a macvlan and, where the kernel has it, an ipvlan. STOCKADE_IPVLAN=1 says that
+/// it has to have it: tests/vm does, with another kernel than this one's.
 #[test]
-fn bridges_and_macvlans_hold_the_same_rules() {
+fn bridges_macvlans_and_ipvlans_hold_the_same_rules() {
     if !root() {
         return;
     }
@@ -749,7 +750,15 @@ fn bridges_and_macvlans_hold_the_same_rules() {
     let _server = Server(c.spawn().unwrap());
     std::thread::sleep(Duration::from_millis(400));
     let script = "serve('tcp', 8080, 'web'); serve('udp', 8081, 'hidden'); print(attempt('tcp','203.0.113.9',443), attempt('udp','203.0.113.9',53)); print('ready'); time.sleep(60)";
-    for kind in ["bridge", "macvlan"] {
+    let mut ip = Command::new("ip");
+    let ipvlan = ip.args(["link", "add", "link", &br, "name", &format!("{br}i"), "type", "ipvlan"]);
+    let ipvlan = ipvlan.status().unwrap().success();
+    assert!(ipvlan || std::env::var("STOCKADE_IPVLAN").is_err(), "no ipvlan");
+    let kinds: &[&str] = if ipvlan { &["bridge", "macvlan", "ipvlan"] } else { &["bridge", "macvlan"] };
+    if ipvlan {
+        sh(&format!("ip link del {br}i"));
+    }
+    for kind in kinds {
         let network =
             format!("{kind} {br}\naddress 203.0.113.7/24\nlisten tcp 8080\nconnect tcp 443 to 203.0.113.0/24");
         let m = Machine::new(&format!("lan-{kind}"), &network, script);

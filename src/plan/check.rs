@@ -351,6 +351,7 @@ mod tests {
             terminal: [true; 3],
             cgroups: groups(),
             wiring: Some(wiring()),
+            exposure: Vec::new(),
             time: Some((60, origin())),
             last_capability: 40,
         })
