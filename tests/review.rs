@@ -488,3 +488,69 @@ fn a_device_in_the_place_of_passwd_is_not_opened() {
     let opened: Vec<&str> = calls.lines().filter(|l| l.contains("etc/passwd") && !l.contains("O_PATH")).collect();
     assert!(opened.iter().all(|l| l.contains("\"/etc/passwd\"")), "{opened:?}");
 }
+
+/// A disk without a byte left: what was there stays whole, nothing half-written is in the way, and a machine whose
+/// state can't be written down doesn't start.
+#[test]
+fn a_full_disk_loses_nothing() {
+    if !root() {
+        return;
+    }
+    let dir = Dir::new("full");
+    let fine = machine("\"/bin/true\"", "");
+    dir.write("t.stockade", &fine);
+    let script = r#"
+        set -u
+        S=$1; cd $2
+        mkdir disk; mount -t tmpfs -o size=128k,mode=700 tmpfs disk
+        sed 's/^  user/      user/' t.stockade >disk/t.stockade
+        echo 'stockade lock 1' >disk/t.lock
+        cp disk/t.stockade before.stockade
+        cat /dev/zero >disk/filler 2>/dev/null
+        cd disk
+        $S fmt t.stockade; echo "fmt $?"
+        $S lock t.stockade; echo "lock $?"
+        $S new other; echo "new $?"
+        $S run t.stockade --report report; echo "report $?"
+        cmp t.stockade ../before.stockade && echo same
+        echo "$(cat t.lock)"
+        ls -A
+        cd ..
+        # The state of machines on a disk that is full.
+        mount -t tmpfs -o size=128k,mode=755 tmpfs /run
+        mkdir /run/stockade; chmod 700 /run/stockade
+        cat /dev/zero >/run/filler 2>/dev/null
+        $S run t.stockade; echo "run $?"
+        rm /run/filler
+        $S run t.stockade; echo "again $?"
+        ls /run/stockade/machines
+    "#;
+    let out = std::process::Command::new("unshare")
+        .args(["-m", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_stockade")])
+        .arg(&dir.0)
+        .output()
+        .unwrap();
+    let (said, err) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    let lines: Vec<&str> = said.lines().collect();
+    let full = err.matches("No space left on device").count();
+    assert_eq!(
+        lines,
+        [
+            "fmt 3",
+            "lock 3",
+            "new 3",
+            "report 0",
+            "same",
+            "stockade lock 1",
+            "filler",
+            "report",
+            "t.lock",
+            "t.stockade",
+            "run 125",
+            "again 0"
+        ],
+        "{err}"
+    );
+    assert_eq!(full, 5, "{err}");
+    assert!(err.contains("machine `t") && err.contains("was not started"), "{err}");
+}

@@ -20,8 +20,10 @@ pub(super) fn new(name: &str, os: bool, build: bool) -> Outcome {
     };
     let text = starter.replace("starter", name);
     let path = format!("{name}.stockade");
+    let created = fs::OpenOptions::new().write(true).create_new(true).open(&path);
+    // A starter that isn't whole is none: it would be in the way of the next attempt.
     let written =
-        fs::OpenOptions::new().write(true).create_new(true).open(&path).and_then(|mut f| f.write_all(text.as_bytes()));
+        created.and_then(|mut f| f.write_all(text.as_bytes()).inspect_err(|_| fs::remove_file(&path).unwrap_or(())));
     written.map_err(|e| Stop::host(format!("can't write {path}: {e}")))?;
     front::print(&format!("wrote {path}; next: edit it, then `stockade check {path}` and `stockade plan {path}`\n"))?;
     Ok(0)

@@ -89,8 +89,11 @@ fn run_checked(file: &Path, machine: Option<&str>, report: Option<&Path>) -> Out
         deadline = deadline.or(running.deadline);
         running.deadline = deadline;
         let boots = plan.steps().iter().any(|s| matches!(s.action, Action::ForkProgram { own_pids: true }));
-        let end = console::attend(&running, &signals, boots)
-            .map_err(|e| Stop::host(format!("lost the machine: {}", e.desc())));
+        let end = console::attend(&running, &signals, boots).unwrap_or_else(|e| {
+            // It is ended below, and had run.
+            front::say(&format!("lost the machine: {}", e.desc()));
+            End::Killed
+        });
         let used = match running.finish() {
             Ok(used) => used,
             Err(e) => {
@@ -99,7 +102,6 @@ fn run_checked(file: &Path, machine: Option<&str>, report: Option<&Path>) -> Out
                 launch::Used::default()
             }
         };
-        let end = end?;
         let code = match end {
             End::Killed | End::Timeout => Some(137),
             // reboot(2) in a PID namespace: SIGHUP asks for a restart, SIGINT for power-off.
@@ -109,7 +111,8 @@ fn run_checked(file: &Path, machine: Option<&str>, report: Option<&Path>) -> Out
         };
         told(&plan, &end, &used.limits);
         if let Some(r) = &mut report {
-            r.write(&plan, &end, code, &used)?;
+            // The program ran: its exit code stands.
+            r.write(&plan, &end, code, &used).unwrap_or_else(|e| front::say(&e.to_string()));
         }
         match code {
             Some(code) => return Ok(code),
@@ -161,7 +164,12 @@ impl Report {
         let line = serde_json::json!({
             "version": 1, "machine": plan.machine, "ended": ended, "code": code, "limits": used.limits, "pressure": used.pressure
         });
-        writeln!(self.0, "{line}").map_err(|e| Stop::host(format!("can't write the report: {e}")))
+        // A line that isn't whole is none.
+        let before = self.0.metadata().map_or(0, |m| m.len());
+        writeln!(self.0, "{line}").map_err(|e| {
+            self.0.set_len(before).unwrap_or(());
+            Stop::host(format!("can't write the report: {e}"))
+        })
     }
 }
 
