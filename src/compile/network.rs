@@ -313,6 +313,13 @@ fn host_table(cx: &Cx<'_>, link: &str, w: &Wiring) -> Table {
     let others = "packets of others are none of its business";
     let mut guard = Chain::base("guard", "filter", "prerouting", -300);
     guard.implied(vec![nft::not_from_link(link), nft::accept()], others);
+    // Most of what comes is IPv4 in order; what isn't meets the rules below.
+    for i in w.inside.iter().filter(|i| i.address.is_ipv4()) {
+        let own = nft::address("==", "saddr", Block::host(i.address));
+        let elsewhere = LOOPBACK.iter().filter(|b| b.address.is_ipv4()).map(|b| nft::address("!=", "daddr", *b));
+        let rule = [nft::is_v4(true), own].into_iter().chain(elsewhere).chain([nft::accept()]);
+        guard.implied(rule.collect(), spoof);
+    }
     for i in &w.inside {
         let v4 = i.address.is_ipv4();
         let mut rule = vec![nft::is_v4(v4)];
