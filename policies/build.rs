@@ -50,7 +50,8 @@ fn main() {
     println!("cargo::rerun-if-changed=src/source.rs");
     let out = std::env::var("OUT_DIR").unwrap_or_else(|e| panic!("OUT_DIR: {e}"));
     let files = std::fs::read_dir("policies/lib").unwrap_or_else(|e| panic!("policies/lib: {e}"));
-    for path in files.flatten().map(|f| f.path()).filter(|p| p.extension().is_some_and(|e| e == "stockade")) {
+    let paths = files.map(|f| f.unwrap_or_else(|e| panic!("policies/lib: {e}")).path());
+    for path in paths.filter(|p| p.extension().is_some_and(|e| e == "stockade")) {
         let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let text = source::check_text(&bytes).unwrap_or_else(|f| panic!("{}: {}", path.display(), f.kind)).to_owned();
         let name = path.display().to_string();
@@ -59,7 +60,10 @@ fn main() {
         let tree = file.map(|id| syntax::parse(&sources, id, &mut diagnostic::Diagnostics));
         let packed = tree.map(|t| syntax::packed::pack(&t)).unwrap_or_default();
         let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-        let to = Path::new(&out).join(stem).with_extension("tree");
-        std::fs::write(&to, packed).unwrap_or_else(|e| panic!("{}: {e}", to.display()));
+        // The very text that was parsed: the file may change before the program is compiled.
+        for (kind, content) in [("tree", packed.as_slice()), ("stockade", bytes.as_slice())] {
+            let to = Path::new(&out).join(&stem).with_extension(kind);
+            std::fs::write(&to, content).unwrap_or_else(|e| panic!("{}: {e}", to.display()));
+        }
     }
 }

@@ -213,7 +213,9 @@ pub fn check_text(bytes: &[u8]) -> Result<&str, TextFault> {
         Err(e) => return fault(e.valid_up_to(), TextFaultKind::NotUtf8),
     };
     let mut lines = 0;
-    let (mut line_start, mut depth, mut quoted, mut comment, mut escaped) = (0, 0usize, false, false, false);
+    // Counted apart: a stray `]` closes no block, so it must not make room for one.
+    let (mut braces, mut brackets) = (0usize, 0usize);
+    let (mut line_start, mut quoted, mut comment, mut escaped) = (0, false, false, false);
     for (offset, c) in text.char_indices() {
         match c {
             '\n' => {
@@ -231,12 +233,17 @@ pub fn check_text(bytes: &[u8]) -> Result<&str, TextFault> {
             '"' if !comment && !escaped => quoted = !quoted,
             '#' if !quoted => comment = true,
             '{' | '[' | '(' if !quoted && !comment => {
-                depth += 1;
-                if depth > MAX_DEPTH {
+                if c == '{' {
+                    braces += 1;
+                } else {
+                    brackets += 1;
+                }
+                if braces + brackets > MAX_DEPTH {
                     return fault(offset, TextFaultKind::TooDeep);
                 }
             }
-            '}' | ']' | ')' if !quoted && !comment => depth = depth.saturating_sub(1),
+            '}' if !quoted && !comment => braces = braces.saturating_sub(1),
+            ']' | ')' if !quoted && !comment => brackets = brackets.saturating_sub(1),
             _ => {}
         }
         escaped = quoted && c == '\\' && !escaped;
@@ -281,6 +288,12 @@ mod tests {
         assert_eq!(kind(&vec![b'a'; MAX_FILE + 1]), TextFaultKind::FileTooLong);
         assert_eq!(kind(&vec![b'a'; MAX_LINE + 2]), TextFaultKind::LineTooLong);
         assert_eq!(kind("{".repeat(100_000).as_bytes()), TextFaultKind::TooDeep);
+        // A closing bracket of another kind closes nothing: the parser goes one deeper each time.
+        for part in ["{]", "{)", "({]", "[{)", "({({]", "{[}", "(}[}"] {
+            let closes = part.contains('}');
+            let text = part.repeat(5_000);
+            assert!(closes || kind(text.as_bytes()) == TextFaultKind::TooDeep, "{part}");
+        }
         assert!(check_text("# {{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{\n".as_bytes()).is_ok());
     }
 

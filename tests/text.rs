@@ -66,6 +66,7 @@ fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("10 MiB of NUL", vec![0; 10 << 20], "longer than 262144 bytes"),
         ("100,000 {", with(&"a {".repeat(100_000)), "longer than 262144 bytes"),
         ("80,000 {", with(&"a {".repeat(80_000)), "nest deeper than 24"),
+        ("blocks and brackets that close none", with(&"{]".repeat(4_000)), "nest deeper than 24"),
         ("100,000 [", with(&format!("a {}", "[".repeat(100_000))), "nest deeper than 24"),
         ("100,000 (", with(&format!("a {}", "(".repeat(100_000))), "nest deeper than 24"),
         ("100,000 of ({[", with(&"({[".repeat(33_334)), "nest deeper than 24"),

@@ -68,6 +68,16 @@ fn the_other_domains_are_bounded() {
     accepted(&with(bind), &body(bind));
     refused(&with(bind), &body(&bind.replace(" ro ", " rw why \"x\" ")), &["mounts"]);
     refused(CALLS, &body("userns identity why \"x\""), &["userns identity"]);
+    // Who may go anywhere may ask anybody for names, whichever network the ceiling speaks of.
+    let anywhere = body("network { private; egress any why \"x\" }");
+    for network in ["host why \"r\"; egress any why \"x\"", "private; egress any why \"x\""] {
+        accepted(&with(&format!("network {{ {network} }}")), &anywhere);
+    }
+    // One server by name is less than whomever the host asks.
+    let named = with("network { private; resolver 192.0.2.53 }");
+    accepted(&named, &body("network { private; resolver 192.0.2.53 }"));
+    refused(&named, &body("network { private; resolver host }"), &["resolver host"]);
+    refused(&named, &body("network { private; resolver 192.0.2.54 }"), &["192.0.2.54"]);
 }
 
 #[test]

@@ -75,8 +75,9 @@ impl Effective {
             let mut lines: Vec<Line> = Vec::new();
             for f in facts.iter().filter(|f| f.domain == domain).filter(said) {
                 // Two facts of one line may read alike.
-                if !lines.iter().any(|l| l.text == f.text) {
-                    lines.push(Line { text: f.text.clone(), line: place(f.span), why: f.why.clone() });
+                let at = place(f.span);
+                if !lines.iter().any(|l| l.text == f.text && l.line == at) {
+                    lines.push(Line { text: f.text.clone(), line: at, why: f.why.clone() });
                 }
             }
             Section { domain: domain.word(), held_by: held_by.to_owned(), lines }
@@ -91,10 +92,8 @@ impl Effective {
             }
         }
         let size = c.map(|c| c.filter.program.len());
-        let calls = format!(
-            "seccomp, {} instructions; the rest: EPERM, unreviewed numbers ENOSYS, foreign ABIs killed",
-            size.unwrap_or(0)
-        );
+        let size_said = size.map_or("not compiled for this host".to_owned(), |n| format!("{n} instructions"));
+        let calls = format!("seccomp, {size_said}; the rest: EPERM, unreviewed numbers ENOSYS, foreign ABIs killed");
         let inside = c.and_then(|c| c.wiring.as_ref()).map_or(&[][..], |w| &w.inside);
         let exposure = exposure::of(p, inside, sources);
         let exposure = Section {

@@ -258,8 +258,9 @@ pub(super) fn explain(subject: &str, machine: Option<&str>, json: bool) -> Outco
         print_json(&json!(effective))?;
     } else {
         front::print(&effective.to_string())?;
-        write!(std::io::stderr(), "{}", d.render(&l.sources, front::colour())).unwrap_or(());
     }
+    // Why this host can't, where it can't.
+    write!(std::io::stderr(), "{}", d.render(&l.sources, front::colour())).unwrap_or(());
     Ok(if d.has_errors() { 3 } else { 0 })
 }
 

@@ -225,7 +225,7 @@ enum Verb {
         json: bool,
     },
     /// Say which machines run, who reaches them, and which limits they met
-    #[command(after_help = "Exit codes: 0, and 1 when the machine that is named isn't there.")]
+    #[command(after_help = "Exit codes: 0, and 1 when the machine that is named doesn't run.")]
     Status {
         /// One machine
         machine: Option<String>,

@@ -143,11 +143,10 @@ impl Report {
         use std::os::unix::fs::OpenOptionsExt as _;
         // Never through a link that somebody planted.
         let file = std::fs::OpenOptions::new()
-            .write(true)
+            .append(true)
             .create(true)
-            .truncate(true)
             .mode(0o644)
-            .custom_flags(libc::O_NOFOLLOW)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_TRUNC)
             .open(path)
             .map_err(|e| Stop::usage(format!("can't write the report to {}: {e}", path.display())))?;
         Ok(Report(file))
@@ -166,7 +165,7 @@ impl Report {
         });
         // A line that isn't whole is none.
         let before = self.0.metadata().map_or(0, |m| m.len());
-        writeln!(self.0, "{line}").map_err(|e| {
+        self.0.write_all(format!("{line}\n").as_bytes()).map_err(|e| {
             self.0.set_len(before).unwrap_or(());
             Stop::host(format!("can't write the report: {e}"))
         })

@@ -2,21 +2,22 @@
 
 use super::front::{self, Outcome, Stop};
 use super::language::print_json;
-use crate::launch::state::Record;
+use crate::launch::state::Found;
 use crate::launch::{self, Met, Usage};
 use crate::plan::step::Exposure;
 use serde::Serialize;
 use std::fmt;
 
 /// One machine.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Status {
     machine: String,
-    /// `starting`, `running`, or `gone`: then the next command that changes something removes what is left.
+    /// `starting`, `running`, `unreadable` when its record is damaged, or `gone`: then the next command that
+    /// changes something removes what is left.
     state: &'static str,
     /// Pid of the program, once it was released.
     program: Option<i32>,
-    supervisor: u32,
+    supervisor: Option<u32>,
     /// SHA-256 of the confinement that the kernel held when it was released.
     digest: Option<String>,
     #[serde(flatten)]
@@ -32,26 +33,27 @@ struct Way {
 }
 
 impl Status {
-    fn of(r: Record, held: bool) -> Status {
-        let released = r.program != 0;
-        Status {
-            state: match (held, released) {
-                (false, _) => "gone",
-                (true, false) => "starting",
-                (true, true) => "running",
-            },
-            machine: r.machine,
-            program: released.then_some(r.program),
-            supervisor: r.supervisor,
-            digest: Some(r.digest).filter(|d| !d.is_empty()),
-            usage: launch::usage(&r.cgroups),
-            exposure: r
-                .exposure
-                .into_iter()
-                .map(|Exposure { text, origin }| Way { text, line: origin.to_string() })
-                .collect(),
-            limits: r.watch.iter().map(launch::met).collect(),
+    fn of(found: Found) -> Status {
+        let released = found.record.as_ref().is_some_and(|r| r.program != 0);
+        let state = match (found.held, &found.record) {
+            (false, _) => "gone",
+            (true, None) if found.written => "unreadable",
+            (true, _) if released => "running",
+            (true, _) => "starting",
+        };
+        let mut out = Status { machine: found.name, state, ..Status::default() };
+        let Some(r) = found.record else { return out };
+        out.supervisor = Some(r.supervisor);
+        out.digest = Some(r.digest).filter(|d| !d.is_empty());
+        out.usage = launch::usage(&r.cgroups);
+        // Of one that is gone the number may be another's already, and nobody is let in any more.
+        if found.held {
+            out.program = released.then_some(r.program);
+            let ways = r.exposure.into_iter();
+            out.exposure = ways.map(|Exposure { text, origin }| Way { text, line: origin.to_string() }).collect();
+            out.limits = r.watch.iter().map(launch::met).collect();
         }
+        out
     }
 }
 
@@ -61,7 +63,9 @@ impl fmt::Display for Status {
         if let Some(pid) = self.program {
             write!(f, ", program {pid}")?;
         }
-        write!(f, ", supervisor {}", self.supervisor)?;
+        if let Some(pid) = self.supervisor {
+            write!(f, ", supervisor {pid}")?;
+        }
         if let Some(bytes) = self.usage.memory {
             write!(f, ", memory {:.1} MiB", bytes as f64 / f64::from(1 << 20))?;
         }
@@ -83,8 +87,7 @@ impl fmt::Display for Status {
 
 pub(super) fn status(machine: Option<&str>, json: bool) -> Outcome {
     let fail = |e: std::io::Error| Stop::host(format!("can't read the state folder: {e}"));
-    let mut list: Vec<Status> =
-        super::run::home()?.machines().map_err(fail)?.into_iter().map(|(r, held)| Status::of(r, held)).collect();
+    let mut list: Vec<Status> = super::run::home()?.machines().map_err(fail)?.into_iter().map(Status::of).collect();
     if let Some(name) = machine {
         list.retain(|s| s.machine == name);
     }
@@ -94,7 +97,7 @@ pub(super) fn status(machine: Option<&str>, json: bool) -> Outcome {
         front::print(&list.iter().map(ToString::to_string).collect::<String>())?;
     }
     match machine {
-        Some(name) if list.is_empty() => {
+        Some(name) if list.iter().all(|s| s.state == "gone") => {
             front::say(&format!("no machine `{name}` is running"));
             Ok(1)
         }

@@ -38,9 +38,14 @@ pub fn of(p: &Policy, inside: &[Interface], sources: &Sources) -> Vec<Exposure> 
         let listens = p
             .ports
             .iter()
-            .find(|l| l.how == Use::Listen && l.protocol == f.protocol && l.port.is_none_or(|n| n == f.inside));
-        let only =
-            listens.filter(|l| !l.peers.is_empty()).map_or(String::new(), |l| format!(", of them {}", reachable(l)));
+            .filter(|l| l.how == Use::Listen && l.protocol == f.protocol && l.port.is_none_or(|n| n == f.inside));
+        // One line for anybody is for anybody, whatever the others say.
+        let from_lines: Vec<&Port> = listens.collect();
+        let only = if from_lines.is_empty() || from_lines.iter().any(|l| l.peers.is_empty()) {
+            String::new()
+        } else {
+            format!(", of them {}", from_lines.iter().map(|l| reachable(l)).collect::<Vec<_>>().join(", "))
+        };
         out.push(line(format!("in   {} {ports} of {who}: {from}{only}", f.protocol.word()), f.span));
     }
     for f in p.ports.iter().filter(|f| f.how == Use::Listen) {

@@ -53,6 +53,19 @@ pub struct Record {
 
 const FOLDERS: [&str; 5] = ["machines", "ids", "subnets", "zones", "forwarding"];
 
+/// A machine as it is found, for [`Home::machines`].
+#[derive(Debug)]
+pub struct Found {
+    /// Its name.
+    pub name: String,
+    /// Somebody holds its lock. What nobody holds is gone, and goes with the next command that changes something.
+    pub held: bool,
+    /// There is a record.
+    pub written: bool,
+    /// The record, where it can be read.
+    pub record: Option<Record>,
+}
+
 /// What cleaning up came to.
 #[derive(Debug, Default)]
 pub struct Collected {
@@ -272,18 +285,20 @@ impl Home {
         Ok(done)
     }
 
-    /// What is written down of each machine, in the order of names, and whether anybody holds its lock: one that
-    /// nobody holds is gone, and what is left of it goes with the next command that changes something. Changes
-    /// nothing itself.
-    pub fn machines(&self) -> io::Result<Vec<(Record, bool)>> {
+    /// The machines in the order of their names. Changes nothing itself.
+    pub fn machines(&self) -> io::Result<Vec<Found>> {
         let mut out = Vec::new();
         for entry in fs::read_dir(self.0.join("machines"))? {
-            let dir = entry?.path();
-            if let Some(record) = read(&dir) {
-                out.push((record, !is_free(&dir.join("lock"))));
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if !entry.file_type()?.is_dir() {
+                continue;
             }
+            let dir = entry.path();
+            let held = !is_free(&dir.join("lock"));
+            out.push(Found { name, held, written: dir.join("state.json").exists(), record: read(&dir) });
         }
-        out.sort_by(|(a, _), (b, _)| a.machine.cmp(&b.machine));
+        out.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(out)
     }
 

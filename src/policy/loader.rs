@@ -15,7 +15,7 @@ struct Library {
     /// `std/NAME`
     name: &'static str,
     text: &'static str,
-    /// Its tree, made by policies/build.rs of the same text.
+    /// Its tree; policies/build.rs makes it of this text and writes both.
     packed: &'static [u8],
 }
 
@@ -23,7 +23,7 @@ macro_rules! library {
     ($($name:literal),*) => {
         &[$(Library {
             name: concat!("std/", $name),
-            text: include_str!(concat!("../../policies/lib/", $name, ".stockade")),
+            text: include_str!(concat!(env!("OUT_DIR"), "/", $name, ".stockade")),
             packed: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".tree")),
         }),*]
     };

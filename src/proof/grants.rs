@@ -234,8 +234,15 @@ fn networks(g: &Grants, list: &mut Vec<(&str, Domain, &'static str, What, String
         Resolver::Host => "resolver host".to_owned(),
         Resolver::List(l) => format!("resolver {}", l.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
     };
-    let rank = What::Rank(u64::from(resolver != Resolver::None));
-    list.push((source, Domain::Network, "resolver", rank, text.clone()));
+    // Whom the host asks may be anybody; a list names them. Who may go anywhere may ask anybody, on whatever
+    // network: a ceiling that grants all grants that.
+    let rank = match &resolver {
+        Resolver::None if all && !written => 2,
+        Resolver::None => 0,
+        Resolver::List(_) => 1,
+        Resolver::Host => 2,
+    };
+    list.push((source, Domain::Network, "resolver", What::Rank(rank), text.clone()));
     let servers = match &resolver {
         Resolver::List(l) => l.as_slice(),
         _ => &[],

@@ -20,7 +20,7 @@ pub fn parse(sources: &Sources, id: FileId, diagnostics: &mut Diagnostics) -> Fi
             let inner = pairs.flat_map(Pair::into_inner);
             File { entries: b.entries(inner.collect(), text) }
         }
-        // The grammar is total: nothing is known that gets here.
+        // The grammar is total, and the text's check bounds the nesting: nothing is known that gets here.
         Err(e) => {
             let at = match e.location {
                 pest::error::InputLocation::Pos(p) | pest::error::InputLocation::Span((p, _)) => p,

@@ -129,10 +129,11 @@ pub fn probe(source: &str) -> PathBuf {
     out
 }
 
-/// Holds a JSON document against a schema, by a validator that isn't ours.
-pub fn json_schema(schema: &Path, document: &str) {
+/// Holds a JSON document against a schema, by a validator that isn't ours; false when there is none.
+pub fn json_schema(schema: &Path, document: &str) -> bool {
     if !Command::new("/usr/bin/python3").args(["-c", "import jsonschema"]).status().is_ok_and(|s| s.success()) {
-        return skip("no python3-jsonschema");
+        skip("no python3-jsonschema");
+        return false;
     }
     let script = "import json,sys,jsonschema\njsonschema.validate(json.load(sys.stdin),json.load(open(sys.argv[1])))";
     let mut child = Command::new("/usr/bin/python3")
@@ -145,4 +146,5 @@ pub fn json_schema(schema: &Path, document: &str) {
     child.stdin.as_mut().unwrap().write_all(document.as_bytes()).unwrap();
     let out = child.wait_with_output().unwrap();
     assert!(out.status.success(), "{}: {}\n{document}", schema.display(), String::from_utf8_lossy(&out.stderr));
+    true
 }
