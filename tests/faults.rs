@@ -760,3 +760,28 @@ fn the_supervisor_of_a_booting_system_is_killed() {
     conclude(&[row]);
     assert!(most > 1, "no Debian was ever seen booting");
 }
+
+/// 125 says that nothing was run: never of a program that ran, whatever the supervisor fails to hear of its start.
+#[test]
+fn a_program_that_ran_never_ends_in_125() {
+    if !harness::root() {
+        return;
+    }
+    let _alone = alone();
+    let dir = Dir::new("heard");
+    let body = "  user nobody\n  capabilities { none }";
+    let file = dir.write("t.stockade", &harness::host_machine("\"/bin/echo\" \"it ran\"", body));
+    let (mut ran, mut not) = (0, 0);
+    for call in ["ppoll", "recvmsg"] {
+        for nth in 1..=9 {
+            let inject = format!("inject={call}:error=EIO:when={nth}");
+            let mut c = Command::new("strace");
+            c.args(["-o", "/dev/null", "-e", &inject, env!("CARGO_BIN_EXE_stockade"), "run"]).arg(&file);
+            let out = c.output().unwrap();
+            let said = String::from_utf8_lossy(&out.stdout).contains("it ran");
+            assert!(!said || out.status.code() != Some(125), "{inject}: {}", String::from_utf8_lossy(&out.stderr));
+            (ran, not) = (ran + usize::from(said), not + usize::from(!said));
+        }
+    }
+    assert!(ran > 2 && not > 2, "{ran} ran, {not} didn't");
+}
