@@ -117,6 +117,14 @@ fn status_says_what_runs_and_who_reaches_it() {
     assert!(is[0].0.as_str().unwrap().contains("tcp 18911 of 127.0.0.1: this host's own programs"), "{is:?}");
     assert_eq!(is.len(), said.len());
 
+    // A record that is damaged hides no machine that runs.
+    let record = format!("/run/stockade/machines/{name}/state.json");
+    let whole = std::fs::read(&record).unwrap();
+    std::fs::write(&record, b"{half").unwrap();
+    let (code, now) = status(&name);
+    std::fs::write(&record, whole).unwrap();
+    assert!(code == Some(0) && now["state"] == "unreadable", "{code:?} {now}");
+
     child.kill().unwrap();
     child.wait().unwrap();
     // Another test's machine may have cleaned up already.
