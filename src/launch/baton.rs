@@ -114,6 +114,37 @@ pub(super) fn receive(socket: i32) -> Result<Option<(Baton, Received)>, Errno> {
     Ok(Some((Baton::parse(bytes).ok_or(Errno::EBADMSG)?, r)))
 }
 
+/// What went wrong, in words, and what to do.
+pub(super) fn explain(detail: Detail, errno: Errno) -> (String, Option<String>) {
+    let cause = errno.desc();
+    let (text, help) = match detail {
+        Detail::Call => (cause.to_owned(), None),
+        Detail::SourceChanged => (
+            "another file lies at the host's path than when the plan was made".to_owned(),
+            Some("look who changed it, then run again"),
+        ),
+        Detail::Source => (format!("the host's path can't be opened: {cause}"), None),
+        Detail::Target if errno == Errno::ELOOP => {
+            ("the place inside leads through a symbolic link".to_owned(), Some("write the path without the link"))
+        }
+        Detail::Target if errno == Errno::ENOENT => (
+            "the place inside doesn't exist".to_owned(),
+            Some("make it in the root, or use a root that is `ephemeral`"),
+        ),
+        Detail::Target => (format!("the place inside can't be opened: {cause}"), None),
+        Detail::TargetKind => {
+            ("the place inside is of another kind: a file where a folder is needed, or the reverse".to_owned(), None)
+        }
+        Detail::Idmap => (
+            format!("the ids of this mount can't be translated: {cause}"),
+            Some("the file system below doesn't support id-mapped mounts"),
+        ),
+        Detail::Attributes => (format!("the mount's restrictions can't be set: {cause}"), None),
+        Detail::Orphan => ("the supervisor is gone".to_owned(), None),
+    };
+    (text, help.map(str::to_owned))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

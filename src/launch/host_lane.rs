@@ -485,7 +485,7 @@ impl Host<'_> {
     }
 
     fn fault(&self, step: usize, detail: Detail, errno: Errno) -> Failure {
-        let (text, help) = explain(detail, errno);
+        let (text, help) = baton::explain(detail, errno);
         Failure { help, ..self.text(step, text) }
     }
 
@@ -575,34 +575,4 @@ impl Host<'_> {
 
 fn shift(ranges: Vec<Range>, id: u32) -> Vec<Range> {
     ranges.into_iter().map(|r| Range { outside: r.outside + id, ..r }).collect()
-}
-
-fn explain(detail: Detail, errno: Errno) -> (String, Option<String>) {
-    let cause = errno.desc();
-    let (text, help) = match detail {
-        Detail::Call => (cause.to_owned(), None),
-        Detail::SourceChanged => (
-            "another file lies at the host's path than when the plan was made".to_owned(),
-            Some("look who changed it, then run again"),
-        ),
-        Detail::Source => (format!("the host's path can't be opened: {cause}"), None),
-        Detail::Target if errno == Errno::ELOOP => {
-            ("the place inside leads through a symbolic link".to_owned(), Some("write the path without the link"))
-        }
-        Detail::Target if errno == Errno::ENOENT => (
-            "the place inside doesn't exist".to_owned(),
-            Some("make it in the root, or use a root that is `ephemeral`"),
-        ),
-        Detail::Target => (format!("the place inside can't be opened: {cause}"), None),
-        Detail::TargetKind => {
-            ("the place inside is of another kind: a file where a folder is needed, or the reverse".to_owned(), None)
-        }
-        Detail::Idmap => (
-            format!("the ids of this mount can't be translated: {cause}"),
-            Some("the file system below doesn't support id-mapped mounts"),
-        ),
-        Detail::Attributes => (format!("the mount's restrictions can't be set: {cause}"), None),
-        Detail::Orphan => ("the supervisor is gone".to_owned(), None),
-    };
-    (text, help.map(str::to_owned))
 }

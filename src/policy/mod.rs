@@ -8,6 +8,7 @@ mod declare;
 pub mod files;
 pub mod loader;
 pub mod meaning;
+mod merge;
 pub mod mounts;
 pub mod network;
 pub mod process;

@@ -1,0 +1,167 @@
+//! Putting grants together: parents with each other, and what an item says itself over what it inherits.
+
+use super::declare::Declarations;
+use super::reader::Context;
+use super::resolve::{Grants, Removed, conflict};
+use super::{process, syscalls};
+use crate::diagnostic::Diagnostic;
+use crate::source::Span;
+use std::collections::HashSet;
+
+/// The union of two parents. Scalars that differ are an error unless the child overrides them.
+pub(super) fn union(cx: &mut Context<'_>, into: &mut Grants, from: Grants, child: &Grants) {
+    for (key, new) in from.scalars {
+        if let Some(old) = into.scalars.get(&key)
+            && old.value != new.value
+            && !child.scalars.get(&key).is_some_and(|c| c.overriding)
+        {
+            conflict(cx, &key, old, &new);
+        }
+        into.scalars.insert(key, new);
+    }
+    if into.syscalls.is_empty() {
+        into.syscalls = from.syscalls;
+    } else {
+        let key = |r: &syscalls::Rule| (r.span, r.action, r.call.name, r.conditions.clone());
+        let known: HashSet<_> = into.syscalls.iter().map(key).collect();
+        into.syscalls.extend(from.syscalls.into_iter().filter(|r| !known.contains(&key(r))));
+    }
+    let seen: Vec<Span> = into.spans();
+    into.capabilities.extend(from.capabilities.into_iter().filter(|g| !seen.contains(&g.span)));
+    into.capabilities_none = into.capabilities_none.or(from.capabilities_none);
+    into.mounts.extend(from.mounts.into_iter().filter(|g| !seen.contains(&g.span)));
+    into.files.extend(from.files.into_iter().filter(|g| !seen.contains(&g.span)));
+    for p in from.ports {
+        // One line may name many ports, so the line alone doesn't say which.
+        if !into.ports.iter().any(|o| (o.span, o.port) == (p.span, p.port)) {
+            into.ports.push(p);
+        }
+    }
+    into.publishes.extend(from.publishes.into_iter().filter(|g| !seen.contains(&g.span)));
+    variables(cx, &into.environment, &from.environment);
+    into.environment.extend(from.environment.into_iter().filter(|g| !seen.contains(&g.span)));
+    into.devices.extend(from.devices.into_iter().filter(|g| !seen.contains(&g.span)));
+    into.assertions.extend(from.assertions.into_iter().filter(|g| !seen.contains(&g.span)));
+    into.within.extend(from.within);
+    into.lifts.extend(from.lifts);
+    into.waivers.extend(from.waivers);
+}
+
+/// A variable has one value, whoever sets it.
+fn variables(cx: &mut Context<'_>, old: &[process::Variable], new: &[process::Variable]) {
+    for n in new {
+        if let Some(o) = old.iter().find(|o| o.name == n.name && o.value != n.value) {
+            cx.diagnostics.push(
+                Diagnostic::error("E0301", n.span, format!("`{}` has two different values", n.name))
+                    .label("this one")
+                    .also(o.span, "and this one")
+                    .help("`remove NAME` the inherited one"),
+            );
+        }
+    }
+}
+
+impl Grants {
+    fn spans(&self) -> Vec<Span> {
+        let mut out: Vec<Span> = self.capabilities.iter().map(|g| g.span).collect();
+        out.extend(self.mounts.iter().map(|g| g.span));
+        out.extend(self.files.iter().map(|g| g.span));
+        out.extend(self.ports.iter().map(|g| g.span));
+        out.extend(self.publishes.iter().map(|g| g.span));
+        out.extend(self.environment.iter().map(|g| g.span));
+        out.extend(self.devices.iter().map(|g| g.span));
+        out.extend(self.assertions.iter().map(|g| g.span));
+        out
+    }
+}
+
+/// What the item itself says, over what it inherits.
+pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Grants, own: Grants) -> Option<Grants> {
+    for r in &own.removes {
+        if !take_out(&mut base, &r.what) {
+            cx.error("E0306", r.span, "this removes what nobody granted", "delete the line, or correct the name");
+        }
+    }
+    for line in &own.lines {
+        if let syscalls::Verb::Set(_) = line.verb {
+            continue;
+        }
+        let lifting = line.verb == syscalls::Verb::Lift;
+        // Each item of a list has to hit something: one that doesn't is stale or mistyped.
+        for target in &line.targets {
+            let found = syscalls::expand(cx, &decl.groups, std::slice::from_ref(target));
+            let before = base.syscalls.len();
+            for (call, conditions, _) in &found {
+                base.syscalls.retain(|r| {
+                    let hit = r.call.name == call.name && (conditions.is_empty() || r.conditions == *conditions);
+                    let denial = r.action > syscalls::Action::Allow;
+                    !(hit && denial == lifting)
+                });
+            }
+            if base.syscalls.len() == before {
+                let what = if lifting {
+                    "this overrides a denial that isn't there"
+                } else {
+                    "this removes what nobody granted"
+                };
+                cx.error("E0306", line.span, what, "delete the line, or correct the name");
+            }
+        }
+    }
+    for line in &own.lines {
+        let syscalls::Verb::Set(action) = line.verb else { continue };
+        let inherited = base.syscalls.len();
+        for (call, conditions, group) in syscalls::expand(cx, &decl.groups, &line.targets) {
+            let rule = syscalls::Rule { call, conditions, action, meta: line.meta.clone(), span: line.span, group };
+            // Each target once a line. What an inherited line says already is kept as well: `lint` names it, and a lock shows both.
+            if !base.syscalls.iter().skip(inherited).any(|r| r.same_target(&rule)) {
+                base.syscalls.push(rule);
+            }
+        }
+    }
+    for (key, new) in own.scalars {
+        match base.scalars.get(&key) {
+            Some(old) if old.value != new.value && !new.overriding => conflict(cx, &key, old, &new),
+            None if new.overriding => {
+                cx.error("E0306", new.span, "this overrides what nobody wrote", "delete the word `override`");
+            }
+            _ => {}
+        }
+        base.scalars.insert(key, new);
+    }
+    base.capabilities.extend(own.capabilities);
+    base.capabilities_none = own.capabilities_none.or(base.capabilities_none);
+    base.mounts.extend(own.mounts);
+    base.files.extend(own.files);
+    base.ports.extend(own.ports);
+    base.publishes.extend(own.publishes);
+    variables(cx, &base.environment, &own.environment);
+    base.environment.extend(own.environment);
+    base.devices.extend(own.devices);
+    base.assertions.extend(own.assertions);
+    base.within.extend(own.within);
+    base.waivers.extend(own.waivers);
+    base.lifts.extend(own.lines.iter().filter(|l| l.verb == syscalls::Verb::Lift).map(|l| l.span));
+    Some(base)
+}
+
+fn take_out(base: &mut Grants, what: &Removed) -> bool {
+    fn drop<T>(list: &mut Vec<T>, hit: impl Fn(&T) -> bool) -> bool {
+        let before = list.len();
+        list.retain(|x| !hit(x));
+        list.len() < before
+    }
+    match what {
+        Removed::Capability(c) => drop(&mut base.capabilities, |g| g.capability == *c),
+        Removed::Mount(t) => drop(&mut base.mounts, |m| m.target == *t),
+        Removed::File(right, path) => drop(&mut base.files, |f| f.right == *right && f.path == *path),
+        Removed::Port(how, protocol, port, peers) => drop(&mut base.ports, |p| {
+            p.how == *how && p.protocol == *protocol && p.port == *port && (peers.is_empty() || p.peers == *peers)
+        }),
+        Removed::Publish(protocol, address, first) => {
+            drop(&mut base.publishes, |p| p.protocol == *protocol && p.address == *address && p.outside.0 == *first)
+        }
+        Removed::Variable(n) => drop(&mut base.environment, |v| v.name == *n),
+        Removed::Device(p) => drop(&mut base.devices, |d| d.path == *p),
+    }
+}
