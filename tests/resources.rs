@@ -91,7 +91,16 @@ fn status_says_what_runs_and_who_reaches_it() {
     let text = policy(&name, "\"/bin/sh\" \"-c\" \"while :; do :; done\"", "cpu 10%; tasks 4; memory 64MiB", network);
     let file = dir.write("t.stockade", &text);
     assert_eq!(status(&name), (Some(1), serde_json::Value::Null));
-    let mut child = stockade().arg("run").arg(&file).stdin(Stdio::null()).spawn().unwrap();
+    // Ended whatever is found: a loop that nobody waits for would take the port and the CPU from others.
+    struct Ended(std::process::Child);
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            let _killed = self.0.kill();
+            let _waited = self.0.wait();
+        }
+    }
+    let mut run_it = stockade();
+    let mut child = Ended(run_it.arg("run").arg(&file).stdin(Stdio::null()).spawn().unwrap());
     let started = Instant::now();
     let running = loop {
         let (_, now) = status(&name);
@@ -101,7 +110,7 @@ fn status_says_what_runs_and_who_reaches_it() {
         assert!(started.elapsed() < Duration::from_secs(20), "{now}");
         std::thread::sleep(Duration::from_millis(50));
     };
-    assert_eq!(running["supervisor"].as_u64(), Some(u64::from(child.id())));
+    assert_eq!(running["supervisor"].as_u64(), Some(u64::from(child.0.id())));
     assert!(std::path::Path::new(&format!("/proc/{}", running["program"])).exists());
     assert_eq!(running["tasks"].as_u64(), Some(1 + 1), "the program and its init: {running}");
     let explained = stockade().args(["explain", "--json"]).arg(&file).output().unwrap();
@@ -125,8 +134,8 @@ fn status_says_what_runs_and_who_reaches_it() {
     std::fs::write(&record, whole).unwrap();
     assert!(code == Some(0) && now["state"] == "unreadable", "{code:?} {now}");
 
-    child.kill().unwrap();
-    child.wait().unwrap();
+    child.0.kill().unwrap();
+    child.0.wait().unwrap();
     // Another test's machine may have cleaned up already.
     let (code, now) = status(&name);
     assert!(code == Some(1) && (now["state"] == "gone" || now.is_null()), "{code:?} {now}");
