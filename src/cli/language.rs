@@ -249,7 +249,7 @@ pub(super) fn explain(subject: &str, machine: Option<&str>, json: bool) -> Outco
     let mut host = host;
     host.free_ids = host.privileged.then_some(0x10_0000);
     if host.privileged {
-        super::run::place(policy, &mut host, &super::run::home()?, &[]);
+        super::run::place(policy, &mut host, &super::run::home()?, &[])?;
     }
     let mut d = Diagnostics::default();
     let confinement = compile::compile(policy, &host, &l.sources, &mut d);

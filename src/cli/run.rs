@@ -218,7 +218,7 @@ pub(super) fn confine(
     let mut host = front::probe(&policy)?;
     if host.privileged {
         host.free_ids = ids::pick(home, &policy.name, &host::used_ids(), &taken.ids);
-        place(&policy, &mut host, home, &taken.subnets);
+        place(&policy, &mut host, home, &taken.subnets)?;
     }
     let mut fresh = crate::diagnostic::Diagnostics::default();
     let compiled = compile::compile(&policy, &host, &loaded.sources, &mut fresh);
@@ -235,13 +235,14 @@ pub(super) fn confine(
 }
 
 /// The part of the host's facts that running machines decide: forwarding as it was before them, a free subnet.
-pub(super) fn place(policy: &Policy, host: &mut Host, home: &Home, taken: &[u16]) {
+pub(super) fn place(policy: &Policy, host: &mut Host, home: &Home, taken: &[u16]) -> Result<(), Stop> {
     if !policy.network.value.is_routed() {
-        return;
+        return Ok(());
     }
     let count = match &policy.network.value {
         Network::Zone(name) => {
-            host.network.zone = launch::zone::number(home, name, network::ZONE_COUNT);
+            host.network.zone = launch::zone::number(home, name, network::ZONE_COUNT)
+                .map_err(|e| Stop::host(format!("can't read which zones there are: {e}")))?;
             network::MEMBERS
         }
         _ => network::SUBNETS,
@@ -257,6 +258,7 @@ pub(super) fn place(policy: &Policy, host: &mut Host, home: &Home, taken: &[u16]
     };
     host.network.subnet =
         ids::pick_subnet(home, &policy.name, &ids::Subnets { zone, count, overlaps: &overlaps }, taken);
+    Ok(())
 }
 
 /// A closed standard descriptor would give its number to something of ours. One that is a folder, a disk or

@@ -5,7 +5,7 @@
 //! link: the switch for all of them would change other settings too (inet_forward_change in net/ipv4/devinet.c).
 
 use super::nft;
-use super::state::{Home, hold, write_whole};
+use super::state::{Home, hold, there, write_whole};
 use crate::plan::step::GROUP;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -34,14 +34,16 @@ struct Before {
     boot: String,
 }
 
-fn record(home: &Home) -> Option<Before> {
-    let text = fs::read(home.place("forwarding").join("before.json")).ok()?;
-    let b: Before = serde_json::from_slice(&text).ok()?;
-    (super::state::boot_id().ok()? == b.boot).then_some(b)
+/// A record of another boot speaks of settings that are gone with it, a damaged one of nothing.
+fn record(home: &Home) -> io::Result<Option<Before>> {
+    let text = there(fs::read(home.place("forwarding").join("before.json")))?;
+    let boot = super::state::boot_id()?;
+    Ok(text.and_then(|t| serde_json::from_slice(&t).ok()).filter(|b: &Before| b.boot == boot))
 }
 
-fn is(path: &str, value: &str) -> bool {
-    fs::read_to_string(path).is_ok_and(|t| t.trim() == value)
+/// A setting that isn't there has no value: a link went, or the kernel has no IPv6.
+fn is(path: &str, value: &str) -> io::Result<bool> {
+    Ok(there(fs::read_to_string(path))?.is_some_and(|t| t.trim() == value))
 }
 
 fn setting(family: &str, link: &str, name: &str) -> String {
@@ -53,7 +55,7 @@ fn links(family: &str, name: &str, value: &str) -> io::Result<Vec<String>> {
     let mut out = Vec::new();
     for entry in fs::read_dir(format!("/proc/sys/net/{family}/conf"))? {
         let link = entry?.file_name().to_string_lossy().into_owned();
-        if !["all", "default", "lo"].contains(&link.as_str()) && is(&setting(family, &link, name), value) {
+        if !["all", "default", "lo"].contains(&link.as_str()) && is(&setting(family, &link, name), value)? {
             out.push(link);
         }
     }
@@ -62,10 +64,7 @@ fn links(family: &str, name: &str, value: &str) -> io::Result<Vec<String>> {
 
 /// A link may go at any time.
 fn write_if_there(path: &str, value: &str) -> io::Result<()> {
-    match fs::write(path, value) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
+    there(fs::write(path, value)).map(|_| ())
 }
 
 /// Switches it on, for as long as the lock is held.
@@ -73,12 +72,12 @@ pub(super) fn switch_on(home: &Home, v4: bool, v6: bool) -> io::Result<Flock<Fil
     let folder = home.place("forwarding");
     let gate = hold(&folder.join("gate"), FlockArg::LockExclusive)?;
     let user = hold(&folder.join("users"), FlockArg::LockShared)?;
-    let mut state = match record(home) {
+    let mut state = match record(home)? {
         Some(b) => b,
         None => Before { boot: super::state::boot_id()?, ..Before::default() },
     };
     let mut changes = false;
-    if v4 && is(V4, "0") {
+    if v4 && is(V4, "0")? {
         // Links that came since the first machine are added.
         for link in links("ipv4", "forwarding", "0")? {
             changes = true;
@@ -87,7 +86,7 @@ pub(super) fn switch_on(home: &Home, v4: bool, v6: bool) -> io::Result<Flock<Fil
             }
         }
     }
-    if v6 && is(V6, "0") {
+    if v6 && is(V6, "0")? {
         (changes, state.v6) = (true, true);
         state.v6_own = links("ipv6", "forwarding", "1")?;
         state.listening = links("ipv6", "accept_ra", "1")?;
@@ -118,7 +117,7 @@ pub(super) fn link(name: &str) -> io::Result<()> {
 /// Loads the guard again, where there has to be one.
 pub(super) fn guard_again(home: &Home) -> io::Result<()> {
     let _gate = hold(&home.place("forwarding").join("gate"), FlockArg::LockExclusive)?;
-    record(home).map_or(Ok(()), |state| nft::apply(&guard(&state)))
+    record(home)?.map_or(Ok(()), |state| nft::apply(&guard(&state)))
 }
 
 /// Is the table the guard's?
@@ -158,13 +157,13 @@ fn guard(state: &Before) -> serde_json::Value {
 /// Puts back what was before, if no machine needs it any more.
 pub(super) fn restore(home: &Home) -> io::Result<()> {
     let folder = home.place("forwarding");
-    let there = || folder.join("before.json").exists();
-    if !there() {
+    let before = folder.join("before.json");
+    if !before.try_exists()? {
         return Ok(());
     }
     let _gate = hold(&folder.join("gate"), FlockArg::LockExclusive)?;
     // Another command may have done it while this one waited.
-    if !there() {
+    if !before.try_exists()? {
         return Ok(());
     }
     match hold(&folder.join("users"), FlockArg::LockExclusiveNonblock) {
@@ -172,10 +171,9 @@ pub(super) fn restore(home: &Home) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
         Err(e) => return Err(e),
     }
-    // A record of another boot speaks of settings that are gone with it.
-    if let Some(b) = record(home) {
+    if let Some(b) = record(home)? {
         // Somebody who switched IPv4 on for all meanwhile wants it on: an engine that came later.
-        if is(V4, "0") {
+        if is(V4, "0")? {
             for link in &b.v4 {
                 write_if_there(&setting("ipv4", link, "forwarding"), "0")?;
             }
@@ -191,17 +189,17 @@ pub(super) fn restore(home: &Home) -> io::Result<()> {
         }
         nft::delete("inet", TABLE)?;
     }
-    fs::remove_file(folder.join("before.json"))
+    fs::remove_file(before)
 }
 
 /// What isn't as a machine needs it.
-pub(super) fn differs(link: &str, v4: bool, v6: bool) -> Vec<String> {
+pub(super) fn differs(link: &str, v4: bool, v6: bool) -> io::Result<Vec<String>> {
     let mut out = Vec::new();
-    if v4 && !is(&setting("ipv4", link, "forwarding"), "1") {
+    if v4 && !is(&setting("ipv4", link, "forwarding"), "1")? {
         out.push(format!("{link} doesn't forward IPv4"));
     }
-    if v6 && !is(V6, "1") && Path::new(V6).exists() {
+    if v6 && !is(V6, "1")? && Path::new(V6).try_exists()? {
         out.push("IPv6 isn't forwarded".to_owned());
     }
-    out
+    Ok(out)
 }

@@ -1,5 +1,6 @@
 //! Control groups of a machine: making, bounding, reading back, counting, removing.
 
+use super::state::there;
 use crate::plan::step::{Counter, Group, Limit};
 use nix::sys::stat::Mode;
 use std::fs;
@@ -153,11 +154,11 @@ pub(super) fn remove(path: &Path, machine: &str) -> io::Result<()> {
         && path.parent().and_then(Path::file_name).is_some_and(|n| n == "stockade")
         && path.starts_with("/sys/fs/cgroup")
         && path.components().all(|c| !matches!(c, std::path::Component::ParentDir));
-    if !ours || !path.exists() {
+    if !ours || !path.try_exists()? {
         return Ok(());
     }
     let kill = path.join("cgroup.kill");
-    if kill.exists() {
+    if kill.try_exists()? {
         fs::write(kill, "1")?;
     }
     let deadline = Instant::now() + Duration::from_secs(5);
@@ -175,10 +176,7 @@ pub(super) fn remove(path: &Path, machine: &str) -> io::Result<()> {
 
 /// v1 has no file that kills: what is still there is killed one by one.
 fn end_members(path: &Path) -> io::Result<()> {
-    let text = match fs::read_to_string(path.join("cgroup.procs")) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?,
-    };
+    let text = there(fs::read_to_string(path.join("cgroup.procs")))?.unwrap_or_default();
     for pid in text.lines().filter_map(|l| l.parse::<i32>().ok()).filter(|p| *p > 1) {
         match crate::sys::process::kill(pid, libc::SIGKILL) {
             Ok(()) | Err(nix::errno::Errno::ESRCH) => {}

@@ -436,7 +436,7 @@ impl Host<'_> {
                         Action::ConfigureOutside { link, .. } => Some(link.as_str()),
                         _ => None,
                     });
-                    link.map_or(Vec::new(), |l| forwarding::differs(l, *v4, *v6))
+                    link.map_or(Ok(Vec::new()), |l| forwarding::differs(l, *v4, *v6)).map_err(|e| self.io(step, &e))?
                 }
                 Action::ConfigureInside { addresses, accepts_configuration } => {
                     network_lane::differs(self.init.0, addresses, *accepts_configuration)

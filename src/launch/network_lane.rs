@@ -176,7 +176,7 @@ pub(super) fn up_again(link: &str, addresses: &[Interface]) -> io::Result<()> {
 /// Router advertisements and redirects are not listened to.
 fn settings(link: &str, listens: bool) -> io::Result<()> {
     let folder = format!("/proc/sys/net/ipv6/conf/{link}");
-    if std::path::Path::new(&folder).exists() && !listens {
+    if std::path::Path::new(&folder).try_exists()? && !listens {
         // Nobody else is on the link: its link-local address is used at once.
         for (name, value) in [
             ("accept_ra", "0"),

@@ -173,8 +173,13 @@ impl Home {
         let dir = self.machine(name);
         // It is written before anything is made: without the file there is nothing, with one that can't be read
         // there may be whatever the name alone implies.
-        let written = dir.join("state.json").exists();
-        let record = read(&dir).unwrap_or_else(|| self.implied(name, written));
+        let record = match there(fs::read(dir.join("state.json")))? {
+            Some(text) => match serde_json::from_slice(&text) {
+                Ok(record) => record,
+                Err(_) => self.implied(name)?,
+            },
+            None => empty(name),
+        };
         let mut faults = Vec::new();
         let mut note = |what: String, result: io::Result<()>| {
             if let Err(e) = result {
@@ -201,52 +206,34 @@ impl Home {
             return Err(io::Error::other(faults.join("; ")));
         }
         for file in ["state.json", "state.tmp", "lock"] {
-            match fs::remove_file(dir.join(file)) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
+            there(fs::remove_file(dir.join(file)))?;
         }
-        match fs::remove_dir(&dir) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
+        there(fs::remove_dir(&dir))?;
         drop(lock);
         Ok(())
     }
 
-    /// What a machine without a readable record may have left, by its name alone.
-    fn implied(&self, name: &str, written: bool) -> Record {
-        let mut record = Record {
-            machine: name.to_owned(),
-            boot: String::new(),
-            cgroups: Vec::new(),
-            tables: Vec::new(),
-            link: None,
-            zone: None,
-            supervisor: 0,
-            program: 0,
-            digest: String::new(),
-            exposure: Vec::new(),
-            watch: Vec::new(),
-        };
+    /// What a machine with a damaged record may have left, by its name alone.
+    fn implied(&self, name: &str) -> io::Result<Record> {
+        let mut record = empty(name);
         // An ordinary user's machine has none of these, and root's of the same name isn't theirs.
-        if !written || self.0 != Path::new("/run/stockade") {
-            return record;
+        if self.0 != Path::new("/run/stockade") {
+            return Ok(record);
         }
         let top = PathBuf::from("/sys/fs/cgroup");
-        let below = fs::read_dir(&top).into_iter().flatten().flatten().map(|e| e.path());
-        for place in below.chain([top]).map(|p| p.join("stockade").join(name)).filter(|p| p.exists()) {
+        for place in list(&top)?.into_iter().chain([top]).map(|p| p.join("stockade").join(name)) {
             record.cgroups.extend(place.to_str().map(str::to_owned));
         }
         if crate::sys::NFT.iter().any(|p| Path::new(p).exists()) {
             record.tables = ["inet", "bridge"].map(|f| (f.to_owned(), format!("stockade-{name}"))).into();
         }
         record.link = Some(outside_name(name));
-        let zones = fs::read_dir(self.0.join("zones")).into_iter().flatten().flatten();
-        record.zone = zones
-            .filter(|z| z.path().join("members").join(name).exists())
-            .find_map(|z| z.file_name().into_string().ok());
-        record
+        for zone in list(&self.0.join("zones"))? {
+            if there(fs::metadata(zone.join("members").join(name)))?.is_some() {
+                record.zone = zone.file_name().and_then(|z| z.to_str()).map(str::to_owned);
+            }
+        }
+        Ok(record)
     }
 
     /// Cleans up after machines that are gone. Runs at the start of every command that can change
@@ -324,6 +311,39 @@ impl Home {
     pub fn subnet_free(&self, zone: Option<u16>, number: u16) -> bool {
         is_free(&self.subnet_lock(zone, number))
     }
+}
+
+/// A record of nothing.
+fn empty(name: &str) -> Record {
+    Record {
+        machine: name.to_owned(),
+        boot: String::new(),
+        cgroups: Vec::new(),
+        tables: Vec::new(),
+        link: None,
+        zone: None,
+        supervisor: 0,
+        program: 0,
+        digest: String::new(),
+        exposure: Vec::new(),
+        watch: Vec::new(),
+    }
+}
+
+/// What isn't there is `None` (ENOENT, or ENOTDIR on the way); what can't be looked at stays an error: it may
+/// well be there.
+pub(super) fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(v) => Ok(Some(v)),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// What lies in a folder, whole or not at all; nothing in one that isn't there.
+pub(super) fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = there(fs::read_dir(folder))?;
+    entries.into_iter().flatten().map(|e| Ok(e?.path())).collect()
 }
 
 fn is_free(path: &Path) -> bool {

@@ -3,7 +3,7 @@
 //! `zones/NAME/members/MACHINE` holds a member's addresses; `hosts`, which all members see as their
 //! /etc/hosts, is made of them (hosts(5)). It is changed in place: who has it mounted sees the change.
 
-use super::state::{Home, hold};
+use super::state::{Home, hold, list, there};
 use nix::fcntl::FlockArg;
 use std::fs;
 use std::io::{self, Write as _};
@@ -17,25 +17,30 @@ pub(super) fn names_path(zone: &str) -> String {
 }
 
 /// The number of a zone that is there; else one that no zone has, near the one that its name decides.
-pub fn number(home: &Home, zone: &str, count: u16) -> Option<u16> {
+/// `None` when all of them are taken.
+pub fn number(home: &Home, zone: &str, count: u16) -> io::Result<Option<u16>> {
     let zones = home.place("zones");
-    if let Some(n) = read_number(&zones.join(zone)) {
-        return Some(n);
+    if let Some(n) = read_number(&zones.join(zone))? {
+        return Ok(Some(n));
     }
-    let taken = numbers(&zones);
+    let taken = numbers(&zones)?;
     let hash = zone.bytes().fold(0x811c_9dc5u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
-    (0..u32::from(count))
+    Ok((0..u32::from(count))
         .filter_map(|i| u16::try_from(hash.wrapping_add(i) % u32::from(count)).ok())
-        .find(|n| !taken.contains(n))
+        .find(|n| !taken.contains(n)))
 }
 
-fn read_number(zone: &Path) -> Option<u16> {
-    fs::read_to_string(zone.join("number")).ok()?.trim().parse().ok()
+/// `None` where there is no zone, or one whose making was cut off before it had a number.
+fn read_number(zone: &Path) -> io::Result<Option<u16>> {
+    Ok(there(fs::read_to_string(zone.join("number")))?.and_then(|t| t.trim().parse().ok()))
 }
 
-fn numbers(zones: &Path) -> Vec<u16> {
-    let list = fs::read_dir(zones).into_iter().flatten().flatten();
-    list.filter_map(|e| read_number(&e.path())).collect()
+fn numbers(zones: &Path) -> io::Result<Vec<u16>> {
+    let mut out = Vec::new();
+    for zone in list(zones)? {
+        out.extend(read_number(&zone)?);
+    }
+    Ok(out)
 }
 
 /// Makes the machine a member; false when another zone took the number meanwhile.
@@ -43,9 +48,9 @@ pub(super) fn join(home: &Home, zone: &str, number: u16, machine: &str, addresse
     let zones = home.place("zones");
     let _gate = hold(&zones.join(".gate"), FlockArg::LockExclusive)?;
     let folder = zones.join(zone);
-    match read_number(&folder) {
+    match read_number(&folder)? {
         Some(n) if n != number => return Ok(false),
-        None if numbers(&zones).contains(&number) => return Ok(false),
+        None if numbers(&zones)?.contains(&number) => return Ok(false),
         _ => {}
     }
     for path in [folder.clone(), folder.join("members")] {
@@ -70,23 +75,20 @@ pub(super) fn leave(home: &Home, zone: &str, machine: &str) -> io::Result<()> {
     let zones = home.place("zones");
     let _gate = hold(&zones.join(".gate"), FlockArg::LockExclusive)?;
     let folder = zones.join(zone);
-    if !folder.exists() {
+    if there(fs::metadata(&folder))?.is_none() {
         return Ok(());
     }
     for name in [machine.to_owned(), format!("{machine}.tmp")] {
-        match fs::remove_file(folder.join("members").join(name)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
+        there(fs::remove_file(folder.join("members").join(name)))?;
     }
-    let empty = fs::read_dir(folder.join("members")).map_or(true, |mut l| l.next().is_none());
-    if empty { fs::remove_dir_all(&folder) } else { tell(&folder) }
+    // A list that can't be read is not an empty one, nor one with members.
+    if list(&folder.join("members"))?.is_empty() { fs::remove_dir_all(&folder) } else { tell(&folder) }
 }
 
 /// Writes the list anew, into the very file that members have mounted. Read meanwhile it is never a part of
 /// an old line: what is shorter than before is filled up first, and cut afterwards.
 fn tell(folder: &Path) -> io::Result<()> {
-    let mut members: Vec<_> = fs::read_dir(folder.join("members"))?.flatten().map(|e| e.path()).collect();
+    let mut members = list(&folder.join("members"))?;
     members.sort();
     let mut text = String::from("# The members of this zone, by Stockade.\n127.0.0.1 localhost\n::1 localhost\n");
     for m in members.iter().filter(|m| m.extension().is_none()) {
@@ -114,11 +116,11 @@ mod tests {
     #[test]
     fn a_zone_is_there_with_its_first_member_and_gone_with_its_last() {
         let home = Home::for_test("zone");
-        let n = number(&home, "a", 128).unwrap();
+        let n = number(&home, "a", 128).unwrap().unwrap();
         let at: IpAddr = "10.84.0.2".parse().unwrap();
         assert!(join(&home, "a", n, "one", &[at]).unwrap());
         assert!(join(&home, "a", n, "two-with-a-long-name", &["10.84.0.6".parse().unwrap()]).unwrap());
-        assert_eq!(number(&home, "a", 128), Some(n));
+        assert_eq!(number(&home, "a", 128).unwrap(), Some(n));
         assert!(!join(&home, "b", n, "x", &[at]).unwrap(), "two zones never share addresses");
         let hosts = home.place("zones").join("a/hosts");
         let inode = |p: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(p).unwrap());
