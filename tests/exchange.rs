@@ -852,7 +852,15 @@ fn real_units_are_imported_or_refused_by_name() {
         ("[Service]\nExecStart=/bin/true\nProtectEverything=yes\n", "line 3: `ProtectEverything`: unknown directive"),
         ("[Service]\nExecStart=+/bin/true\n", "full privileges"),
         ("[Service]\nType=oneshot\n", "no ExecStart="),
-        ("[Service]\nExecStart=/bin/true\nIPAddressDeny=any\n", "`IPAddressDeny`"),
+        ("[Service]\nExecStart=/bin/true\nIPAddressDeny=10.0.0.0/8\n", "line 3: `IPAddressDeny`: of some"),
+        (
+            "[Service]\nExecStart=/bin/true\nIPAddressDeny=any\nIPAddressAllow=::1 10.0.0.1\n",
+            "line 4: `IPAddressAllow`",
+        ),
+        (
+            "[Service]\nExecStart=/bin/true\nIPAddressAllow=127.0.0.1/7\nIPAddressDeny=any\n",
+            "`IPAddressAllow`: 127.0.0.1/7",
+        ),
         ("[Service]\nExecStart=/bin/true %i\n", "specifier"),
         ("[Service]\nExecStart=/bin/true\nSystemCallFilter=@nonsense\n", "unknown group"),
         ("[Service]\nExecStart=/bin/true\nRestrictAddressFamilies=AF_NONSENSE\n", "unknown family"),
@@ -871,6 +879,22 @@ fn real_units_are_imported_or_refused_by_name() {
         ("[Service]\nExecStart=/bin/true\nSyslogIdentifier=x\\\\\nNonsense=1\n", "line 4: `Nonsense`"),
     ] {
         refused("systemd", "u.service", text, why);
+    }
+}
+
+#[test]
+fn a_unit_that_reaches_nobody_is_given_nobody() {
+    for (lines, alone) in [
+        ("IPAddressDeny=any", true),
+        ("IPAddressDeny=0.0.0.0/0 ::/0\nIPAddressAllow=localhost 127.0.0.0/8 ::1/128", true),
+        ("IPAddressDeny=any\nIPAddressDeny=", false),
+        ("IPAddressAllow=10.0.0.1", false),
+    ] {
+        let text = format!("[Service]\nExecStart=/bin/true\n{lines}\n");
+        let (made, ran) = imported("systemd", "u.service", &text, &[]);
+        assert_eq!(made.contains("\n    none\n    listen"), alone, "{lines}: {made}");
+        assert_eq!(ran.err.contains("nobody is, the host neither"), alone, "{}", ran.err);
+        assert_eq!(checked(&made).code, 0, "{made}");
     }
 }
 

@@ -7,6 +7,7 @@ use super::profile::Profile;
 use super::unit_calls::Calls;
 use crate::policy::capabilities;
 use crate::syntax::print::quote;
+use std::net::IpAddr;
 
 /// Booleans that hold for every machine, whether they are on or off.
 const ALWAYS: &[&str] = &[
@@ -119,6 +120,10 @@ struct Service {
     devices: Vec<String>,
     private_devices: bool,
     private_network: bool,
+    /// IPAddressAllow= and IPAddressDeny=.
+    addresses: [Vec<String>; 2],
+    /// The line of the last of them.
+    addresses_line: usize,
     limits: Limits,
     calls: Calls,
     managed: Vec<String>,
@@ -136,6 +141,7 @@ pub fn import(name: &str, text: &str) -> Result<Imported, String> {
         }
         other => Err(format!("unknown section [{other}]")),
     })?;
+    s.addresses().map_err(|(key, why)| format!("line {}: `{key}`: {why}", s.addresses_line))?;
     s.calls.finish();
     if !s.managed.is_empty() {
         s.notes.push(format!("left to the service manager: {}", s.managed.join(", ")));
@@ -206,6 +212,15 @@ impl Service {
             "CapabilityBoundingSet" => self.bounding(value)?,
             "AmbientCapabilities" if value.starts_with('~') => return Err("name those that are wanted".into()),
             "AmbientCapabilities" => self.ambient.extend(ini::capabilities(value)?),
+            "IPAddressAllow" | "IPAddressDeny" => {
+                self.addresses_line = line.number;
+                let [allow, deny] = &mut self.addresses;
+                let list = if line.key == "IPAddressAllow" { allow } else { deny };
+                match words(value)? {
+                    none if none.is_empty() => list.clear(),
+                    more => list.extend(more),
+                }
+            }
             "PrivateNetwork" => self.private_network = boolean(value)?,
             "PrivateDevices" => {
                 self.private_devices = boolean(value)?;
@@ -261,8 +276,6 @@ impl Service {
             | "SecureBits"
             | "NoExecPaths"
             | "ExecPaths"
-            | "IPAddressDeny"
-            | "IPAddressAllow"
             | "SocketBindDeny"
             | "SocketBindAllow"
             | "RestrictNetworkInterfaces"
@@ -288,6 +301,40 @@ impl Service {
                 return Err("it has no counterpart here: take it out, and write what it is for by hand".into());
             }
             _ => return self.files(line),
+        }
+        Ok(())
+    }
+
+    /// systemd.resource-control(5): what is allowed is, whatever is denied. A unit that reaches nobody but its own
+    /// host has a network of its own here.
+    fn addresses(&mut self) -> Result<(), (&'static str, String)> {
+        let [allow, deny] = &self.addresses;
+        if deny.is_empty() {
+            return Ok(());
+        }
+        let everybody = |d: &String| d == "any";
+        let both = ["0.0.0.0/0", "::/0"].iter().all(|b| deny.iter().any(|d| d == b));
+        if !both && !deny.iter().any(everybody) {
+            let help = "of some addresses only: write those that it may reach by hand, `connect ... to BLOCK`";
+            return Err(("IPAddressDeny", help.into()));
+        }
+        // localhost is 127.0.0.0/8 and ::1/128 there.
+        let own = |a: &str| {
+            let (address, prefix) = a.split_once('/').map_or((a, None), |(a, p)| (a, Some(p)));
+            let least = match address.parse() {
+                Ok(IpAddr::V4(v4)) if v4.is_loopback() => 8,
+                Ok(IpAddr::V6(v6)) if v6.is_loopback() => 128,
+                _ => return a == "localhost",
+            };
+            prefix.is_none_or(|p| p.parse::<u8>().is_ok_and(|p| p >= least))
+        };
+        if let Some(a) = allow.iter().find(|a| !own(a)) {
+            let help = format!("{a}: write `network {{ private; connect ... to {a} }}` by hand");
+            return Err(("IPAddressAllow", help));
+        }
+        if !self.private_network {
+            self.private_network = true;
+            self.notes.push("IPAddressDeny=any: a network of its own, in which nobody is, the host neither".into());
         }
         Ok(())
     }
@@ -445,7 +492,7 @@ impl Service {
                 (None, line) => line.clone().unwrap_or_default(),
             });
         }
-        if self.root.is_none() {
+        if self.root.is_none() && !targets.iter().any(|(t, _)| *t == "/etc") {
             out.insert(0, "bind \"/etc\" -> \"/etc\" ro".into());
         }
         // Below a root folder there is a home to close; of the host nothing is shown there.
