@@ -110,6 +110,19 @@ pub(super) fn compile(cx: &mut Cx<'_>, owner: Option<u32>) -> Option<Cgroups> {
             cx.error("E0610", *span, text, "boot the host with it, or remove the line");
         }
     }
+    // The kernel charges what is written back to the io group of the memory group that the page belongs to
+    // (cgroup-v2.rst, "Writeback"): without one of the machine's own, that is everybody's.
+    if let Some((name, _, span, _)) =
+        wanted.iter().find(|w| w.0.starts_with("io-write") && facts.v2_with(w.3).is_some())
+    {
+        match facts.v2_with("memory") {
+            Some(_) => handed.push("memory".to_owned()),
+            None => {
+                let text = format!("`{name}` bounds what is written back only where `memory` is on cgroup v2 as well");
+                cx.error("E0610", *span, text, "boot the host with it, or remove the line");
+            }
+        }
+    }
     if policy.boots() {
         // Its init divides what it has among its services.
         let offered = ["memory", "pids", "cpu", "io"].into_iter().filter(|c| facts.v2_with(c).is_some());
@@ -236,9 +249,15 @@ fn in_v1(cx: &mut Cx<'_>, name: &str, value: u64, span: Span) -> Option<Files> {
     if let Some((word, device)) = name.split_once(' ') {
         let file = match word {
             "io-read" => "blkio.throttle.read_bps_device",
-            "io-write" => "blkio.throttle.write_bps_device",
             "io-read-ops" => "blkio.throttle.read_iops_device",
-            _ => "blkio.throttle.write_iops_device",
+            // cgroup-v2.rst, "Writeback".
+            _ => {
+                return refuse(
+                    cx,
+                    span,
+                    "v1 doesn't see what is written through the cache, which is nearly everything",
+                );
+            }
         };
         if !has(cx, "blkio.throttle.read_bps_device") {
             return refuse_missing(cx, name, span);

@@ -16,7 +16,7 @@ enum Unit {
     Raw,
     /// Of one CPU's time.
     Percent,
-    /// A share beside others (cgroup-v2.rst, "Weights").
+    /// A share beside other machines (cgroup-v2.rst, "Weights").
     Weight,
 }
 
@@ -152,7 +152,7 @@ fn read_value(cx: &mut Context<'_>, name: &str, word: &Spanned<String>, unit: Un
             Unit::Bytes => "a whole number with its unit: B, KiB, MiB, GiB, TiB",
             Unit::Seconds => "a whole number with its unit: s, min, h",
             Unit::Percent => "percent of one CPU: 50% is half of one, 200% two",
-            Unit::Weight => "1 to 10000; 100 is what all others have",
+            Unit::Weight => "1 to 10000; 100 is what other machines have",
             _ => "a whole number",
         };
         cx.error("E0212", word.span, format!("`{}` is not a value for `{name}`", word.value), help);
@@ -163,8 +163,8 @@ fn read_value(cx: &mut Context<'_>, name: &str, word: &Spanned<String>, unit: Un
 /// The largest value that means something.
 fn most(unit: Unit, name: &str) -> u64 {
     match unit {
-        // PID_MAX_LIMIT of the kernel.
-        Unit::Count if name == "tasks" => 4_194_304,
+        // pids_max_write in kernel/cgroup/pids.c takes PID_MAX_LIMIT at most; our own init is one of them.
+        Unit::Count if name == "tasks" => 4_194_303,
         // A year; pages of the largest memory; what a register holds.
         Unit::Seconds if name == "time" => 31_536_000,
         Unit::Bytes => 1 << 60,

@@ -165,4 +165,11 @@ pub(super) fn limits(cx: &mut Context<'_>, g: &Grants) {
             cx.error("E0315", span, text, "a larger number");
         }
     }
+    // Of one hierarchy 0 is refused, of the older one it is no bound.
+    for (key, s) in &g.scalars {
+        if let (Some(name), Value::Number(0)) = (key.strip_prefix("limits.io-"), &s.value) {
+            let text = format!("`io-{name}` of 0: a kernel refuses that, or takes it for no maximum at all");
+            cx.error("E0315", s.span, text, "a larger number; what isn't mounted writable isn't written");
+        }
+    }
 }
