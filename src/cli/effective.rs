@@ -94,8 +94,7 @@ impl Effective {
         let size = c.map(|c| c.filter.program.len());
         let size_said = size.map_or("not compiled for this host".to_owned(), |n| format!("{n} instructions"));
         let calls = format!("seccomp, {size_said}; the rest: EPERM, unreviewed numbers ENOSYS, foreign ABIs killed");
-        let inside = c.and_then(|c| c.wiring.as_ref()).map_or(&[][..], |w| &w.inside);
-        let exposure = exposure::of(p, inside, sources);
+        let exposure = exposure::of(p, c.and_then(|c| c.wiring.as_ref()), sources);
         let exposure = Section {
             domain: "exposure",
             held_by: "who reaches it, whom it reaches".to_owned(),

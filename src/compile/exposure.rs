@@ -1,8 +1,9 @@
 //! Who reaches a machine, and whom it reaches, in the end: what its network, its ports and its published ports
 //! come to, for people.
 
-use super::network::Interface;
+use super::network::Wiring;
 use crate::policy::Policy;
+use crate::policy::capabilities;
 use crate::policy::network::{Network, Port, Use};
 use crate::source::{Origin, Sources};
 use serde::{Deserialize, Serialize};
@@ -17,10 +18,10 @@ pub struct Exposure {
 }
 
 /// In the end: by which addresses of this host, and of the machine, and from where.
-pub fn of(p: &Policy, inside: &[Interface], sources: &Sources) -> Vec<Exposure> {
+pub fn of(p: &Policy, wiring: Option<&Wiring>, sources: &Sources) -> Vec<Exposure> {
     let line = |text, span| Exposure { text, origin: sources.origin(span) };
     let mut out = Vec::new();
-    let own: Vec<String> = inside.iter().map(|i| i.address.to_string()).collect();
+    let own: Vec<String> = wiring.iter().flat_map(|w| &w.inside).map(|i| i.address.to_string()).collect();
     let reachable = |port: &Port| match port.peers.as_slice() {
         [] => "anybody".to_owned(),
         l => l.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
@@ -55,12 +56,18 @@ pub fn of(p: &Policy, inside: &[Interface], sources: &Sources) -> Vec<Exposure> 
                 format!("in   {} {port} of every address of this host: whoever reaches it", f.protocol.word())
             }
             Network::None => continue,
-            Network::Private => format!("in   {} {port} of {}: this host itself", f.protocol.word(), own.join(" and ")),
-            Network::Zone(z) => format!(
-                "in   {} {port} of {}: this host itself, members of zone {z}",
-                f.protocol.word(),
-                own.join(" and ")
-            ),
+            Network::Private | Network::Zone(_) => {
+                let members = match &p.network.value {
+                    Network::Zone(z) => format!(", members of zone {z}"),
+                    _ => String::new(),
+                };
+                let among = match f.peers.is_empty() {
+                    true => String::new(),
+                    false => format!("; of them {}", reachable(f)),
+                };
+                let (protocol, own) = (f.protocol.word(), own.join(" and "));
+                format!("in   {protocol} {port} of {own}: this host itself{members}{among}")
+            }
             other => format!(
                 "in   {} {port} of {}: {} on the network of `{other}`",
                 f.protocol.word(),
@@ -70,16 +77,35 @@ pub fn of(p: &Policy, inside: &[Interface], sources: &Sources) -> Vec<Exposure> 
         };
         out.push(line(text, f.span));
     }
-    for f in p.ports.iter().filter(|f| f.how == Use::Connect && p.network.value != Network::None) {
-        let port = f.port.map_or("any port".to_owned(), |n| n.to_string());
-        let whom = match f.peers.as_slice() {
-            [] if p.network.value == Network::Host => {
-                "whatever this host reaches, its own loopback included".to_owned()
-            }
-            [] => "whatever this host reaches, but no link-local address and not its loopback".to_owned(),
-            _ => reachable(f),
+    let link_local =
+        match p.capabilities.iter().map(|c| capabilities::name(c.capability)).find(|n| PENS.contains(&n.as_str())) {
+            // The rules stand in the machine's own network namespace there.
+            Some(pen) => format!("link-local addresses as well: with `{pen}` it can pass its own rules"),
+            None => "but no link-local address".to_owned(),
         };
+    let everybody = match &p.network.value {
+        Network::Host => "whatever this host reaches, its own loopback included".to_owned(),
+        Network::Private | Network::Zone(_) => {
+            "whatever this host reaches, but no link-local address and not its loopback".to_owned()
+        }
+        other => format!("whatever the network of `{other}` reaches, {link_local}"),
+    };
+    if let Some(span) = p.egress {
+        out.push(line(format!("out  any protocol: {everybody}"), span));
+    }
+    for f in p.ports.iter().filter(|f| f.how == Use::Connect && p.network.value != Network::None) {
+        if p.egress == Some(f.span) {
+            continue;
+        }
+        let port = f.port.map_or("any port".to_owned(), |n| n.to_string());
+        let whom = if f.peers.is_empty() { everybody.clone() } else { reachable(f) };
         out.push(line(format!("out  {} {port} of {whom}", f.protocol.word()), f.span));
+    }
+    for server in wiring.iter().flat_map(|w| &w.resolvers) {
+        out.push(line(format!("out  udp and tcp 53 of {server}, its name server"), p.resolver.span));
     }
     out
 }
+
+/// Who holds one of them can change the rules of its network namespace, or go around them.
+const PENS: [&str; 2] = ["net_admin", "net_raw"];

@@ -167,8 +167,7 @@ pub fn compile(policy: &Policy, host: &Host, sources: &Sources, d: &mut Diagnost
             "keep sys_admin (in a user namespace), or delete this line",
         );
     }
-    let inside = wiring.as_ref().map_or(&[][..], |w| &w.inside);
-    let exposure = exposure::of(policy, inside, sources);
+    let exposure = exposure::of(policy, wiring.as_ref(), sources);
     let argv = argv(&mut cx);
     let environment = environment(&mut cx, terminal.contains(&true));
     let origin = |span| sources.origin(span);
