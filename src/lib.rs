@@ -13,6 +13,7 @@ pub mod codes;
 pub mod compile;
 pub mod diagnostic;
 pub mod exchange;
+pub mod files;
 pub mod host;
 pub mod kernel;
 pub mod launch;

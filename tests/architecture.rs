@@ -16,13 +16,14 @@ use std::path::Path;
 const TABLE: &[(&str, &[&str])] = &[
     ("kernel", &[]),
     ("sys", &[]),
+    ("files", &[]),
     ("source", &[]),
     ("address", &[]),
     ("codes", &[]),
     ("diagnostic", &["source"]),
     ("syntax", &["source", "diagnostic"]),
     ("policy", &["syntax", "source", "diagnostic", "kernel", "address"]),
-    ("host", &["sys", "kernel", "address"]),
+    ("host", &["sys", "files", "kernel", "address"]),
     // `sys` for the layout of an instruction.
     ("proof", &["policy", "source", "kernel", "sys", "address"]),
     // `sys` for the layout of an instruction and for the child in which the filter generator runs.
@@ -32,7 +33,7 @@ const TABLE: &[(&str, &[&str])] = &[
     // `syntax` for quoting and the canonical form of what it writes.
     ("exchange", &["compile", "proof", "policy", "syntax", "kernel", "source", "diagnostic"]),
     ("plan", &["compile", "source", "policy", "syntax", "sys", "address"]),
-    ("launch", &["plan", "sys", "address"]),
+    ("launch", &["plan", "sys", "files", "address"]),
     ("machine", &["plan", "launch", "sys", "address"]),
     ("cli", &["*"]),
 ];

@@ -163,6 +163,11 @@ fn look() -> Result<Vec<Finding>, Stop> {
         let found = format!("`{chain}` drops what it doesn't know");
         say(Some(false), "other firewall", found, "published ports and outgoing connections", Some(&fix));
     }
+    if net.older_filter {
+        let fix = "iptables-legacy -S FORWARD; iptables-legacy -I FORWARD -i ve-+ -j ACCEPT, and the same with -o";
+        let found = "rules of the older iptables, which may drop what is forwarded".to_owned();
+        say(None, "other firewall", found, "published ports and outgoing connections", Some(fix));
+    }
     let servers: Vec<String> = net.resolvers.iter().map(ToString::to_string).collect();
     let found = if servers.is_empty() { "none but on the host's loopback".to_owned() } else { servers.join(" ") };
     let ok = if servers.is_empty() { None } else { Some(true) };

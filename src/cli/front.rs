@@ -106,7 +106,8 @@ impl Loaded {
 
 /// The facts of this host that the policy is about.
 pub(super) fn probe(policy: &Policy) -> Result<Host, Stop> {
-    let mut paths = compile::mounts::implied_paths();
+    let cpus = crate::host::cpus().map_err(|e| Stop::host(format!("can't list the host's CPUs: {e}")))?;
+    let mut paths = compile::mounts::implied_paths(&cpus);
     let root = match &policy.root.value.origin {
         Origin::Host => "/".to_owned(),
         Origin::Directory(d) => d.clone(),

@@ -217,7 +217,8 @@ pub(super) fn confine(
     let policy = loaded.machine(machine)?.clone();
     let mut host = front::probe(&policy)?;
     if host.privileged {
-        host.free_ids = ids::pick(home, &policy.name, &host::used_ids(), &taken.ids);
+        let used = host::used_ids().map_err(|e| Stop::host(format!("can't tell which ids are in use: {e}")))?;
+        host.free_ids = ids::pick(home, &policy.name, &used, &taken.ids);
         place(&policy, &mut host, home, &taken.subnets)?;
     }
     let mut fresh = crate::diagnostic::Diagnostics::default();

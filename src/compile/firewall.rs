@@ -141,6 +141,12 @@ pub(super) fn is_arp() -> Value {
     compare("==", meta("protocol"), json!("arp"))
 }
 
+/// Neither IPv4 nor IPv6 nor a question for addresses, on a bridge. By the frame's own words: those of a frame that
+/// is tagged for another network are the tag's.
+pub(super) fn speaks_otherwise() -> Value {
+    compare("!=", payload("ether", "type"), json!({ "set": ["ip", "ip6", "arp"] }))
+}
+
 /// From any other link than this.
 pub(super) fn not_from_link(name: &str) -> Value {
     compare("!=", meta("iifname"), json!(name))
@@ -170,7 +176,7 @@ pub(super) fn address(operator: &str, field: &str, b: Block) -> Value {
 }
 
 /// What the sender asked for, whatever was translated since.
-fn asked_for(b: Block) -> Value {
+pub(super) fn asked_for(b: Block) -> Value {
     let key = format!("{} daddr", family(b.address.is_ipv4()));
     compare("==", json!({ "ct": { "key": key, "dir": "original" } }), block(b))
 }

@@ -177,25 +177,20 @@ const PROC_MASKS: &[&str] = &[
 ];
 const SYS_MASKS: &[&str] =
     &["/sys/firmware", "/sys/devices/virtual/powercap", "/sys/kernel/debug", "/sys/kernel/tracing"];
+/// One powercap-like leak for each CPU: how often it was throttled.
+const THROTTLE: &str = "/thermal_throttle";
 const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
 const NODES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 /// Entries of `/` beside /usr that a host without merged /usr has as folders.
 const TOP: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
-/// Host paths that the implied rules look at; which of them exist is a fact of the host.
-pub fn implied_paths() -> Vec<String> {
+/// Host paths that the implied rules look at; which of them exist is a fact of the host, as its CPUs are.
+pub fn implied_paths(cpus: &[String]) -> Vec<String> {
     let mut out: Vec<String> = [PROC_MASKS, SYS_MASKS, READ_ONLY].concat().iter().map(|p| (*p).to_owned()).collect();
     out.extend(NODES.iter().map(|n| format!("/dev/{n}")));
     out.extend(TOP.iter().map(|n| format!("/{n}")));
     out.extend(["/usr", "/etc/resolv.conf", "/etc/os-release"].map(str::to_owned));
-    // One powercap-like leak for each CPU: how often it was throttled.
-    for cpu in 0..4096 {
-        let path = format!("/sys/devices/system/cpu/cpu{cpu}");
-        if !crate::host::exists(&path) {
-            break;
-        }
-        out.push(format!("{path}/thermal_throttle"));
-    }
+    out.extend(cpus.iter().map(|c| format!("{c}{THROTTLE}")));
     out
 }
 
@@ -533,7 +528,9 @@ impl Tree<'_, '_> {
         let sysfs = self.steps.iter().any(|(s, _)| matches!(s, TreeStep::Mount { shown: Shown::Sysfs, .. }));
         let mut list: Vec<String> = PROC_MASKS.iter().map(|p| (*p).to_owned()).collect();
         if sysfs {
-            list.extend(implied_paths().into_iter().filter(|p| p.starts_with("/sys/")));
+            list.extend(SYS_MASKS.iter().map(|p| (*p).to_owned()));
+            let of_a_cpu = |p: &&String| p.starts_with(crate::host::CPUS) && p.ends_with(THROTTLE);
+            list.extend(self.cx.host.paths.keys().filter(of_a_cpu).cloned());
         }
         for path in list.iter().filter(|p| present(self, p)).collect::<Vec<_>>() {
             self.mount(path, Shown::Mask { hidden: false }, STRICT, Origin::implied("hides facts of the host"));

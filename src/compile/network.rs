@@ -260,6 +260,12 @@ fn needs(cx: &mut Cx<'_>) {
         );
         cx.diagnostics.push(crate::diagnostic::Diagnostic::warning("W0602", network.span, text).help(help));
     }
+    if facts.older_filter && network.value.is_routed() {
+        let text =
+            "the host has rules of the older iptables, which nft(8) doesn't show: they may drop what is forwarded";
+        let help = "look with `iptables-legacy -S FORWARD`; let machines through: `iptables-legacy -I FORWARD -i ve-+ -j ACCEPT`, and the same with -o and with ip6tables-legacy";
+        cx.diagnostics.push(crate::diagnostic::Diagnostic::warning("W0602", network.span, text).help(help));
+    }
 }
 
 fn names(links: &std::collections::BTreeMap<String, bool>) -> String {
@@ -432,8 +438,10 @@ fn out_rules(cx: &Cx<'_>, w: &Wiring, out: &mut Chain) {
     };
     put(out, true);
     for b in NOT_IMPLIED {
-        let rule = vec![nft::address("==", "daddr", b), nft::reject()];
-        out.implied(rule, "link-local and multicast addresses are reached only by name");
+        // Neither asked for, whatever the host makes of it, nor where a translation leads.
+        for to in [nft::asked_for(b), nft::address("==", "daddr", b)] {
+            out.implied(vec![to, nft::reject()], "link-local and multicast addresses are reached only by name");
+        }
     }
     put(out, false);
     if let Some(span) = policy.egress {
@@ -520,6 +528,7 @@ fn port_table(machine: &str, link: &str, w: &Wiring) -> Table {
     let of = |protocol: &str, field: &str| serde_json::json!({ "payload": { "protocol": protocol, "field": field } });
     let other = nft::compare("!=", of("ether", "saddr"), serde_json::json!(mac.join(":")));
     guard.implied(vec![nft::from_link(link), other, nft::drop()], spoof);
+    guard.implied(vec![nft::from_link(link), nft::speaks_otherwise(), nft::drop()], "IPv4 and IPv6 are what is judged");
     for v4 in [true, false] {
         if !w.inside.is_empty() && w.inside.iter().all(|i| i.address.is_ipv4() != v4) {
             guard.implied(vec![nft::from_link(link), nft::is_family(v4), nft::drop()], spoof);

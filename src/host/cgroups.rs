@@ -57,7 +57,7 @@ impl Cgroups {
         }
         for (controller, file) in OPTIONAL {
             if let Some(place) = out.v1.get(*controller)
-                && super::exists(&format!("{place}/{file}"))
+                && crate::files::exists(format!("{place}/{file}"))?
             {
                 out.v1_files.push((*file).to_owned());
             }

@@ -3,6 +3,7 @@
 pub mod cgroups;
 pub mod network;
 
+use crate::files;
 use crate::kernel::numbers::Arch;
 use crate::sys::{confine, mount};
 use nix::errno::Errno;
@@ -278,25 +279,46 @@ fn small_file(root: BorrowedFd<'_>, path: &CStr) -> io::Result<Option<String>> {
 }
 
 /// Ids that an account, a subordinate range or another machine uses, as (first, count).
-pub fn used_ids() -> Vec<(u32, u32)> {
+///
+/// Accounts that come from elsewhere (nsswitch.conf(5)) aren't seen.
+pub fn used_ids() -> io::Result<Vec<(u32, u32)>> {
     let mut out = Vec::new();
     for path in ["/etc/subuid", "/etc/subgid"] {
-        for line in fs::read_to_string(path).unwrap_or_default().lines() {
-            let mut f = line.split(':').skip(1).map(|n| n.trim().parse::<u32>());
-            if let (Some(Ok(first)), Some(Ok(count))) = (f.next(), f.next()) {
-                out.push((first, count));
-            }
-        }
+        out.extend(read(path)?.lines().filter_map(subordinate));
     }
-    for line in fs::read_to_string("/etc/passwd").unwrap_or_default().lines() {
-        if let Some(Ok(uid)) = line.split(':').nth(2).map(str::parse::<u32>) {
-            out.push((uid, 1));
-        }
+    for path in ["/etc/passwd", "/etc/group"] {
+        out.extend(read(path)?.lines().filter_map(|l| Some((l.split(':').nth(2)?.parse().ok()?, 1))));
     }
-    out
+    Ok(out)
 }
 
-/// True when the file exists (for messages only).
-pub fn exists(path: &str) -> bool {
-    Path::new(path).exists()
+/// A line of subuid(5). A count that can't be read may be any.
+fn subordinate(line: &str) -> Option<(u32, u32)> {
+    let mut fields = line.split(':').skip(1).map(|n| n.trim().parse::<u32>());
+    let first = fields.next()?.ok()?;
+    Some((first, fields.next()?.unwrap_or(u32::MAX)))
+}
+
+#[cfg(test)]
+#[test]
+fn a_count_that_cannot_be_read_may_be_any() {
+    assert_eq!(subordinate("web:100000:65536"), Some((100_000, 65_536)));
+    assert_eq!(subordinate("web:100000:99999999999"), Some((100_000, u32::MAX)));
+    assert_eq!(subordinate("web:many:65536"), None);
+    assert!(cpus().unwrap().contains(&format!("{CPUS}0")) && used_ids().unwrap().contains(&(65534, 1)));
+}
+
+fn read(path: &str) -> io::Result<String> {
+    let text = files::text(path).map_err(|e| io::Error::new(e.kind(), format!("can't read {path}: {e}")))?;
+    Ok(text.unwrap_or_default())
+}
+
+/// Where the host's CPUs are.
+pub const CPUS: &str = "/sys/devices/system/cpu/cpu";
+
+/// The folder of each CPU.
+pub fn cpus() -> io::Result<Vec<String>> {
+    let all = files::list(Path::new("/sys/devices/system/cpu"))?;
+    let number = |p: &str| p.strip_prefix(CPUS).is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    Ok(all.into_iter().filter_map(|p| p.into_os_string().into_string().ok()).filter(|p| number(p)).collect())
 }

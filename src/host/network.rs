@@ -1,10 +1,12 @@
 //! Facts of the host's network: what is there to link to, and what would be in the way.
 
 use crate::address::Block;
+use crate::files;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The facts.
@@ -26,6 +28,8 @@ pub struct Network {
     pub links: BTreeMap<String, bool>,
     /// Chains of others that drop what is forwarded, as `ip filter FORWARD`.
     pub dropping: Vec<String>,
+    /// The older iptables has a filter table, which nft(8) doesn't show (ip_tables_names of proc_net(5)).
+    pub older_filter: bool,
     /// systemd-networkd manages links here.
     pub networkd: bool,
     /// What makes this host's names differ from another's.
@@ -53,37 +57,45 @@ pub enum Place {
 impl Network {
     /// Reads the facts for a machine whose root is this folder. Nothing is changed.
     pub fn probe(root: &str) -> io::Result<Network> {
-        let nft = crate::sys::NFT.iter().find(|p| super::exists(p)).map(|p| (*p).to_owned());
-        let on = |path: &str| fs::read_to_string(path).is_ok_and(|t| t.trim() != "0");
-        let off = |path: &str| fs::read_to_string(path).is_ok_and(|t| t.trim() == "0");
+        let nft = crate::sys::NFT.iter().find(|p| Path::new(p).exists()).map(|p| (*p).to_owned());
+        // What isn't there is neither.
+        let on = |path: &str| Ok::<_, io::Error>(files::text(path)?.is_some_and(|t| t.trim() != "0"));
+        let off = |path: &str| Ok::<_, io::Error>(files::text(path)?.is_some_and(|t| t.trim() == "0"));
         let chains = nft.as_deref().map(|n| list(n, &["-j", "list", "chains"]));
         let filter = chains.as_ref().is_some_and(Result::is_ok);
-        let dropping = chains.and_then(Result::ok).map_or(Vec::new(), |t| dropping(&t));
+        let dropping = chains.and_then(Result::ok).map_or(Ok(Vec::new()), |t| dropping(&t))?;
+        let older =
+            |file: &str| Ok::<_, io::Error>(files::text(file)?.is_some_and(|t| t.lines().any(|l| l == "filter")));
         let used = used()?;
         Ok(Network {
             nft,
             filter,
-            ipv6: off("/proc/sys/net/ipv6/conf/all/disable_ipv6")
-                && off("/proc/sys/net/ipv6/conf/default/disable_ipv6"),
-            forwarding: [on("/proc/sys/net/ipv4/ip_forward"), on("/proc/sys/net/ipv6/conf/all/forwarding")],
+            ipv6: off("/proc/sys/net/ipv6/conf/all/disable_ipv6")?
+                && off("/proc/sys/net/ipv6/conf/default/disable_ipv6")?,
+            forwarding: [on("/proc/sys/net/ipv4/ip_forward")?, on("/proc/sys/net/ipv6/conf/all/forwarding")?],
             used,
-            resolvers: resolvers(),
+            resolvers: resolvers()?,
             links: links()?,
             dropping,
-            networkd: super::exists("/run/systemd/netif/state"),
+            older_filter: older("/proc/net/ip_tables_names")? || older("/proc/net/ip6_tables_names")?,
+            networkd: files::exists("/run/systemd/netif/state")?,
             identity: ["/etc/machine-id", "/proc/sys/kernel/random/boot_id"]
                 .iter()
                 .find_map(|p| fs::read_to_string(p).ok().filter(|t| t.trim().len() >= 32))
                 .unwrap_or_default(),
             subnet: None,
             zone: None,
-            root: ["etc/resolv.conf", "etc/hosts"].map(|p| match fs::symlink_metadata(format!("{root}/{p}")) {
-                Ok(m) if m.is_symlink() => Place::Link,
-                Ok(_) => Place::There,
-                Err(_) => Place::Missing,
-            }),
+            root: [place(root, "etc/resolv.conf")?, place(root, "etc/hosts")?],
         })
     }
+}
+
+fn place(root: &str, path: &str) -> io::Result<Place> {
+    Ok(match files::there(fs::symlink_metadata(format!("{root}/{path}")))? {
+        Some(m) if m.is_symlink() => Place::Link,
+        Some(_) => Place::There,
+        None => Place::Missing,
+    })
 }
 
 /// Asks nft(8), which asks the kernel.
@@ -96,9 +108,10 @@ fn list(nft: &str, arguments: &[&str]) -> io::Result<String> {
 }
 
 /// Base chains of others in the forward hook whose policy is drop (libnftables-json(5)).
-fn dropping(text: &str) -> Vec<String> {
-    let Ok(serde_json::Value::Object(all)) = serde_json::from_str(text) else { return Vec::new() };
-    let Some(serde_json::Value::Array(items)) = all.get("nftables") else { return Vec::new() };
+fn dropping(text: &str) -> io::Result<Vec<String>> {
+    let all: serde_json::Value = serde_json::from_str(text)?;
+    let items = all.get("nftables").and_then(|l| l.as_array());
+    let items = items.ok_or_else(|| io::Error::other("nft(8) lists chains in a form that isn't known"))?;
     let mut out = Vec::new();
     for chain in items.iter().filter_map(|i| i.get("chain")) {
         let field = |key: &str| chain.get(key).and_then(|v| v.as_str()).unwrap_or("");
@@ -107,14 +120,14 @@ fn dropping(text: &str) -> Vec<String> {
             out.push(format!("{} {} {}", field("family"), field("table"), field("name")));
         }
     }
-    out
+    Ok(out)
 }
 
 /// Destinations of all routes but the default ones, and with them the networks of all links.
 fn used() -> io::Result<Vec<Block>> {
     let mut out = Vec::new();
     // proc_net: `Iface Destination Gateway Flags ... Mask ...`, little-endian hex.
-    for line in fs::read_to_string("/proc/net/route").unwrap_or_default().lines().skip(1) {
+    for line in files::text("/proc/net/route")?.unwrap_or_default().lines().skip(1) {
         let f: Vec<&str> = line.split_whitespace().collect();
         let hex = |i: usize| f.get(i).and_then(|t| u32::from_str_radix(t, 16).ok());
         let (Some(to), Some(mask)) = (hex(1), hex(7)) else { continue };
@@ -124,7 +137,7 @@ fn used() -> io::Result<Vec<Block>> {
         }
     }
     // `destination prefix source prefix gateway metric ...`, hex.
-    for line in fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default().lines() {
+    for line in files::text("/proc/net/ipv6_route")?.unwrap_or_default().lines() {
         let f: Vec<&str> = line.split_whitespace().collect();
         let address = f.first().and_then(|t| u128::from_str_radix(t, 16).ok());
         let prefix = f.get(1).and_then(|t| u8::from_str_radix(t, 16).ok());
@@ -136,14 +149,14 @@ fn used() -> io::Result<Vec<Block>> {
 }
 
 /// resolv.conf(5). A stub on loopback can't be reached from another network: then what it asks itself.
-fn resolvers() -> Vec<IpAddr> {
-    let read = |path: &str| -> Vec<IpAddr> {
-        let text = fs::read_to_string(path).unwrap_or_default();
+fn resolvers() -> io::Result<Vec<IpAddr>> {
+    let read = |path: &str| -> io::Result<Vec<IpAddr>> {
+        let text = files::text(path)?.unwrap_or_default();
         let servers = text.lines().filter_map(|l| l.trim().strip_prefix("nameserver"));
-        servers.filter_map(|s| s.trim().parse::<IpAddr>().ok()).filter(|a| !a.is_loopback()).take(3).collect()
+        Ok(servers.filter_map(|s| s.trim().parse::<IpAddr>().ok()).filter(|a| !a.is_loopback()).take(3).collect())
     };
-    let plain = read("/etc/resolv.conf");
-    if plain.is_empty() { read("/run/systemd/resolve/resolv.conf") } else { plain }
+    let plain = read("/etc/resolv.conf")?;
+    if plain.is_empty() { read("/run/systemd/resolve/resolv.conf") } else { Ok(plain) }
 }
 
 fn links() -> io::Result<BTreeMap<String, bool>> {
@@ -151,7 +164,7 @@ fn links() -> io::Result<BTreeMap<String, bool>> {
     for entry in fs::read_dir("/sys/class/net")? {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
-        let bridge = entry.path().join("bridge").exists();
+        let bridge = files::exists(entry.path().join("bridge"))?;
         out.insert(name, bridge);
     }
     Ok(out)
@@ -167,8 +180,8 @@ mod tests {
             {"chain":{"family":"ip","table":"filter","name":"FORWARD","hook":"forward","policy":"drop"}},
             {"chain":{"family":"inet","table":"stockade-web","name":"forward","hook":"forward","policy":"drop"}},
             {"chain":{"family":"ip","table":"filter","name":"INPUT","hook":"input","policy":"drop"}}]}"#;
-        assert_eq!(dropping(text), ["ip filter FORWARD"]);
-        assert!(dropping("nonsense").is_empty());
+        assert_eq!(dropping(text).unwrap(), ["ip filter FORWARD"]);
+        assert!(dropping("nonsense").is_err() && dropping("{}").is_err());
     }
 
     #[test]

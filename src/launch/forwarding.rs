@@ -5,7 +5,8 @@
 //! link: the switch for all of them would change other settings too (inet_forward_change in net/ipv4/devinet.c).
 
 use super::nft;
-use super::state::{Home, hold, there, write_whole};
+use super::state::{Home, hold, write_whole};
+use crate::files::there;
 use crate::plan::step::GROUP;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -34,12 +35,17 @@ struct Before {
     boot: String,
 }
 
-/// A record of another boot speaks of settings that are gone with it, a damaged one of nothing.
+/// A record of another boot speaks of settings that are gone with it.
 fn record(home: &Home) -> io::Result<Option<Before>> {
-    let text = there(fs::read(home.place("forwarding").join("before.json")))?;
-    let boot = super::state::boot_id()?;
-    Ok(text.and_then(|t| serde_json::from_slice(&t).ok()).filter(|b: &Before| b.boot == boot))
+    let path = home.place("forwarding").join("before.json");
+    let Some(text) = there(fs::read(&path))? else { return Ok(None) };
+    let before: Before = serde_json::from_slice(&text)
+        .map_err(|e| io::Error::other(format!("{} is damaged ({e}): {HELP}", path.display())))?;
+    Ok((before.boot == super::state::boot_id()?).then_some(before))
 }
+
+const HELP: &str = "put back what the host forwards (net.ipv4.conf.*.forwarding, net.ipv6.conf.all.forwarding), \
+                    delete the table inet stockade.forwarding, then the file";
 
 /// A setting that isn't there has no value: a link went, or the kernel has no IPv6.
 fn is(path: &str, value: &str) -> io::Result<bool> {
@@ -89,7 +95,15 @@ pub(super) fn switch_on(home: &Home, v4: bool, v6: bool) -> io::Result<Flock<Fil
     if v6 && is(V6, "0")? {
         (changes, state.v6) = (true, true);
         state.v6_own = links("ipv6", "forwarding", "1")?;
-        state.listening = links("ipv6", "accept_ra", "1")?;
+    }
+    if v6 && state.v6 {
+        // Those that came since the first machine as well; a machine's own link listens to none.
+        for link in links("ipv6", "accept_ra", "1")?.into_iter().filter(|l| !l.starts_with("ve-")) {
+            changes = true;
+            if !state.listening.contains(&link) {
+                state.listening.push(link);
+            }
+        }
     }
     if changes {
         // Written down before anything is changed; nobody is forwarded before the guard is there.
@@ -117,7 +131,21 @@ pub(super) fn link(name: &str) -> io::Result<()> {
 /// Loads the guard again, where there has to be one.
 pub(super) fn guard_again(home: &Home) -> io::Result<()> {
     let _gate = hold(&home.place("forwarding").join("gate"), FlockArg::LockExclusive)?;
-    record(home)?.map_or(Ok(()), |state| nft::apply(&guard(&state)))
+    match record(home)? {
+        Some(state) if nft::count("inet", TABLE)? != rules(&state) => nft::apply(&guard(&state)),
+        _ => Ok(()),
+    }
+}
+
+/// What isn't there of the guard.
+pub(super) fn guard_missing(home: &Home) -> io::Result<Option<String>> {
+    let Some(state) = record(home)? else { return Ok(None) };
+    let (found, wanted) = (nft::count("inet", TABLE)?, rules(&state));
+    Ok((found != wanted).then(|| format!("table inet {TABLE} has {found} rules, not {wanted}")))
+}
+
+fn rules(state: &Before) -> usize {
+    usize::from(!state.v4.is_empty()) + usize::from(state.v6)
 }
 
 /// Is the table the guard's?

@@ -1,6 +1,6 @@
 //! Control groups of a machine: making, bounding, reading back, counting, removing.
 
-use super::state::there;
+use crate::files::there;
 use crate::plan::step::{Counter, Group, Limit};
 use nix::sys::stat::Mode;
 use std::fs;

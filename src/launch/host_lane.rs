@@ -2,6 +2,7 @@
 
 use super::baton::{self, Baton, Detail, Kind};
 use super::children::{self, Ends};
+use super::netfilter::Keep;
 use super::prepare::{self, Op};
 use super::readback;
 use super::running::{self, Machine};
@@ -242,7 +243,7 @@ impl Host<'_> {
                 Ok(())
             }
             Action::ForgetConnections { addresses } => {
-                netfilter::forget_connections(addresses).map_err(|e| self.io(step, &e))
+                netfilter::forget_connections(addresses, Keep::Nothing).map_err(|e| self.io(step, &e))
             }
             Action::TellNetworkd { path, content } => {
                 network_lane::tell_networkd(path, content).map_err(|e| self.io(step, &e))
@@ -532,15 +533,16 @@ impl Host<'_> {
         // socket; it is our child all the same.
         drop((self.builder.1, self.init.1, self.program.1, self.ends));
         while let Ok(Some(_)) = process::wait(-1, false) {}
-        for l in self.ids.drain(..) {
-            if let Err(e) = l.remove() {
-                note("ids", &e);
-            }
-        }
         if let Some(lock) = self.lock.take()
             && let Err(e) = self.home.forget(&self.plan.machine, lock)
         {
             note("state", &e);
+        }
+        // Free for others when nothing leads there any more.
+        for l in self.ids.drain(..) {
+            if let Err(e) = l.remove() {
+                note("ids", &e);
+            }
         }
         drop((self.held, self.forwarding));
         if let Err(e) = forwarding::restore(&self.home) {

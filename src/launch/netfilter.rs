@@ -16,11 +16,16 @@ const TABLE_NAME: u16 = 1;
 /// IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_DELETE
 const GET: u8 = 1;
 const DELETE: u8 = 2;
-/// CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_ZONE; CTA_TUPLE_IP in the first two.
+/// CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_STATUS, CTA_ZONE; CTA_TUPLE_IP in the first two, CTA_IP_V4_SRC and
+/// CTA_IP_V6_SRC in that.
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
+const STATUS: u16 = 3;
 const ZONE: u16 = 18;
 const TUPLE_IP: u16 = 1;
+const SOURCE: [u16; 2] = [1, 3];
+/// IPS_DST_NAT (linux/netfilter/nf_conntrack_common.h)
+const TRANSLATED: u32 = 1 << 5;
 /// NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
@@ -98,9 +103,18 @@ fn request(message: u8, flags: u16, family: u8, attributes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Makes the kernel forget every connection from or to these addresses. They belonged to a machine that is gone:
-/// who gets them next must not be taken for it.
-pub(super) fn forget_connections(addresses: &[IpAddr]) -> io::Result<()> {
+/// Which connections stay.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// None: the addresses belonged to a machine that is gone, and who gets them next must not be taken for it.
+    Nothing,
+    /// Those that came by a published port. Only the rules translate to the machine's address: such a connection
+    /// is older than their loss.
+    Published,
+}
+
+/// Makes the kernel forget connections from or to these addresses.
+pub(super) fn forget_connections(addresses: &[IpAddr], keep: Keep) -> io::Result<()> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
@@ -113,7 +127,7 @@ pub(super) fn forget_connections(addresses: &[IpAddr]) -> io::Result<()> {
         .collect();
     for family in [libc::AF_INET, libc::AF_INET6].map(|f| u8::try_from(f).unwrap_or(0)) {
         let mut theirs = Vec::new();
-        ask(&socket, &request(GET, DUMP, family, &[]), &mut |m| theirs.extend(of_these(m, &raw)))?;
+        ask(&socket, &request(GET, DUMP, family, &[]), &mut |m| theirs.extend(of_these(m, &raw, keep)))?;
         for tuple in theirs {
             match ask(&socket, &request(DELETE, ACK, family, &tuple), &mut |_| {}) {
                 // It ended by itself meanwhile.
@@ -126,14 +140,18 @@ pub(super) fn forget_connections(addresses: &[IpAddr]) -> io::Result<()> {
 }
 
 /// What names a connection, if one of the addresses is in it.
-fn of_these(body: &[u8], raw: &[Vec<u8>]) -> Option<Vec<u8>> {
+fn of_these(body: &[u8], raw: &[Vec<u8>], keep: Keep) -> Option<Vec<u8>> {
     let all = attributes(body.get(4..)?);
-    let has = |kind| {
+    let has = |kind, among: &[u16]| {
         let tuple = find(&all, kind).unwrap_or_default();
         let ip = find(&attributes(&tuple), TUPLE_IP).unwrap_or_default();
-        attributes(&ip).iter().any(|(_, v)| raw.iter().any(|r| r == v))
+        attributes(&ip).iter().any(|(k, v)| (among.is_empty() || among.contains(k)) && raw.iter().any(|r| r == v))
     };
-    if !has(ORIGINAL) && !has(REPLY) {
+    if !has(ORIGINAL, &[]) && !has(REPLY, &[]) {
+        return None;
+    }
+    let status = find(&all, STATUS).and_then(|s| s.try_into().ok()).map_or(0, u32::from_be_bytes);
+    if keep == Keep::Published && status & TRANSLATED != 0 && has(REPLY, &SOURCE) {
         return None;
     }
     let mut out = Vec::new();
@@ -186,22 +204,40 @@ mod tests {
         assert!(deleted_tables(&[0; 64]).is_empty() && deleted_tables(&[0xff; 64]).is_empty());
     }
 
+    fn tuple(source: [u8; 4], to: [u8; 4]) -> Vec<u8> {
+        let (mut ip, mut out) = (Vec::new(), Vec::new());
+        push_attribute(&mut ip, 1, &source);
+        push_attribute(&mut ip, 2, &to);
+        push_attribute(&mut out, TUPLE_IP | NLA_F_NESTED, &ip);
+        out
+    }
+
     #[test]
     fn a_connection_is_known_by_any_of_its_addresses() {
-        let tuple = |source: [u8; 4], to: [u8; 4]| {
-            let (mut ip, mut out) = (Vec::new(), Vec::new());
-            push_attribute(&mut ip, 1, &source);
-            push_attribute(&mut ip, 2, &to);
-            push_attribute(&mut out, TUPLE_IP | NLA_F_NESTED, &ip);
-            out
-        };
         let mut body = vec![2, 0, 0, 0];
         push_attribute(&mut body, ORIGINAL | NLA_F_NESTED, &tuple([10, 83, 0, 2], [192, 0, 2, 1]));
         push_attribute(&mut body, REPLY | NLA_F_NESTED, &tuple([192, 0, 2, 1], [198, 51, 100, 1]));
         for (address, known) in [([10, 83, 0, 2], true), ([198, 51, 100, 1], true), ([10, 83, 0, 6], false)] {
-            assert_eq!(of_these(&body, &[address.to_vec()]).is_some(), known, "{address:?}");
+            assert_eq!(of_these(&body, &[address.to_vec()], Keep::Nothing).is_some(), known, "{address:?}");
         }
-        let named = of_these(&body, &[vec![10, 83, 0, 2]]).unwrap();
+        let named = of_these(&body, &[vec![10, 83, 0, 2]], Keep::Nothing).unwrap();
         assert_eq!(find(&attributes(&named), ORIGINAL).unwrap(), tuple([10, 83, 0, 2], [192, 0, 2, 1]));
+    }
+
+    #[test]
+    fn what_came_by_a_published_port_may_stay() {
+        let (machine, host, other) = ([10, 83, 0, 2], [192, 0, 2, 1], [198, 51, 100, 1]);
+        let body = |original: Vec<u8>, reply: Vec<u8>, status: u32| {
+            let mut body = vec![2, 0, 0, 0];
+            push_attribute(&mut body, ORIGINAL | NLA_F_NESTED, &original);
+            push_attribute(&mut body, REPLY | NLA_F_NESTED, &reply);
+            push_attribute(&mut body, STATUS, &status.to_be_bytes());
+            body
+        };
+        let goes = |b: &[u8]| of_these(b, &[machine.to_vec()], Keep::Published).is_some();
+        // SEEN_REPLY, ASSURED, CONFIRMED
+        assert!(!goes(&body(tuple(other, host), tuple(machine, other), 0xe | TRANSLATED)));
+        assert!(goes(&body(tuple(other, machine), tuple(machine, other), 0xe)), "not translated");
+        assert!(goes(&body(tuple(machine, host), tuple(other, machine), 0xe | TRANSLATED)), "the machine's own");
     }
 }

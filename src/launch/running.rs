@@ -103,10 +103,12 @@ impl Machine {
         process::kill(self.init_pid, libc::SIGKILL).or_else(gone)?;
         process::wait(self.init_pid, false)?;
         let used = Used { limits: self.met(), pressure: self.pressure() };
+        let forgotten = self.home.forget(&self.name, self.lock);
+        // Ids and addresses are free for others when nothing leads there any more.
         for l in self.ids {
             l.remove()?;
         }
-        self.home.forget(&self.name, self.lock)?;
+        forgotten?;
         drop((self.held, self.forwarding));
         forwarding::restore(&self.home)?;
         Ok(used)
@@ -117,8 +119,8 @@ impl Machine {
         self.rules.as_ref().map_or(-1, Rules::events)
     }
 
-    /// Brings the machine's rules back if somebody took them away; true when somebody did. Nothing passes
-    /// meanwhile. After an error the machine must not go on.
+    /// Brings the machine's rules back if somebody took them away; true when somebody did. What was connected
+    /// meanwhile is cut off. After an error the machine must not go on.
     pub fn mend(&self) -> io::Result<bool> {
         match &self.rules {
             Some(rules) if rules.changed() => rules.mend().map(|()| true),

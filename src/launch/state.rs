@@ -4,6 +4,7 @@
 //! whatever its state says, and is removed with everything that it names.
 
 use super::{forwarding, groups, netlink, nft, zone};
+use crate::files::{self, list, there};
 use crate::plan::step::{Counter, Exposure, outside_name};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{fstat, lstat};
@@ -224,12 +225,14 @@ impl Home {
         for place in list(&top)?.into_iter().chain([top]).map(|p| p.join("stockade").join(name)) {
             record.cgroups.extend(place.to_str().map(str::to_owned));
         }
-        if crate::sys::NFT.iter().any(|p| Path::new(p).exists()) {
-            record.tables = ["inet", "bridge"].map(|f| (f.to_owned(), format!("stockade-{name}"))).into();
+        for program in crate::sys::NFT {
+            if files::exists(program)? {
+                record.tables = ["inet", "bridge"].map(|f| (f.to_owned(), format!("stockade-{name}"))).into();
+            }
         }
         record.link = Some(outside_name(name));
         for zone in list(&self.0.join("zones"))? {
-            if there(fs::metadata(zone.join("members").join(name)))?.is_some() {
+            if files::exists(zone.join("members").join(name))? {
                 record.zone = zone.file_name().and_then(|z| z.to_str()).map(str::to_owned);
             }
         }
@@ -283,7 +286,9 @@ impl Home {
             }
             let dir = entry.path();
             let held = !is_free(&dir.join("lock"));
-            out.push(Found { name, held, written: dir.join("state.json").exists(), record: read(&dir) });
+            let text = there(fs::read(dir.join("state.json")))?;
+            let record = text.as_ref().and_then(|t| serde_json::from_slice(t).ok());
+            out.push(Found { name, held, written: text.is_some(), record });
         }
         out.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(out)
@@ -330,22 +335,6 @@ fn empty(name: &str) -> Record {
     }
 }
 
-/// What isn't there is `None` (ENOENT, or ENOTDIR on the way); what can't be looked at stays an error: it may
-/// well be there.
-pub(super) fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Ok(v) => Ok(Some(v)),
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
-/// What lies in a folder, whole or not at all; nothing in one that isn't there.
-pub(super) fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = there(fs::read_dir(folder))?;
-    entries.into_iter().flatten().map(|e| Ok(e?.path())).collect()
-}
-
 fn is_free(path: &Path) -> bool {
     match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path) {
         Ok(f) => Flock::lock(f, FlockArg::LockExclusiveNonblock).is_ok(),
@@ -378,10 +367,6 @@ pub(super) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
         .open(&temporary)?;
     f.write_all(content)?;
     fs::rename(&temporary, path)
-}
-
-fn read(dir: &Path) -> Option<Record> {
-    serde_json::from_slice(&fs::read(dir.join("state.json")).ok()?).ok()
 }
 
 /// A lock on a file, held as long as the value (or a process that was cloned while it was open) lives.

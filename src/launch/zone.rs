@@ -3,7 +3,8 @@
 //! `zones/NAME/members/MACHINE` holds a member's addresses; `hosts`, which all members see as their
 //! /etc/hosts, is made of them (hosts(5)). It is changed in place: who has it mounted sees the change.
 
-use super::state::{Home, hold, list, there};
+use super::state::{Home, hold};
+use crate::files::{self, list, there};
 use nix::fcntl::FlockArg;
 use std::fs;
 use std::io::{self, Write as _};
@@ -75,7 +76,7 @@ pub(super) fn leave(home: &Home, zone: &str, machine: &str) -> io::Result<()> {
     let zones = home.place("zones");
     let _gate = hold(&zones.join(".gate"), FlockArg::LockExclusive)?;
     let folder = zones.join(zone);
-    if there(fs::metadata(&folder))?.is_none() {
+    if !files::exists(&folder)? {
         return Ok(());
     }
     for name in [machine.to_owned(), format!("{machine}.tmp")] {

@@ -6,8 +6,10 @@ use crate::sys::process::{self, Status};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::MsgFlags;
 use nix::sys::termios::{self, SetArg, Termios};
-use std::io::IsTerminal as _;
+use std::ffi::CStr;
+use std::io::IsTerminal;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -101,14 +103,14 @@ impl Pipe {
     }
 }
 
-/// Standard output through an open file of our own that never blocks. Where that can't be had, and for
+/// Standard output or error through an open file of our own that never blocks. Where that can't be had, and for
 /// files (which don't block, and whose position is shared), the descriptor as it is.
-fn outlet() -> Option<OwnedFd> {
-    let kind = nix::sys::stat::fstat(std::io::stdout()).ok()?.st_mode & libc::S_IFMT;
-    if kind != libc::S_IFIFO && !std::io::stdout().is_terminal() {
+fn outlet(fd: impl AsFd + IsTerminal, path: &CStr) -> Option<OwnedFd> {
+    let kind = nix::sys::stat::fstat(&fd).ok()?.st_mode & libc::S_IFMT;
+    if kind != libc::S_IFIFO && !fd.is_terminal() {
         return None;
     }
-    process::open(mount::CWD, c"/proc/self/fd/1", libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY).ok()
+    process::open(mount::CWD, path, libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY).ok()
 }
 
 /// Waits for the machine's end. `boots`: a termination signal asks the init system to power off.
@@ -124,7 +126,7 @@ pub fn attend(machine: &Machine, signals: &SignalFd, boots: bool) -> nix::Result
     if raw.is_some() {
         resize(machine);
     }
-    let outlet = outlet();
+    let outlet = outlet(std::io::stdout(), c"/proc/self/fd/1");
     let master = machine.terminal.as_ref().map_or(-1, |m| m.as_raw_fd());
     let mut keys = Pipe::new(input.as_raw_fd(), master);
     let mut screen = Pipe::new(master, outlet.as_ref().map_or(1, |f| f.as_raw_fd()));
@@ -178,9 +180,10 @@ pub fn attend(machine: &Machine, signals: &SignalFd, boots: bool) -> nix::Result
         if filter {
             match machine.mend() {
                 Ok(false) => {}
-                Ok(true) => {
-                    tell("the rules were taken out of the host's packet filter, and are back; nothing passed meanwhile")
-                }
+                Ok(true) => tell(
+                    "the rules were taken out of the host's packet filter, and are back; what was connected in \
+                         the moment between is cut off",
+                ),
                 Err(e) => {
                     tell(&format!(
                         "the rules were taken out of the host's packet filter, so the machine is ended: {e}"
@@ -247,10 +250,18 @@ pub fn attend(machine: &Machine, signals: &SignalFd, boots: bool) -> nix::Result
     }
 }
 
-/// A line on standard error, whatever mode the terminal is in.
+/// A line on standard error, whatever mode the terminal is in. Who closed it doesn't want to know, and who doesn't
+/// read it misses the line: the machine has to be looked after.
 fn tell(text: &str) {
-    // Who closed it doesn't want to know.
-    process::write(2, format!("stockade: {text}\r\n").as_bytes()).unwrap_or(0);
+    let line = format!("stockade: {text}\r\n");
+    let stderr = std::io::stderr();
+    if nix::sys::stat::fstat(&stderr).is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFSOCK) {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        nix::sys::socket::send(stderr.as_raw_fd(), line.as_bytes(), flags).unwrap_or(0);
+        return;
+    }
+    let own = outlet(stderr, c"/proc/self/fd/2");
+    process::write(own.as_ref().map_or(2, |f| f.as_raw_fd()), line.as_bytes()).unwrap_or(0);
 }
 
 fn raw_mode(terminal: BorrowedFd<'_>) -> nix::Result<Raw<'_>> {

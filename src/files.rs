@@ -1,0 +1,48 @@
+//! Looking at files without taking an error for an absence.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What isn't there is `None` (ENOENT, or ENOTDIR on the way); what can't be looked at stays an error: it may
+/// well be there.
+pub fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(v) => Ok(Some(v)),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// What lies in a folder, whole or not at all; nothing in one that isn't there.
+pub fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = there(fs::read_dir(folder))?;
+    entries.into_iter().flatten().map(|e| Ok(e?.path())).collect()
+}
+
+/// True when something is at the path.
+pub fn exists(path: impl AsRef<Path>) -> io::Result<bool> {
+    Ok(there(fs::metadata(path))?.is_some())
+}
+
+/// The text of a file; nothing of one that isn't there. What isn't UTF-8 is shown as U+FFFD, not skipped.
+pub fn text(path: impl AsRef<Path>) -> io::Result<Option<String>> {
+    Ok(there(fs::read(path))?.map(|b| String::from_utf8_lossy(&b).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_no_absence() {
+        assert_eq!(text("/proc/self/no-such-file").unwrap(), None);
+        assert_eq!(text("/proc/self/stat/below-a-file").unwrap(), None);
+        assert!(text("/proc/self").is_err(), "a folder has no text");
+        assert!(exists("/proc/self").unwrap() && !exists("/proc/self/none").unwrap());
+        let long = format!("/{}", "x".repeat(300));
+        assert!(exists(&long).is_err() && list(Path::new(&long)).is_err() && text(&long).is_err());
+        assert!(list(Path::new("/proc/self/none")).unwrap().is_empty());
+        assert!(list(Path::new("/proc/self/fd")).unwrap().len() > 2);
+    }
+}
