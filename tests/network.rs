@@ -806,9 +806,9 @@ print(sorted(heard))"
     let ear = c.stdout(Stdio::piped()).spawn().unwrap();
     let frames = "
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); s.bind(('host0', 0))
-mac = s.getsockname()[4]
+mac = s.getsockname()[4]; time.sleep(1.5)
 for kind in ['88b5', '8100000188b6', '810000010800', '8100000181000002', '88a8000108004500']:
-    s.send(b'\\xff'*6 + mac + bytes.fromhex(kind) + bytes(60))
+    s.send(bytes([255] * 6) + mac + bytes.fromhex(kind) + bytes(60))
 print(mac.hex())
 time.sleep(0.5)
 u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.sendto(b'the end', ('203.0.113.9', 9))
