@@ -531,8 +531,8 @@ pub const CODES: &[Page] = &[
         title: "the host drops what is forwarded",
         text: concat!(
             "Another table of the host's packet filter drops forwarded packets by default. A machine's own rules can't lift that:\n",
-            "whoever manages that table has to let `ve-*` through, or published ports and outgoing connections don't work. Rules of\n",
-            "the older iptables (iptables-legacy) aren't shown by nft(8), so they are named whatever they say.",
+            "whoever manages that table has to let `ve-*` through, or published ports and outgoing connections don't work. A filter\n",
+            "table of the older iptables (iptables-legacy) isn't shown by nft(8), so it is named whatever is in it.",
         ),
     },
     Page {

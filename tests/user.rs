@@ -108,3 +108,36 @@ fn exit_codes_and_signals_are_exact() {
         assert_eq!(harness::run(&text).code, code, "{script} as root");
     }
 }
+
+/// Facts that only root may read lack to nobody else: what a user asks is answered.
+#[test]
+fn a_user_is_told_what_a_network_takes() {
+    if !root() {
+        return;
+    }
+    // /proc/net/ip_tables_names is there with the module, and root's.
+    let _loaded = Command::new("modprobe").args(["-qa", "ip_tables", "ip6_tables"]).status();
+    let text = machine("\"/bin/true\"", "network { private; listen tcp 80 }")
+        .replace("extends std/daemon", "extends std/net-server");
+    let ran = as_user(&text, "plan");
+    assert!(
+        ran.code == 3 && ran.err.matches("error[E").count() == 1 && ran.err.contains("error[E0601]"),
+        "{}",
+        ran.err
+    );
+    let dir = Dir::new("doctor");
+    let program = dir.0.join("stockade");
+    std::fs::copy(env!("CARGO_BIN_EXE_stockade"), &program).unwrap();
+    for path in [&dir.0, &program] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let user = UID.to_string();
+    let ran: Ran = Command::new("setpriv")
+        .args(["--reuid", &user, "--regid", &user, "--clear-groups"])
+        .arg(&program)
+        .arg("doctor")
+        .output()
+        .unwrap()
+        .into();
+    assert!(ran.out.contains("forwarding") && !ran.err.contains("ermission"), "{}{}", ran.out, ran.err);
+}

@@ -40,7 +40,7 @@ fn boot(kernel: &str, script: &str, seconds: u32, at_least: usize) {
 
 #[test]
 fn machines_on_pure_cgroup_v2_under_systemd() {
-    boot("6.12", "machines", 900, 12);
+    boot("6.12", "machines", 900, 13);
 }
 
 #[test]

@@ -165,7 +165,7 @@ fn look() -> Result<Vec<Finding>, Stop> {
     }
     if net.older_filter {
         let fix = "iptables-legacy -S FORWARD; iptables-legacy -I FORWARD -i ve-+ -j ACCEPT, and the same with -o";
-        let found = "rules of the older iptables, which may drop what is forwarded".to_owned();
+        let found = "a filter table of the older iptables, which may drop what is forwarded".to_owned();
         say(None, "other firewall", found, "published ports and outgoing connections", Some(fix));
     }
     let servers: Vec<String> = net.resolvers.iter().map(ToString::to_string).collect();

@@ -113,7 +113,7 @@ pub(super) fn compile(cx: &mut Cx<'_>, owner: Option<u32>) -> Option<Cgroups> {
     // The kernel charges what is written back to the io group of the memory group that the page belongs to
     // (cgroup-v2.rst, "Writeback"): without one of the machine's own, that is everybody's.
     if let Some((name, _, span, _)) =
-        wanted.iter().find(|w| w.0.starts_with("io-write") && facts.v2_with(w.3).is_some())
+        wanted.iter().find(|w| w.0.starts_with("io-write") && w.1 != UNLIMITED && facts.v2_with(w.3).is_some())
     {
         match facts.v2_with("memory") {
             Some(_) => handed.push("memory".to_owned()),
@@ -251,13 +251,15 @@ fn in_v1(cx: &mut Cx<'_>, name: &str, value: u64, span: Span) -> Option<Files> {
             "io-read" => "blkio.throttle.read_bps_device",
             "io-read-ops" => "blkio.throttle.read_iops_device",
             // cgroup-v2.rst, "Writeback".
-            _ => {
+            _ if value != UNLIMITED => {
                 return refuse(
                     cx,
                     span,
                     "v1 doesn't see what is written through the cache, which is nearly everything",
                 );
             }
+            "io-write" => "blkio.throttle.write_bps_device",
+            _ => "blkio.throttle.write_iops_device",
         };
         if !has(cx, "blkio.throttle.read_bps_device") {
             return refuse_missing(cx, name, span);

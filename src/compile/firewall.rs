@@ -240,6 +240,11 @@ pub(super) fn invalid() -> Value {
     compare("in", json!({ "ct": { "key": "state" } }), json!("invalid"))
 }
 
+/// A packet of TCP that begins no connection: of FIN, SYN, RST and ACK it has others than SYN (RFC 9293, 3.5).
+pub(super) fn no_start() -> Value {
+    compare("!=", json!({ "&": [payload("tcp", "flags"), 0x17] }), json!(2))
+}
+
 /// A packet whose destination was translated: it came by a published port.
 pub(super) fn was_published() -> Value {
     compare("in", json!({ "ct": { "key": "status" } }), json!("dnat"))

@@ -173,6 +173,10 @@ pub(super) fn compile(cx: &mut Cx<'_>) -> Option<Wiring> {
     }
     let before = cx.diagnostics.errors();
     needs(cx);
+    if !cx.host.privileged {
+        // No addresses were looked for.
+        return None;
+    }
     let origin = cx.origin(network.span);
     let identity = format!("{}{}", cx.host.network.identity, policy.name);
     let mut mac = [0x02u8; 6];
@@ -261,8 +265,7 @@ fn needs(cx: &mut Cx<'_>) {
         cx.diagnostics.push(crate::diagnostic::Diagnostic::warning("W0602", network.span, text).help(help));
     }
     if facts.older_filter && network.value.is_routed() {
-        let text =
-            "the host has rules of the older iptables, which nft(8) doesn't show: they may drop what is forwarded";
+        let text = "the host has a filter table of the older iptables, which nft(8) doesn't show: it may drop what is forwarded";
         let help = "look with `iptables-legacy -S FORWARD`; let machines through: `iptables-legacy -I FORWARD -i ve-+ -j ACCEPT`, and the same with -o and with ip6tables-legacy";
         cx.diagnostics.push(crate::diagnostic::Diagnostic::warning("W0602", network.span, text).help(help));
     }
@@ -352,6 +355,9 @@ fn host_table(cx: &Cx<'_>, link: &str, w: &Wiring) -> Table {
     let mut inward = Chain::plain("in");
     inward.implied(nft::known(), "answers to what was let through");
     inward.implied(vec![nft::invalid(), nft::drop()], "a packet that belongs to nothing");
+    // The kernel takes up a connection in its middle (nf_conntrack_tcp_loose), whoever began it.
+    let start = "a connection begins at its beginning";
+    inward.implied(vec![nft::no_start(), nft::drop()], start);
     let mut from_host = Chain::base("output", "filter", "output", 0);
     from_host.implied(vec![nft::not_to_link(link), nft::accept()], others);
     from_host.implied(nft::known(), "answers to what was let through");
@@ -360,6 +366,7 @@ fn host_table(cx: &Cx<'_>, link: &str, w: &Wiring) -> Table {
     for told in [nft::icmp4(&["destination-unreachable"]), nft::icmp6(&["destination-unreachable"])] {
         from_host.implied(vec![told, nft::accept()], "a machine is told what is refused");
     }
+    from_host.implied(vec![nft::no_start(), nft::drop()], start);
     for (port, list) in nft::by_line(&policy.ports, Use::Listen) {
         let origin = cx.origin(port.span);
         for rule in nft::listens(port, list.as_deref()) {

@@ -309,8 +309,7 @@ fn a_count_that_cannot_be_read_may_be_any() {
 }
 
 fn read(path: &str) -> io::Result<String> {
-    let text = files::text(path).map_err(|e| io::Error::new(e.kind(), format!("can't read {path}: {e}")))?;
-    Ok(text.unwrap_or_default())
+    Ok(files::text(path)?.unwrap_or_default())
 }
 
 /// Where the host's CPUs are.

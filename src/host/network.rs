@@ -64,8 +64,11 @@ impl Network {
         let chains = nft.as_deref().map(|n| list(n, &["-j", "list", "chains"]));
         let filter = chains.as_ref().is_some_and(Result::is_ok);
         let dropping = chains.and_then(Result::ok).map_or(Ok(Vec::new()), |t| dropping(&t))?;
-        let older =
-            |file: &str| Ok::<_, io::Error>(files::text(file)?.is_some_and(|t| t.lines().any(|l| l == "filter")));
+        let older = |file: &str| match files::text(file) {
+            // Root's to read; nobody else makes such a network.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(false),
+            text => Ok::<_, io::Error>(text?.is_some_and(|t| t.lines().any(|l| l == "filter"))),
+        };
         let used = used()?;
         Ok(Network {
             nft,

@@ -139,6 +139,7 @@ pub(super) fn guard_again(home: &Home) -> io::Result<()> {
 
 /// What isn't there of the guard.
 pub(super) fn guard_missing(home: &Home) -> io::Result<Option<String>> {
+    let _gate = hold(&home.place("forwarding").join("gate"), FlockArg::LockShared)?;
     let Some(state) = record(home)? else { return Ok(None) };
     let (found, wanted) = (nft::count("inet", TABLE)?, rules(&state));
     Ok((found != wanted).then(|| format!("table inet {TABLE} has {found} rules, not {wanted}")))

@@ -1,6 +1,6 @@
 //! Control groups of a machine: making, bounding, reading back, counting, removing.
 
-use crate::files::there;
+use crate::files::{self, there};
 use crate::plan::step::{Counter, Group, Limit};
 use nix::sys::stat::Mode;
 use std::fs;
@@ -154,11 +154,11 @@ pub(super) fn remove(path: &Path, machine: &str) -> io::Result<()> {
         && path.parent().and_then(Path::file_name).is_some_and(|n| n == "stockade")
         && path.starts_with("/sys/fs/cgroup")
         && path.components().all(|c| !matches!(c, std::path::Component::ParentDir));
-    if !ours || !path.try_exists()? {
+    if !ours || !files::exists(path)? {
         return Ok(());
     }
     let kill = path.join("cgroup.kill");
-    if kill.try_exists()? {
+    if files::exists(&kill)? {
         fs::write(kill, "1")?;
     }
     let deadline = Instant::now() + Duration::from_secs(5);

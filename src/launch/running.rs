@@ -104,13 +104,11 @@ impl Machine {
         process::wait(self.init_pid, false)?;
         let used = Used { limits: self.met(), pressure: self.pressure() };
         let forgotten = self.home.forget(&self.name, self.lock);
-        // Ids and addresses are free for others when nothing leads there any more.
-        for l in self.ids {
-            l.remove()?;
-        }
-        forgotten?;
+        // Not before: ids and addresses are others' when nothing leads there any more. What couldn't be forgotten
+        // is told, and holds nothing else up.
+        let freed = self.ids.into_iter().map(Lock::remove).fold(Ok(()), Result::and);
         drop((self.held, self.forwarding));
-        forwarding::restore(&self.home)?;
+        forgotten.and(freed).and(forwarding::restore(&self.home))?;
         Ok(used)
     }
 
@@ -119,12 +117,12 @@ impl Machine {
         self.rules.as_ref().map_or(-1, Rules::events)
     }
 
-    /// Brings the machine's rules back if somebody took them away; true when somebody did. What was connected
-    /// meanwhile is cut off. After an error the machine must not go on.
-    pub fn mend(&self) -> io::Result<bool> {
+    /// Brings the machine's rules back if somebody took them away; says what became of its
+    /// connections when somebody did. After an error the machine must not go on.
+    pub fn mend(&self) -> io::Result<Option<&'static str>> {
         match &self.rules {
-            Some(rules) if rules.changed() => rules.mend().map(|()| true),
-            _ => Ok(false),
+            Some(rules) if rules.changed() => rules.mend().map(Some),
+            _ => Ok(None),
         }
     }
 

@@ -223,7 +223,9 @@ impl Home {
         }
         let top = PathBuf::from("/sys/fs/cgroup");
         for place in list(&top)?.into_iter().chain([top]).map(|p| p.join("stockade").join(name)) {
-            record.cgroups.extend(place.to_str().map(str::to_owned));
+            if files::exists(&place)? {
+                record.cgroups.extend(place.to_str().map(str::to_owned));
+            }
         }
         for program in crate::sys::NFT {
             if files::exists(program)? {

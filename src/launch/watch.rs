@@ -1,7 +1,7 @@
 //! A machine's rules while it runs. Whoever empties the host's packet filter (`nft flush ruleset`, as a reload of
 //! nftables.service does) takes them away; the kernel tells, the link goes down at once, and it comes up again
-//! when the rules are back. What was connected in the moment between is cut off. Where the rules can't come back
-//! the machine is ended.
+//! when the rules are back. Connections are cut off, but those that came by a published port: they may have been
+//! made in the moment between. Where the rules can't come back the machine is ended.
 
 use super::netfilter::{self, Keep, TABLES_CHANGED, deleted_tables};
 use super::state::Home;
@@ -110,8 +110,8 @@ impl Rules {
     }
 
     /// Brings the rules back. From now on nothing passes the link before they are there, and what was connected
-    /// while they weren't is forgotten: packets of known connections pass.
-    pub(super) fn mend(&self) -> io::Result<()> {
+    /// while they weren't is forgotten: packets of known connections pass. Says what became of connections.
+    pub(super) fn mend(&self) -> io::Result<&'static str> {
         let routes = Routes::open()?;
         if let Some((link, _)) = &self.link {
             routes.down(routes.index(link)?)?;
@@ -135,10 +135,13 @@ impl Rules {
         if left > 0 {
             return Err(io::Error::other("somebody takes them away each time"));
         }
+        if self.addresses.is_empty() {
+            return Ok("meanwhile nobody looked at its port of the bridge");
+        }
         netfilter::forget_connections(&self.addresses, Keep::Published)?;
         if let Some((link, addresses)) = &self.link {
             network_lane::up_again(link, addresses)?;
         }
-        Ok(())
+        Ok("connections but those of published ports are cut off")
     }
 }

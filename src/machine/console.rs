@@ -179,11 +179,10 @@ pub fn attend(machine: &Machine, signals: &SignalFd, boots: bool) -> nix::Result
         let [event, signal, filter, output, room, typed, taken] = fds.map(|f| f.revents != 0);
         if filter {
             match machine.mend() {
-                Ok(false) => {}
-                Ok(true) => tell(
-                    "the rules were taken out of the host's packet filter, and are back; what was connected in \
-                         the moment between is cut off",
-                ),
+                Ok(None) => {}
+                Ok(Some(then)) => {
+                    tell(&format!("the rules were taken out of the host's packet filter, and are back; {then}"));
+                }
                 Err(e) => {
                     tell(&format!(
                         "the rules were taken out of the host's packet filter, so the machine is ended: {e}"
