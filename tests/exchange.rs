@@ -32,6 +32,8 @@ fn call(arguments: &[&str]) -> Ran {
 }
 
 fn shipped(name: &str) -> PathBuf {
+    // An export is of a machine of this host: what it shows has to be there.
+    harness::site();
     Path::new(env!("CARGO_MANIFEST_DIR")).join("policies").join(format!("{name}.stockade"))
 }
 
@@ -518,6 +520,15 @@ fn an_exported_unit_is_one_and_says_what_it_loses() {
         assert!(ran.out.lines().any(|l| l == line), "{line}:\n{}", ran.out);
     }
     assert!(ran.err.contains("lost: calls: ioctl(cmd=0x5412) runs there, not here"), "{}", ran.err);
+    // Limits of the whole machine are written, another network is a loss.
+    for line in ["MemoryMax=", "TasksMax="] {
+        assert!(ran.out.lines().any(|l| l.starts_with(line)), "{line}:\n{}", ran.out);
+    }
+    assert!(ran.err.contains("lost: network: no `private`"), "{}", ran.err);
+    let bundle = call(&["export", "oci", shipped("nginx").to_str().unwrap()]);
+    let config: Value = serde_json::from_str(&bundle.out).unwrap();
+    let resources = &config["linux"]["resources"];
+    assert!(resources["memory"]["limit"].is_u64() && resources["pids"]["limit"].is_u64(), "{resources}");
     if !Path::new("/usr/bin/systemd-analyze").exists() {
         return skip("systemd-analyze is not installed");
     }
@@ -896,6 +907,48 @@ fn a_unit_that_reaches_nobody_is_given_nobody() {
         assert_eq!(ran.err.contains("nobody is, the host neither"), alone, "{}", ran.err);
         assert_eq!(checked(&made).code, 0, "{made}");
     }
+}
+
+/// What systemd 252 makes of it, never more: paths as it simplifies them, lists that a key of the same list empties,
+/// places that a file system in memory hides.
+#[test]
+fn a_unit_is_read_as_systemd_reads_it() {
+    let unit = |lines: &str| format!("[Service]\nExecStart=/bin/true\nUser=nobody\n{lines}\n");
+    for (lines, why) in [
+        ("InaccessiblePaths=/srv/data/\nBindPaths=/srv/data/x", "the unit closes /srv/data"),
+        ("InaccessiblePaths=/srv//./data\nBindPaths=/srv/data/x", "the unit closes /srv/data"),
+        ("InaccessiblePaths=/", "nothing would be left"),
+        ("ReadOnlyPaths=/srv/../etc", "without `..`"),
+        ("ReadWritePaths=/srv/data\nTemporaryFileSystem=/srv/data", "in memory hides it"),
+        ("TemporaryFileSystem=/srv\nReadWritePaths=-/srv/data", "in memory hides it"),
+        ("TemporaryFileSystem=/var\nStateDirectory=foo", "in memory hides it"),
+        ("BindPaths=/srv/a:/x\nBindPaths=/srv/b:/x", "something else there"),
+        ("ReadWritePaths=/var/x\nRootDirectory=/srv/jail", "two trees"),
+        ("RuntimeMaxSec=1h 5min", "is no time"),
+    ] {
+        refused("systemd", "u.service", &unit(lines), why);
+    }
+    for (lines, there, not) in [
+        ("InaccessiblePaths=/lib/modules /bin/su", "hide \"/usr/lib/modules\"", "nothing"),
+        ("InaccessiblePaths=/lib/modules /bin/su", "hide \"/usr/bin/su\"", "nothing"),
+        ("RestrictAddressFamilies=AF_INET\nRestrictAddressFamilies=none", "deny socket\n", "family"),
+        ("RestrictAddressFamilies=~AF_PACKET\nRestrictAddressFamilies=none", "deny socket\n", "family"),
+        ("BindPaths=/srv/x\nBindReadOnlyPaths=", "user nobody", "/srv/x"),
+        ("ReadWriteDirectories=/srv\nReadWritePaths=", "user nobody", "/srv"),
+        ("MemoryMax=100M\nMemoryLimit=10G", "memory 100MiB", "10GiB"),
+        ("RuntimeMaxSec=90", "time 90s", "nothing"),
+        ("TemporaryFileSystem=/srv\nBindPaths=/srv/data", "bind \"/srv/data\" -> \"/srv/data\" rw", "nothing"),
+    ] {
+        let (made, _) = imported("systemd", "u.service", &unit(lines), &[]);
+        assert!(made.contains(there) && !made.contains(not), "{lines}: {made}");
+    }
+    // Long files are read in a moment, or refused.
+    let start = std::time::Instant::now();
+    let (made, _) = imported("systemd", "u.service", &unit(&"Type=a\n".repeat(400_000)), &[]);
+    assert!(made.contains("user nobody"));
+    let many: String = (0..200_000).map(|i| format!("BindPaths=/a{i}\n")).collect();
+    refused("systemd", "u.service", &unit(&many), "more than 1000 places");
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
 }
 
 fn folder_of(rootfs: &Path, unit: &str) -> String {

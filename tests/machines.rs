@@ -26,14 +26,6 @@ fn policy(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("policies").join(format!("{name}.stockade"))
 }
 
-/// The sample site in the cache, as the policies' parameters name it.
-fn site() {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/site/.");
-    let to = Path::new(CACHE).join("site");
-    std::fs::create_dir_all(to.join("results")).unwrap();
-    assert!(Command::new("cp").arg("-r").arg(from).arg(to).status().unwrap().success());
-}
-
 /// A machine in the background; killed by pid if a test ends early.
 struct Running(Child, PathBuf);
 
@@ -111,7 +103,7 @@ fn ready() -> Option<std::sync::MutexGuard<'static, ()>> {
         return None;
     }
     let one = ONE.lock().unwrap_or_else(|e| e.into_inner());
-    site();
+    harness::site();
     Some(one)
 }
 

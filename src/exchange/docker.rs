@@ -6,7 +6,7 @@ use crate::kernel::calls;
 use crate::kernel::constants;
 use crate::policy::syscalls::Action;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A profile as it stands in the file. An unknown key is an error: it might be a restriction.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -168,6 +168,7 @@ pub fn read(text: &str, setting: &Setting<'_>) -> Result<Read, String> {
     let default = action(&file.default_action, file.default_errno_ret, file.default_errno.as_deref())
         .map_err(|e| format!("`defaultAction`: {e}"))?;
     let (mut entries, mut unknown, mut skipped) = (Vec::new(), Vec::new(), 0);
+    let mut told: BTreeSet<&str> = BTreeSet::new();
     for (i, r) in file.syscalls.iter().enumerate() {
         let fail = |e: String| format!("entry {} of `syscalls`: {e}", i + 1);
         let act = action(&r.action, r.errno_ret, r.errno.as_deref()).map_err(fail)?;
@@ -190,7 +191,7 @@ pub fn read(text: &str, setting: &Setting<'_>) -> Result<Read, String> {
                 None if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => {
                     return Err(fail(format!("`{}` is no name of a call", name.escape_debug())));
                 }
-                None if unknown.contains(name) => {}
+                None if !told.insert(name) => {}
                 None => unknown.push(name.clone()),
             }
         }

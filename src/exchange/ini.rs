@@ -2,6 +2,7 @@
 //! files write alike (systemd.syntax(7), systemd.exec(5), systemd.resource-control(5)).
 
 use crate::syntax::print::quote;
+use std::collections::BTreeMap;
 
 /// One assignment.
 #[derive(Clone, Debug)]
@@ -64,14 +65,28 @@ pub fn read(text: &str) -> Result<Vec<Line>, String> {
 /// Keys for which an empty value says something of its own.
 const EMPTY: &[&str] = &["CapabilityBoundingSet"];
 
+/// The list that a key adds to: older names, and keys of one list (systemd.exec(5)).
+fn list_of(key: &str) -> &str {
+    match key {
+        "ReadWriteDirectories" => "ReadWritePaths",
+        "ReadOnlyDirectories" => "ReadOnlyPaths",
+        "InaccessibleDirectories" => "InaccessiblePaths",
+        "BindReadOnlyPaths" => "BindPaths",
+        other => other,
+    }
+}
+
 /// Goes through a file's assignments; the error has a line for each that was refused. An empty value takes
 /// back what was said of its key before.
 pub fn each(text: &str, mut take: impl FnMut(&Line) -> Result<(), String>) -> Result<(), String> {
     let mut wrong = Vec::new();
     let lines = read(text)?;
-    for (i, line) in lines.iter().enumerate() {
-        let same = |l: &&Line| (&l.section, &l.key) == (&line.section, &line.key);
-        let reset = lines.iter().skip(i + 1).filter(same).any(|l| l.value.is_empty());
+    let mut resets: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for line in lines.iter().filter(|l| l.value.is_empty()) {
+        resets.insert((&line.section, list_of(&line.key)), line.number);
+    }
+    for line in &lines {
+        let reset = resets.get(&(&line.section, list_of(&line.key))).is_some_and(|n| *n > line.number);
         if reset || line.value.is_empty() && !EMPTY.contains(&line.key.as_str()) {
             continue;
         }
@@ -248,11 +263,30 @@ pub fn tmpfs(value: &str) -> Result<String, String> {
     Ok(line)
 }
 
+/// One number with its unit as a duration of the language; 0 is no bound (systemd.time(7), systemd.service(5)).
+fn span(value: &str) -> Result<String, String> {
+    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
+    let unit = match value.get(digits.len()..).unwrap_or("").trim() {
+        "" | "s" | "sec" | "second" | "seconds" => "s",
+        "m" | "min" | "minute" | "minutes" => "min",
+        "h" | "hr" | "hour" | "hours" => "h",
+        "infinity" if digits.is_empty() => return Ok("unlimited".into()),
+        _ => return Err(format!("`{value}`: write one number of seconds, minutes or hours")),
+    };
+    match digits.parse::<u64>() {
+        Ok(0) => Ok("unlimited".into()),
+        Ok(n) => Ok(format!("{n}{unit}")),
+        Err(_) => Err(format!("`{value}` is no time")),
+    }
+}
+
 /// `LimitNOFILE=` and the like, and the limits of cgroups, which come in pairs.
 #[derive(Debug, Default)]
 pub struct Limits {
     lines: Vec<String>,
     memory: Option<String>,
+    older_memory: Option<String>,
+    time: Option<String>,
     high: Option<String>,
     quota: Option<String>,
     weight: Option<String>,
@@ -323,7 +357,10 @@ impl Limits {
         };
         let number = || value.parse::<u64>().map(|n| n.to_string()).map_err(|_| format!("`{value}` is no number"));
         let (slot, text) = match line.key.as_str() {
-            "MemoryMax" | "MemoryLimit" => (&mut self.memory, memory()?),
+            "MemoryMax" => (&mut self.memory, memory()?),
+            // Of the older hierarchy: where both are written, the newer one counts.
+            "MemoryLimit" => (&mut self.older_memory, memory()?),
+            "RuntimeMaxSec" => (&mut self.time, span(value)?),
             "MemoryHigh" => (&mut self.high, memory()?),
             "MemorySwapMax" => (&mut self.swap, memory()?),
             "TasksMax" => (&mut self.tasks, if value == "infinity" { "unlimited".into() } else { number()? }),
@@ -343,8 +380,9 @@ impl Limits {
         let mut out = self.lines.clone();
         let with =
             |name: &str, value: &Option<String>| value.as_ref().map_or(String::new(), |v| format!(" {name}={v}"));
-        if self.memory.is_some() || self.high.is_some() {
-            let most = self.memory.as_deref().unwrap_or("unlimited");
+        let memory = self.memory.as_ref().or(self.older_memory.as_ref());
+        if memory.is_some() || self.high.is_some() {
+            let most = memory.map_or("unlimited", String::as_str);
             out.push(format!("memory {most}{}", with("high", &self.high)));
         }
         if self.quota.is_some() || self.weight.is_some() {
@@ -353,6 +391,7 @@ impl Limits {
         }
         out.extend(self.swap.iter().map(|v| format!("swap {v}")));
         out.extend(self.tasks.iter().map(|v| format!("tasks {v}")));
+        out.extend(self.time.iter().map(|v| format!("time {v}")));
         out
     }
 }

@@ -16,3 +16,4 @@ pub mod systemd_groups;
 pub mod unit;
 pub mod unit_calls;
 pub mod unit_file;
+mod unit_keys;

@@ -57,6 +57,10 @@ pub fn export(
         "readonlyPaths": read_only,
         "seccomp": seccomp,
     });
+    let resources = groups(policy, sources, &mut lost);
+    if let (Some(map), Some(object)) = (resources.as_object().filter(|m| !m.is_empty()), linux.as_object_mut()) {
+        object.insert("resources".into(), json!(map));
+    }
     if let (Some(m), Some(object)) = (&c.ids, linux.as_object_mut()) {
         object.insert("uidMappings".into(), maps(&m.users));
         object.insert("gidMappings".into(), maps(&m.groups));
@@ -84,6 +88,26 @@ pub fn export(
     });
     let text = serde_json::to_string_pretty(&config).map_err(|e| e.to_string())?;
     Ok(Exported { text: format!("{text}\n"), lost })
+}
+
+/// Limits of the whole container (config-linux.md, "Control groups").
+fn groups(policy: &Policy, sources: &Sources, lost: &mut Vec<String>) -> Value {
+    let mut out = serde_json::Map::new();
+    for (name, limit) in policy.limits.iter().filter(|(n, l)| {
+        crate::policy::resources::resource(n).is_none() && l.value != crate::policy::resources::UNLIMITED
+    }) {
+        match name.as_str() {
+            "memory" => out.insert("memory".into(), json!({ "limit": limit.value })),
+            "tasks" => out.insert("pids".into(), json!({ "limit": limit.value })),
+            "cpu" => out.insert("cpu".into(), json!({ "quota": limit.value.saturating_mul(1000), "period": 100_000 })),
+            _ => {
+                let text = crate::policy::resources::text(name, limit.value);
+                lost.push(format!("limits: {text}: isn't set ({})", sources.cite(limit.span)));
+                None
+            }
+        };
+    }
+    Value::Object(out)
 }
 
 fn maps(list: &[users::Range]) -> Value {

@@ -5,90 +5,10 @@ use super::import::{Imported, one_statement, settle};
 use super::ini::{self, Limits, Line, block, boolean, path, tmpfs, words};
 use super::profile::Profile;
 use super::unit_calls::Calls;
+use super::unit_keys::{ALWAYS, MANAGED};
 use crate::policy::capabilities;
 use crate::syntax::print::quote;
 use std::net::IpAddr;
-
-/// Booleans that hold for every machine, whether they are on or off.
-const ALWAYS: &[&str] = &[
-    "MountAPIVFS",
-    "NoNewPrivileges",
-    "PrivateIPC",
-    "PrivateMounts",
-    "PrivateUsers",
-    "ProtectControlGroups",
-    "ProtectKernelTunables",
-    "RemoveIPC",
-];
-
-/// Directives about starting, stopping, logging and priorities: the manager's own.
-const MANAGED: &[&str] = &[
-    "Type",
-    "ExecStartPre",
-    "ExecStartPost",
-    "ExecReload",
-    "ExecStop",
-    "ExecStopPost",
-    "ExecCondition",
-    "Restart",
-    "RestartSec",
-    "TimeoutSec",
-    "TimeoutStartSec",
-    "TimeoutStopSec",
-    "RuntimeMaxSec",
-    "WatchdogSec",
-    "PIDFile",
-    "GuessMainPID",
-    "NotifyAccess",
-    "BusName",
-    "RemainAfterExit",
-    "SuccessExitStatus",
-    "KillMode",
-    "KillSignal",
-    "SendSIGKILL",
-    "SendSIGHUP",
-    "FinalKillSignal",
-    "RestartKillSignal",
-    "StandardInput",
-    "StandardOutput",
-    "StandardError",
-    "SyslogIdentifier",
-    "SyslogFacility",
-    "SyslogLevel",
-    "SystemCallLog",
-    "LogLevelMax",
-    "LogRateLimitIntervalSec",
-    "LogNamespace",
-    "LogRateLimitBurst",
-    "LogExtraFields",
-    "TTYPath",
-    "Nice",
-    "OOMScoreAdjust",
-    "OOMPolicy",
-    "Slice",
-    "Delegate",
-    "IOSchedulingClass",
-    "IgnoreSIGPIPE",
-    "RuntimeDirectoryPreserve",
-    "FileDescriptorStoreMax",
-    "Sockets",
-    "NonBlocking",
-    "UtmpIdentifier",
-    "UtmpMode",
-    "PermissionsStartOnly",
-    "RestartPreventExitStatus",
-    "RestartForceExitStatus",
-    "TimeoutAbortSec",
-    "TimeoutStartFailureMode",
-    "TimeoutStopFailureMode",
-    "ExitType",
-    "CPUAccounting",
-    "MemoryAccounting",
-    "TasksAccounting",
-    "IOAccounting",
-    "IPAccounting",
-    "TimerSlackNSec",
-];
 
 /// A mount, before it is a line of `mounts`.
 struct Mount {
@@ -97,10 +17,15 @@ struct Mount {
     /// The place inside.
     to: String,
     writable: bool,
+    /// The host's own place, as `ReadWritePaths=` names it: a tmpfs above it hides it.
+    seen: bool,
     /// The whole line, for a tmpfs.
     line: Option<String>,
     number: usize,
 }
+
+/// Most places that a unit may mount.
+const MOST_MOUNTS: usize = 1000;
 
 #[derive(Default)]
 struct Service {
@@ -133,6 +58,13 @@ struct Service {
 /// Imports the service of a unit as a machine.
 pub fn import(name: &str, text: &str) -> Result<Imported, String> {
     let mut s = Service::default();
+    // First of all: paths mean something else below a root folder, wherever it is written.
+    ini::each(text, |line| {
+        if (line.section.as_str(), line.key.as_str()) == ("Service", "RootDirectory") {
+            s.root = plain(&line.value).and_then(|p| path(&p)).ok();
+        }
+        Ok(())
+    })?;
     ini::each(text, |line| match line.section.as_str() {
         "Service" => s.key(line),
         "Unit" | "Install" => {
@@ -387,9 +319,18 @@ impl Service {
                 Some(rest) => format!("/run/{rest}"),
                 None => item.to_owned(),
             };
+            let absolute = ["Paths", "Directories", "FileSystem"].iter().any(|end| line.key.ends_with(end));
+            let item = if absolute { self.simple(&item)? } else { item };
             let item = item.as_str();
             let named = |base: &str| format!("{base}/{}", item.split(':').next().unwrap_or_default());
-            let same = |p: String, writable: bool| Mount { from: Some(p.clone()), to: p, writable, line: None, number };
+            let same = |p: String, writable: bool| Mount {
+                from: Some(p.clone()),
+                to: p,
+                writable,
+                seen: true,
+                line: None,
+                number,
+            };
             let jailed = || match self.root {
                 Some(_) => Err("with RootDirectory= it speaks of two trees: write the mounts by hand".to_owned()),
                 None => Ok(()),
@@ -400,7 +341,7 @@ impl Service {
                 "LogsDirectory" => same(named("/var/log"), true),
                 "RuntimeDirectory" => {
                     let to = named("/run");
-                    Mount { from: None, to, writable: true, line: Some("mode=0755 owner=".into()), number }
+                    Mount { from: None, to, writable: true, seen: false, line: Some("mode=0755 owner=".into()), number }
                 }
                 // /etc is shown as it is.
                 "ConfigurationDirectory" if self.root.is_none() => continue,
@@ -421,12 +362,12 @@ impl Service {
                         _ => return Err(format!("`{item}`: what is mounted below comes along")),
                     };
                     let writable = line.key == "BindPaths";
-                    Mount { from: Some(from.into()), to: to.into(), writable, line: None, number }
+                    Mount { from: Some(from.into()), to: to.into(), writable, seen: false, line: None, number }
                 }
                 "TemporaryFileSystem" => {
                     jailed()?;
                     let to = item.split(':').next().unwrap_or_default().to_owned();
-                    Mount { from: None, to, writable: true, line: Some(tmpfs(item)?), number }
+                    Mount { from: None, to, writable: true, seen: false, line: Some(tmpfs(item)?), number }
                 }
                 "InaccessiblePaths" | "InaccessibleDirectories" => {
                     jailed()?;
@@ -449,12 +390,43 @@ impl Service {
         Ok(())
     }
 
+    /// A path, and each part of `FROM:TO`, as systemd simplifies it (path_simplify); of the host, where it is since
+    /// /usr was merged (file-hierarchy(7)).
+    fn simple(&self, item: &str) -> Result<String, String> {
+        let mut out = Vec::new();
+        for (i, part) in item.split(':').enumerate() {
+            if !part.starts_with('/') {
+                // Options.
+                if i == 0 {
+                    return Err(format!("`{part}` is no absolute path"));
+                }
+                out.push(part.to_owned());
+                continue;
+            }
+            let names: Vec<&str> = part.split('/').filter(|n| !n.is_empty() && *n != ".").collect();
+            if names.contains(&"..") {
+                return Err(format!("`{part}`: write the path without `..`"));
+            }
+            let merged = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+            let usr = self.root.is_none() && names.first().is_some_and(|n| merged.contains(n));
+            out.push(format!("{}/{}", if usr { "/usr" } else { "" }, names.join("/")));
+        }
+        Ok(out.join(":"))
+    }
+
     /// The lines of `mounts`, after the unit's directives were held against each other.
     fn mounts(&self) -> Result<Vec<String>, String> {
         let below = |inner: &str, outer: &str| {
-            inner == outer || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
+            inner == outer || outer == "/" || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
         };
+        if self.mounts.len() > MOST_MOUNTS {
+            return Err(format!("more than {MOST_MOUNTS} places are mounted"));
+        }
+        if let Some((_, number)) = self.closed.iter().find(|(p, _)| p == "/") {
+            return Err(format!("line {number}: nothing would be left to run"));
+        }
         let mut out = Vec::new();
+        let mut kept: Vec<&Mount> = Vec::new();
         let mut targets: Vec<(&str, bool)> = Vec::new();
         if self.private_tmp {
             out.extend(["/tmp", "/var/tmp"].map(|p| format!("tmpfs {} mode=1777", quote(p))));
@@ -477,9 +449,20 @@ impl Service {
             {
                 return fail("it lies over, or in, another place of the unit with other rights: write it by hand");
             }
-            if targets.contains(&(m.to.as_str(), m.writable)) {
+            // RuntimeDirectory= is a folder of the host there, and hides nothing.
+            let runtime = |t: &Mount| t.line.as_ref().is_some_and(|l| l.ends_with("owner="));
+            let hides = |t: &Mount| t.from.is_none() && !runtime(t) && below(&m.to, &t.to);
+            if m.seen && self.mounts.iter().any(hides) {
+                return fail("a file system in memory hides it there: write by hand which is meant");
+            }
+            if let Some(same) = kept.iter().find(|k| k.to == m.to) {
+                let one_folder = runtime(same) && m.seen || same.seen && runtime(m);
+                if !one_folder && (&same.from, &same.line) != (&m.from, &m.line) {
+                    return fail("two lines put something else there: write by hand which is meant");
+                }
                 continue;
             }
+            kept.push(m);
             targets.push((&m.to, m.writable));
             out.push(match (&m.from, &m.line) {
                 (Some(from), _) => {

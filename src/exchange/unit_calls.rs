@@ -149,11 +149,13 @@ impl Calls {
     }
 
     fn families(&mut self, value: &str) -> Result<(), String> {
-        let (inverse, items) = value.strip_prefix('~').map_or((false, value), |rest| (true, rest));
-        let (allow, list) = self.families.get_or_insert_with(|| (!inverse, BTreeSet::new()));
-        if items == "none" {
+        // Whatever was said before (systemd.exec(5): "none" forbids all).
+        if value == "none" {
+            self.families = Some((true, BTreeSet::new()));
             return Ok(());
         }
+        let (inverse, items) = value.strip_prefix('~').map_or((false, value), |rest| (true, rest));
+        let (allow, list) = self.families.get_or_insert_with(|| (!inverse, BTreeSet::new()));
         for f in words(items)? {
             if constants::find(&f).is_none_or(|c| c.family != "af") {
                 return Err(format!("unknown family `{f}`"));

@@ -14,6 +14,7 @@ use crate::policy::Policy;
 use crate::policy::capabilities;
 use crate::policy::mounts::{Access, Origin, Source};
 use crate::policy::network::Network;
+use crate::policy::resources;
 use crate::policy::syscalls::Action;
 use crate::proof::diagram::{FALSE, Store, Word};
 use crate::source::Sources;
@@ -63,8 +64,39 @@ pub fn export(policy: &Policy, c: &Confinement, sources: &Sources, arch: Arch) -
         let value = if l.value == u64::MAX { "infinity".to_owned() } else { l.value.to_string() };
         out.push(format!("Limit{name}={value}"));
     }
+    limits(policy, sources, &mut out, &mut lost);
     calls(policy, arch, &mut out, &mut lost);
     Ok(Exported { text: out.join("\n") + "\n", lost })
+}
+
+/// Limits of the whole service (systemd.resource-control(5)).
+fn limits(policy: &Policy, sources: &Sources, out: &mut Vec<String>, lost: &mut Vec<String>) {
+    for (name, limit) in policy.limits.iter().filter(|(n, _)| resources::resource(n).is_none()) {
+        let bound = limit.value != resources::UNLIMITED;
+        let number = if bound { limit.value.to_string() } else { "infinity".to_owned() };
+        let (word, device) = name.split_once(' ').unwrap_or((name, ""));
+        let line = match word {
+            "memory" => format!("MemoryMax={number}"),
+            "memory-high" => format!("MemoryHigh={number}"),
+            "swap" => format!("MemorySwapMax={number}"),
+            "tasks" => format!("TasksMax={number}"),
+            "time" => format!("RuntimeMaxSec={number}"),
+            "cpu" if bound => format!("CPUQuota={number}%"),
+            "cpu-weight" => format!("CPUWeight={number}"),
+            "io-weight" => format!("IOWeight={number}"),
+            "io-read" => format!("IOReadBandwidthMax={device} {number}"),
+            "io-write" => format!("IOWriteBandwidthMax={device} {number}"),
+            "io-read-ops" => format!("IOReadIOPSMax={device} {number}"),
+            "io-write-ops" => format!("IOWriteIOPSMax={device} {number}"),
+            _ if !bound => continue,
+            _ => {
+                let text = resources::text(name, limit.value);
+                lost.push(format!("limits: {text}: a service has no such limit ({})", sources.cite(limit.span)));
+                continue;
+            }
+        };
+        out.push(line);
+    }
 }
 
 fn capability_lines(c: &Confinement, out: &mut Vec<String>, lost: &mut Vec<String>) {
@@ -90,8 +122,10 @@ fn isolation(policy: &Policy, c: &Confinement, out: &mut Vec<String>, lost: &mut
             "userns: only the service's own user, root and nobody are kept apart; ids outside stay the same".into(),
         );
     }
-    if policy.network.value == Network::None {
-        out.push("PrivateNetwork=yes".into());
+    match &policy.network.value {
+        Network::None => out.push("PrivateNetwork=yes".into()),
+        Network::Host => {}
+        other => lost.push(format!("network: no `{other}`: the service has the host's network")),
     }
     out.extend(
         [

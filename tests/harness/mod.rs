@@ -36,6 +36,14 @@ pub fn debian() -> Option<PathBuf> {
     None
 }
 
+/// The sample site in the cache, as the policies' parameters name it.
+pub fn site() {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/site/.");
+    let to = Path::new(CACHE).join("site");
+    std::fs::create_dir_all(to.join("results")).unwrap();
+    assert!(Command::new("cp").arg("-r").arg(from).arg(to).status().unwrap().success());
+}
+
 /// The command under test.
 pub fn stockade() -> Command {
     let mut c = Command::new(env!("CARGO_BIN_EXE_stockade"));
