@@ -447,6 +447,15 @@ pub const CODES: &[Page] = &[
         ),
     },
     Page {
+        code: "E0521",
+        title: "a files block that grants nothing",
+        text: concat!(
+            "With a `files` block everything that it doesn't grant is denied, the program's own execution among it: a block\n",
+            "without a grant would let nothing start. Without any block the mounts alone say what is seen. So write what is\n",
+            "granted, or remove the block; a machine that removes every inherited rule has none left to be held by.",
+        ),
+    },
+    Page {
         code: "E0520",
         title: "the machine could pass its own rules",
         text: concat!(

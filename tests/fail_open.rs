@@ -207,6 +207,7 @@ fn limits_that_mean_nothing_are_refused() {
         ("limits { io weight=50000 }", "E0212"),
         ("limits { time 10 }", "E0212"),
         ("limits { time 0s }", "E0315"),
+        ("files { }", "E0521"),
         ("limits { io \"/dev/vda\" read=0 }", "E0315"),
         ("limits { io \"/dev/vda\" write-ops=0 }", "E0315"),
         ("limits { tasks 4194304 }", "E0212"),

@@ -134,7 +134,9 @@ fn exit_codes_speak_to_pipelines() {
     std::fs::write(b, open).unwrap();
     assert_eq!(call(&["diff", a, b]).code, 0);
     assert_eq!(call(&["diff", a, b, "--fail-on", "widened"]).code, 1);
-    assert_eq!(call(&["diff", a, b, "--fail-on", "widened>=high"]).code, 0);
+    // The ceiling is gone: that is no wider by itself, and no gate lets it pass.
+    assert_eq!(call(&["diff", a, b, "--fail-on", "widened>=high"]).code, 1);
+    assert_eq!(call(&["diff", a, b, "--fail-on", "widened>=critical"]).code, 0);
     assert_eq!(call(&["diff", b, a, "--fail-on", "widened"]).code, 0);
     assert_eq!(call(&["diff", a, b, "--fail-on", "sideways"]).code, 2);
     assert_eq!(call(&["diff", a, "/nonexistent"]).code, 2);
@@ -315,8 +317,10 @@ fn json_is_what_its_schema_says() {
 /// SARIF against the schema that OASIS published, which a crate of the tests carries.
 #[test]
 fn sarif_is_what_its_standard_says() {
+    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let found = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--offline", "--locked"])
+        // Of other platforms nothing was fetched.
+        .args(["metadata", "--format-version", "1", "--offline", "--locked", "--filter-platform", &platform])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
@@ -497,6 +501,68 @@ fn no_field_of_a_policy_is_left_out() {
         assert!(found.contains(&wanted.to_owned()), "{old}\n{new}\n{found:?}");
     }
     assert_eq!(effects(host, &with("require landlock 8")), Vec::<String>::new(), "a higher floor grants nothing");
+}
+
+/// What is neither more nor less isn't shown to be no wider: a gate for what is widened doesn't let it pass.
+#[test]
+fn another_value_does_not_pass_a_gate() {
+    let dir = Dir::new("gate");
+    let text = |user: &str| {
+        format!(
+            "policy 1\nkernel 6.12\nimport \"std/daemon\"\nmachine m {{\n  extends std/net-server\n  root host\n  \
+             exec \"/usr/bin/true\"\n  {user}\n  capabilities {{ none }}\n}}\n"
+        )
+    };
+    let a = dir.write("a.stockade", &text("user nobody"));
+    let b = dir.write("b.stockade", &text("user nobody groups [0, 6]"));
+    let (a, b) = (a.to_str().unwrap(), b.to_str().unwrap());
+    assert_eq!(call(&["diff", a, b, "--fail-on", "widened"]).code, 1);
+    assert_eq!(call(&["diff", a, b, "--fail-on", "narrowed"]).code, 0);
+    assert_eq!(call(&["diff", a, a, "--fail-on", "any"]).code, 0);
+    // A machine that removes every file rule is held by none.
+    let base = "policy 1\nkernel 6.12\nimport \"std/daemon\"\nprofile p {\n  files { read \"/etc\" }\n}\n";
+    let child = "machine m {\n  extends std/net-server, p\n  root host\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities { none }\n  \
+                 files { remove read \"/etc\" }\n}\n";
+    let c = dir.write("c.stockade", &format!("{base}{child}"));
+    let ran = call(&["check", c.to_str().unwrap()]);
+    assert!(ran.code == 2 && ran.err.contains("error[E0521]"), "{}", ran.err);
+}
+
+/// A folder of policies is read whole or not at all.
+#[test]
+fn a_folder_that_is_not_all_there_is_an_error() {
+    let dir = Dir::new("folder");
+    let text = std::fs::read_to_string(policy("nginx")).unwrap();
+    for side in ["old", "new"] {
+        std::fs::create_dir_all(dir.0.join(side)).unwrap();
+        dir.write(&format!("{side}/w.stockade"), &text);
+    }
+    let path = |p: &str| dir.0.join(p).to_str().unwrap().to_owned();
+    std::os::unix::fs::symlink("w.stockade", dir.0.join("new/x.stockade")).unwrap();
+    for verb in [&["diff", &path("old"), &path("new")][..], &["lint", &path("new")], &["who", "can bpf", &path("new")]]
+    {
+        let ran = call(verb);
+        assert!(ran.code == 2 && ran.err.contains("x.stockade is a symbolic link"), "{verb:?}: {}", ran.err);
+    }
+    std::fs::remove_file(dir.0.join("new/x.stockade")).unwrap();
+    assert_eq!(call(&["diff", &path("old"), &path("new")]).code, 0);
+    let empty = path("none");
+    std::fs::create_dir_all(&empty).unwrap();
+    assert_eq!(call(&["diff", &path("old"), &empty]).code, 0, "all may be gone");
+    assert_eq!(call(&["diff", &empty, &empty]).code, 2);
+    if nix::unistd::geteuid().is_root() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let program = dir.0.join("stockade");
+        std::fs::copy(env!("CARGO_BIN_EXE_stockade"), &program).unwrap();
+        std::fs::create_dir(dir.0.join("new/closed")).unwrap();
+        for (p, mode) in [("", 0o755), ("old", 0o755), ("new", 0o755), ("new/closed", 0o700), ("stockade", 0o755)] {
+            std::fs::set_permissions(dir.0.join(p), std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let mut c = std::process::Command::new("setpriv");
+        c.args(["--reuid", "54321", "--regid", "54321", "--clear-groups"]).arg(&program);
+        let ran: Ran = c.args(["diff", &path("old"), &path("new")]).output().unwrap().into();
+        assert!(ran.code == 2 && ran.err.contains("can't read"), "{}{}", ran.out, ran.err);
+    }
 }
 
 /// A new machine is all that it grants; a renamed one isn't a way past `--fail-on`.

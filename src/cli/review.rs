@@ -33,7 +33,7 @@ pub(super) enum Format {
     Markdown,
 }
 
-/// `widened`, `widened>=high`, `changed`, `any`.
+/// `widened` (what changed to another value counts as well), `widened>=high`, `changed`, `any`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FailOn {
     effect: Option<Effect>,
@@ -55,7 +55,9 @@ pub(super) fn fail_on(text: &str) -> Result<FailOn, String> {
 
 impl FailOn {
     fn is_met(self, machines: &[Machine]) -> bool {
-        let hit = |r: &diff::Row| self.effect.is_none_or(|e| e == r.effect) && r.risk >= self.least;
+        // Of another value nobody has shown that it isn't wider.
+        let counts = |e: Effect, r: &diff::Row| e == r.effect || e == Effect::Widened && r.effect == Effect::Changed;
+        let hit = |r: &diff::Row| self.effect.is_none_or(|e| counts(e, r)) && r.risk >= self.least;
         machines.iter().any(|m| m.rows.iter().any(hit))
     }
 }
@@ -65,11 +67,20 @@ fn policies(path: &Path) -> Result<Vec<PathBuf>, Stop> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let mut out = Vec::new();
-    below(path, 0, &mut out)?;
-    if out.is_empty() {
-        return Err(Stop::usage(format!("no file NAME.stockade in {} or below", display_name(path))));
+    match lying_in(path)? {
+        out if out.is_empty() => Err(none(path)),
+        out => Ok(out),
     }
+}
+
+fn none(folder: &Path) -> Stop {
+    Stop::usage(format!("no file NAME.stockade in {} or below", display_name(folder)))
+}
+
+/// The policy files below a folder; what can't be read is an error.
+fn lying_in(folder: &Path) -> Result<Vec<PathBuf>, Stop> {
+    let mut out = Vec::new();
+    below(folder, 0, &mut out)?;
     out.sort();
     Ok(out)
 }
@@ -82,8 +93,15 @@ fn below(folder: &Path, depth: usize, out: &mut Vec<PathBuf>) -> Result<(), Stop
         let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
         if kind.is_dir() && !hidden && depth < 16 {
             below(&p, depth + 1, out)?;
-        } else if kind.is_file() && p.extension().is_some_and(|e| e == "stockade") {
-            out.push(p);
+        } else if p.extension().is_some_and(|e| e == "stockade") {
+            if kind.is_symlink() {
+                let text =
+                    format!("{} is a symbolic link: a folder's policies are files of their own", display_name(&p));
+                return Err(Stop::usage(text));
+            }
+            if kind.is_file() {
+                out.push(p);
+            }
         }
     }
     Ok(())
@@ -242,21 +260,18 @@ fn pairs(old: &Path, new: &Path) -> Result<Vec<Pair>, Stop> {
     if old.is_dir() != new.is_dir() {
         return Err(Stop::usage("a folder is compared with a folder"));
     }
-    let list = |side: &Path| policies(side).map(|l| (l, side.to_owned()));
-    let ((a, old), (b, new)) = match (list(old), list(new)) {
-        (Ok(a), Ok(b)) => (a, b),
-        // All policies may be new, or gone; none on both sides is a mistake.
-        (Ok(a), Err(_)) => (a, (Vec::new(), new.to_owned())),
-        (Err(_), Ok(b)) => ((Vec::new(), old.to_owned()), b),
-        (Err(e), Err(_)) => return Err(e),
-    };
+    // All policies may be new, or gone; none on both sides is a mistake.
+    let (a, b) = (lying_in(old)?, lying_in(new)?);
+    if a.is_empty() && b.is_empty() {
+        return Err(none(new));
+    }
     let name = |p: &Path, side: &Path| p.strip_prefix(side).map(Path::to_owned).ok();
     let mut out: Vec<Pair> = Vec::new();
     for p in &a {
-        let other = b.iter().find(|q| name(q, &new) == name(p, &old)).cloned();
+        let other = b.iter().find(|q| name(q, new) == name(p, old)).cloned();
         out.push((Some(p.clone()), Some(other.unwrap_or_else(|| PathBuf::from(EMPTY)))));
     }
-    for q in b.iter().filter(|q| !a.iter().any(|p| name(p, &old) == name(q, &new))) {
+    for q in b.iter().filter(|q| !a.iter().any(|p| name(p, old) == name(q, new))) {
         out.push((Some(PathBuf::from(EMPTY)), Some(q.clone())));
     }
     Ok(out)

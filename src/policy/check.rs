@@ -108,6 +108,14 @@ pub(super) fn finish(
         boot_rules(cx, &g, &userns, &network);
     }
     mount_rules(cx, &g);
+    if let Some(span) = g.files_block.filter(|_| g.files.is_empty()) {
+        cx.error(
+            "E0521",
+            span,
+            "`files` grants nothing, so nothing could start",
+            "write what is granted, or remove the block",
+        );
+    }
     let number = |s: &Scalar| match s.value {
         Value::Number(n) => Some(Spanned { value: n, span: s.span }),
         _ => None,

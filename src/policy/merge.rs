@@ -30,6 +30,7 @@ pub(super) fn union(cx: &mut Context<'_>, into: &mut Grants, from: Grants, child
     into.capabilities.extend(from.capabilities.into_iter().filter(|g| !seen.contains(&g.span)));
     into.capabilities_none = into.capabilities_none.or(from.capabilities_none);
     into.mounts.extend(from.mounts.into_iter().filter(|g| !seen.contains(&g.span)));
+    into.files_block = into.files_block.or(from.files_block);
     into.files.extend(from.files.into_iter().filter(|g| !seen.contains(&g.span)));
     for p in from.ports {
         // One line may name many ports, so the line alone doesn't say which.
@@ -132,6 +133,7 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
     base.capabilities.extend(own.capabilities);
     base.capabilities_none = own.capabilities_none.or(base.capabilities_none);
     base.mounts.extend(own.mounts);
+    base.files_block = own.files_block.or(base.files_block);
     base.files.extend(own.files);
     base.ports.extend(own.ports);
     base.publishes.extend(own.publishes);

@@ -83,6 +83,8 @@ pub struct Grants {
     pub mounts: Vec<mounts::Mount>,
     /// File rules.
     pub files: Vec<files::Rule>,
+    /// A `files` block, even without a rule.
+    pub files_block: Option<Span>,
     /// Ports.
     pub ports: Vec<network::Port>,
     /// Ports of the host.

@@ -62,6 +62,9 @@ pub(super) fn section(cx: &mut Context<'_>, s: &ast::Statement, out: &mut Grants
     if blocks.contains(&keyword.value.as_str()) {
         args.finish(cx);
         let Some(block) = block_of(cx, s, true) else { return };
+        if keyword.value == "files" {
+            out.files_block.get_or_insert(keyword.span);
+        }
         for s in block.statements() {
             no_block(cx, s);
             match keyword.value.as_str() {
