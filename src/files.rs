@@ -30,6 +30,16 @@ pub fn exists(path: impl AsRef<Path>) -> io::Result<bool> {
     Ok(there(fs::metadata(path)).map_err(|e| named(path, &e))?.is_some())
 }
 
+/// The first of these places at which something is.
+pub fn first_of(places: &[&'static str]) -> io::Result<Option<&'static str>> {
+    for p in places {
+        if exists(p)? {
+            return Ok(Some(p));
+        }
+    }
+    Ok(None)
+}
+
 /// The text of a file; nothing of one that isn't there. What isn't UTF-8 is shown as U+FFFD, not skipped.
 pub fn text(path: impl AsRef<Path>) -> io::Result<Option<String>> {
     let path = path.as_ref();

@@ -7,6 +7,7 @@ mod front;
 mod import;
 mod language;
 mod new;
+mod places;
 mod review;
 mod run;
 mod status;

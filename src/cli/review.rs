@@ -2,6 +2,7 @@
 
 use super::front::{self, Loaded, Outcome, Stop};
 use super::language::print_json;
+use super::places::{EMPTY, checkout, pairs, policies};
 use crate::diagnostic::{Diagnostics, Severity};
 use crate::kernel::numbers::Arch;
 use crate::policy::asserts::{self, Claim};
@@ -18,7 +19,6 @@ use serde_json::json;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// How a result is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -60,104 +60,6 @@ impl FailOn {
         let hit = |r: &diff::Row| self.effect.is_none_or(|e| counts(e, r)) && r.risk >= self.least;
         machines.iter().any(|m| m.rows.iter().any(hit))
     }
-}
-
-/// The policy files of a path: itself, or all below a folder. A folder without any is a mistake.
-fn policies(path: &Path) -> Result<Vec<PathBuf>, Stop> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    match lying_in(path)? {
-        out if out.is_empty() => Err(none(path)),
-        out => Ok(out),
-    }
-}
-
-fn none(folder: &Path) -> Stop {
-    Stop::usage(format!("no file NAME.stockade in {} or below", display_name(folder)))
-}
-
-/// The policy files below a folder; what can't be read is an error.
-fn lying_in(folder: &Path) -> Result<Vec<PathBuf>, Stop> {
-    let mut out = Vec::new();
-    below(folder, 0, &mut out)?;
-    out.sort();
-    Ok(out)
-}
-
-fn below(folder: &Path, depth: usize, out: &mut Vec<PathBuf>) -> Result<(), Stop> {
-    let fail = |e: std::io::Error| Stop::usage(format!("can't read {}: {e}", display_name(folder)));
-    for entry in fs::read_dir(folder).map_err(fail)? {
-        let entry = entry.map_err(fail)?;
-        let (p, kind) = (entry.path(), entry.file_type().map_err(fail)?);
-        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-        if kind.is_dir() && !hidden && depth < 16 {
-            below(&p, depth + 1, out)?;
-        } else if p.extension().is_some_and(|e| e == "stockade") {
-            if kind.is_symlink() {
-                let text =
-                    format!("{} is a symbolic link: a folder's policies are files of their own", display_name(&p));
-                return Err(Stop::usage(text));
-            }
-            if kind.is_file() {
-                out.push(p);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A folder with a git revision's policy files in it; removed with the value.
-struct Checkout(PathBuf);
-
-impl Drop for Checkout {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).unwrap_or(());
-    }
-}
-
-fn git(folder: &Path, arguments: &[&str]) -> Result<Vec<u8>, Stop> {
-    let out = Command::new("git")
-        .arg("-C")
-        .arg(folder)
-        .args(arguments)
-        .output()
-        .map_err(|e| Stop::host(format!("can't run git: {e}")))?;
-    if out.status.success() {
-        return Ok(out.stdout);
-    }
-    let why = String::from_utf8_lossy(&out.stderr).trim().escape_debug().to_string();
-    Err(Stop::usage(format!("git {}: {why}", arguments.first().unwrap_or(&""))))
-}
-
-/// The policy files of a folder as they were in a revision, with the folders below.
-fn checkout(folder: &Path, revision: &str) -> Result<Checkout, Stop> {
-    if revision.starts_with('-') {
-        return Err(Stop::usage(format!("`{revision}` is no revision")));
-    }
-    let root = std::env::temp_dir().join(format!("stockade-diff-{}-{:x}", std::process::id(), rand(revision)));
-    fs::create_dir(&root).map_err(|e| Stop::host(format!("can't make {}: {e}", root.display())))?;
-    let made = Checkout(root);
-    let listed = git(folder, &["ls-tree", "-r", "-z", "--name-only", revision, "."])?;
-    for name in String::from_utf8_lossy(&listed).split('\0').filter(|n| n.ends_with(".stockade")) {
-        let relative = Path::new(name);
-        // What a repository calls its files must not lead out of the folder.
-        if !relative.components().all(|c| matches!(c, std::path::Component::Normal(_))) {
-            return Err(Stop::usage(format!("the revision has a file `{}`", name.escape_debug())));
-        }
-        let text = git(folder, &["show", &format!("{revision}:./{name}")])?;
-        let to = made.0.join(relative);
-        let written = fs::create_dir_all(to.parent().unwrap_or(&made.0)).and_then(|()| fs::write(&to, text));
-        written.map_err(|e| Stop::host(format!("can't write {}: {e}", to.display())))?;
-    }
-    Ok(made)
-}
-
-fn rand(seed: &str) -> u64 {
-    use std::hash::{BuildHasher as _, Hasher as _};
-    let mut h = std::collections::hash_map::RandomState::new().build_hasher();
-    h.write(seed.as_bytes());
-    h.finish()
 }
 
 pub(super) struct Diff<'a> {
@@ -249,36 +151,6 @@ fn compared(d: &Diff<'_>) -> Result<Option<Vec<Machine>>, Stop> {
     }
     Ok(Some(machines))
 }
-
-type Pair = (Option<PathBuf>, Option<PathBuf>);
-
-/// Files of the same name; a file on one side only stands against an empty policy.
-fn pairs(old: &Path, new: &Path) -> Result<Vec<Pair>, Stop> {
-    if !old.is_dir() && !new.is_dir() {
-        return Ok(vec![(Some(old.to_owned()), Some(new.to_owned()))]);
-    }
-    if old.is_dir() != new.is_dir() {
-        return Err(Stop::usage("a folder is compared with a folder"));
-    }
-    // All policies may be new, or gone; none on both sides is a mistake.
-    let (a, b) = (lying_in(old)?, lying_in(new)?);
-    if a.is_empty() && b.is_empty() {
-        return Err(none(new));
-    }
-    let name = |p: &Path, side: &Path| p.strip_prefix(side).map(Path::to_owned).ok();
-    let mut out: Vec<Pair> = Vec::new();
-    for p in &a {
-        let other = b.iter().find(|q| name(q, new) == name(p, old)).cloned();
-        out.push((Some(p.clone()), Some(other.unwrap_or_else(|| PathBuf::from(EMPTY)))));
-    }
-    for q in b.iter().filter(|q| !a.iter().any(|p| name(p, old) == name(q, new))) {
-        out.push((Some(PathBuf::from(EMPTY)), Some(q.clone())));
-    }
-    Ok(out)
-}
-
-/// Stands for a policy file that isn't there.
-const EMPTY: &str = "";
 
 fn load(path: &Path) -> Result<Loaded, Stop> {
     if path.as_os_str() != EMPTY {

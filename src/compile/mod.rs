@@ -13,6 +13,7 @@ pub mod landlock;
 mod libseccomp;
 pub mod mounts;
 pub mod network;
+mod others;
 pub mod seccomp;
 pub mod users;
 pub mod vectors;

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The facts.
@@ -57,7 +56,7 @@ pub enum Place {
 impl Network {
     /// Reads the facts for a machine whose root is this folder. Nothing is changed.
     pub fn probe(root: &str) -> io::Result<Network> {
-        let nft = crate::sys::NFT.iter().find(|p| Path::new(p).exists()).map(|p| (*p).to_owned());
+        let nft = files::first_of(crate::sys::NFT)?.map(str::to_owned);
         // What isn't there is neither.
         let on = |path: &str| Ok::<_, io::Error>(files::text(path)?.is_some_and(|t| t.trim() != "0"));
         let off = |path: &str| Ok::<_, io::Error>(files::text(path)?.is_some_and(|t| t.trim() == "0"));

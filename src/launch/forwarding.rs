@@ -6,14 +6,13 @@
 
 use super::nft;
 use super::state::{Home, hold, write_whole};
-use crate::files::there;
+use crate::files::{self, there};
 use crate::plan::step::GROUP;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
 
 const V4: &str = "/proc/sys/net/ipv4/ip_forward";
 const V6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
@@ -187,12 +186,12 @@ fn guard(state: &Before) -> serde_json::Value {
 pub(super) fn restore(home: &Home) -> io::Result<()> {
     let folder = home.place("forwarding");
     let before = folder.join("before.json");
-    if !before.try_exists()? {
+    if !files::exists(&before)? {
         return Ok(());
     }
     let _gate = hold(&folder.join("gate"), FlockArg::LockExclusive)?;
     // Another command may have done it while this one waited.
-    if !before.try_exists()? {
+    if !files::exists(&before)? {
         return Ok(());
     }
     match hold(&folder.join("users"), FlockArg::LockExclusiveNonblock) {
@@ -227,7 +226,7 @@ pub(super) fn differs(link: &str, v4: bool, v6: bool) -> io::Result<Vec<String>>
     if v4 && !is(&setting("ipv4", link, "forwarding"), "1")? {
         out.push(format!("{link} doesn't forward IPv4"));
     }
-    if v6 && !is(V6, "1")? && Path::new(V6).try_exists()? {
+    if v6 && !is(V6, "1")? && files::exists(V6)? {
         out.push("IPv6 isn't forwarded".to_owned());
     }
     Ok(out)

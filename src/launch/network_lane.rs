@@ -2,6 +2,7 @@
 
 use super::netlink::Routes;
 use super::{forwarding, nft};
+use crate::files;
 use crate::plan::step::{Hold, INSIDE, Interface, LinkKind, Table};
 use crate::sys::process;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -176,7 +177,7 @@ pub(super) fn up_again(link: &str, addresses: &[Interface]) -> io::Result<()> {
 /// Router advertisements and redirects are not listened to.
 fn settings(link: &str, listens: bool) -> io::Result<()> {
     let folder = format!("/proc/sys/net/ipv6/conf/{link}");
-    if std::path::Path::new(&folder).try_exists()? && !listens {
+    if files::exists(&folder)? && !listens {
         // Nobody else is on the link: its link-local address is used at once.
         for (name, value) in [
             ("accept_ra", "0"),

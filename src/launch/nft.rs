@@ -1,15 +1,19 @@
 //! Tables of the packet filter, by nft(8): JSON on its standard input, never a text of ours.
 
+use crate::files;
 use serde_json::{Value, json};
 use std::io::{self, Write as _};
 use std::process::{Command, Stdio};
 
+/// Where nft(8) is. Never by the caller's PATH.
+fn program() -> io::Result<&'static str> {
+    let missing = || io::Error::new(io::ErrorKind::NotFound, "nft(8) isn't installed");
+    files::first_of(crate::sys::NFT)?.ok_or_else(missing)
+}
+
 /// Applies a transaction, all of it or nothing.
 pub(super) fn apply(transaction: &Value) -> io::Result<()> {
-    // Never by the caller's PATH.
-    let Some(program) = crate::sys::NFT.iter().find(|p| std::path::Path::new(p).exists()) else {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "nft(8) isn't installed"));
-    };
+    let program = program()?;
     let mut child = Command::new(program)
         .args(["-j", "-f", "-"])
         .env_clear()
@@ -42,9 +46,7 @@ pub(super) fn delete(family: &str, name: &str) -> io::Result<()> {
 
 /// How many rules a table has; 0 when it isn't there.
 pub(super) fn count(family: &str, name: &str) -> io::Result<usize> {
-    let Some(program) = crate::sys::NFT.iter().find(|p| std::path::Path::new(p).exists()) else {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "nft(8) isn't installed"));
-    };
+    let program = program()?;
     let out =
         Command::new(program).args(["-j", "list", "table", family, name]).env_clear().stdin(Stdio::null()).output()?;
     if !out.status.success() {

@@ -227,10 +227,8 @@ impl Home {
                 record.cgroups.extend(place.to_str().map(str::to_owned));
             }
         }
-        for program in crate::sys::NFT {
-            if files::exists(program)? {
-                record.tables = ["inet", "bridge"].map(|f| (f.to_owned(), format!("stockade-{name}"))).into();
-            }
+        if files::first_of(crate::sys::NFT)?.is_some() {
+            record.tables = ["inet", "bridge"].map(|f| (f.to_owned(), format!("stockade-{name}"))).into();
         }
         record.link = Some(outside_name(name));
         for zone in list(&self.0.join("zones"))? {
