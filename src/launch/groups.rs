@@ -112,19 +112,14 @@ pub fn usage(groups: &[String]) -> Usage {
     }
 }
 
-/// How often a limit was met.
-pub(super) fn count(c: &Counter) -> u64 {
-    let text = fs::read_to_string(&c.path).unwrap_or_default();
+/// How often a limit was met; `None` where the kernel's count can't be read.
+pub(super) fn count(c: &Counter) -> Option<u64> {
+    let text = fs::read_to_string(&c.path).ok()?;
     let value = match c.key.as_str() {
-        "" => text.trim().to_owned(),
-        key => text
-            .lines()
-            .find_map(|l| l.strip_prefix(key)?.strip_prefix(' '))
-            .map(str::trim)
-            .unwrap_or_default()
-            .to_owned(),
+        "" => text.as_str(),
+        key => text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' '))?,
     };
-    value.parse().unwrap_or(0)
+    value.trim().parse().ok()
 }
 
 /// Microseconds in which some, or all, of the group's tasks waited for a resource (Documentation/accounting/psi.rst);
@@ -201,7 +196,29 @@ fn remove_tree(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::holds;
+    use super::{count, holds};
+    use crate::plan::step::Counter;
+    use crate::source::Origin;
+
+    #[test]
+    fn a_count_that_cannot_be_read_is_not_nought() {
+        let of = |path: &str, key: &str| Counter {
+            limit: "memory 64MiB".into(),
+            path: path.into(),
+            key: key.into(),
+            meaning: "times".into(),
+            origin: Origin::implied("a test"),
+        };
+        let path = std::env::temp_dir().join(format!("stockade-unit-{}-count", std::process::id()));
+        let path = path.to_str().unwrap();
+        std::fs::write(path, "low 0\noom_kill 3\n").unwrap();
+        assert_eq!((count(&of(path, "oom_kill")), count(&of(path, "low"))), (Some(3), Some(0)));
+        assert_eq!((count(&of(path, "oom")), count(&of(path, ""))), (None, None));
+        std::fs::write(path, "7\n").unwrap();
+        assert_eq!(count(&of(path, "")), Some(7));
+        std::fs::remove_file(path).unwrap();
+        assert_eq!(count(&of(path, "")), None);
+    }
 
     #[test]
     fn what_the_kernel_holds_is_what_was_written() {

@@ -56,8 +56,8 @@ pub struct Used {
 pub struct Met {
     /// As the language writes it.
     pub limit: String,
-    /// How often.
-    pub count: u64,
+    /// How often; `None` where the kernel's count can't be read.
+    pub count: Option<u64>,
     /// What each of it is.
     pub meaning: String,
     /// The line.
@@ -131,9 +131,9 @@ impl Machine {
         ["memory", "cpu", "io"].into_iter().filter_map(|r| Some((r, groups::pressure(group, r)?))).collect()
     }
 
-    /// Which limits were met so far.
+    /// Which limits were met so far, or may have been.
     pub fn met(&self) -> Vec<Met> {
-        self.counters.iter().map(met).filter(|m| m.count > 0).collect()
+        self.counters.iter().map(met).filter(|m| m.count != Some(0)).collect()
     }
 }
 
