@@ -197,8 +197,7 @@ fn remove_tree(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::{count, holds};
-    use crate::plan::step::Counter;
-    use crate::source::Origin;
+    use crate::plan::step::{Counter, Origin};
 
     #[test]
     fn a_count_that_cannot_be_read_is_not_nought() {
