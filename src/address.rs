@@ -69,6 +69,18 @@ impl Block {
         self.contains(other) || other.contains(self)
     }
 
+    /// The two blocks that it is made of; `None` for a single address.
+    pub fn halves(self) -> Option<[Block; 2]> {
+        let prefix = self.prefix + 1;
+        let first = Block { prefix, ..self.first() };
+        let upper = match first.address {
+            _ if self.is_host() => return None,
+            IpAddr::V4(a) => IpAddr::V4(Ipv4Addr::from_bits(a.to_bits() | 1 << (32 - u32::from(prefix)))),
+            IpAddr::V6(a) => IpAddr::V6(Ipv6Addr::from_bits(a.to_bits() | 1 << (128 - u32::from(prefix)))),
+        };
+        Some([first, Block { address: upper, prefix }])
+    }
+
     /// True for a single address.
     pub fn is_host(self) -> bool {
         self.prefix == width(self.address)
@@ -97,9 +109,17 @@ pub const LINK_LOCAL_V6: Block = v6(0xfe80, 0, 10);
 pub const NOT_IMPLIED: [Block; 5] =
     [v4(169, 254, 0, 0, 16), LINK_LOCAL_V6, v4(224, 0, 0, 0, 4), v6(0xff00, 0, 8), v4(255, 255, 255, 255, 32)];
 
+/// All addresses of both families.
+pub const EVERYBODY: [Block; 2] = [v4(0, 0, 0, 0, 0), v6(0, 0, 0)];
+
+/// What `anybody` leaves out.
+pub fn special() -> impl Iterator<Item = Block> {
+    LOOPBACK.into_iter().chain(NOT_IMPLIED)
+}
+
 /// Does `anybody` leave some of these addresses out?
 pub fn is_special(b: Block) -> bool {
-    LOOPBACK.iter().chain(&NOT_IMPLIED).any(|s| s.overlaps(b))
+    special().any(|s| s.overlaps(b))
 }
 
 fn width(address: IpAddr) -> u8 {
@@ -138,5 +158,15 @@ mod tests {
         assert!(b("0.0.0.0/0").contains(b("1.2.3.4")) && !b("0.0.0.0/0").contains(b("::1")));
         assert!(b("::/0").contains(b("::1")) && b("10.20.0.0/16").overlaps(b("10.0.0.0/8")));
         assert!(!b("10.20.0.0/16").overlaps(b("10.21.0.0/16")));
+        for (whole, low, high) in [
+            ("10.0.0.0/8", "10.0.0.0/9", "10.128.0.0/9"),
+            ("0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1"),
+            ("192.0.2.6/31", "192.0.2.6", "192.0.2.7"),
+            ("::/0", "::/1", "8000::/1"),
+            ("fd00::/127", "fd00::", "fd00::1"),
+        ] {
+            assert_eq!(b(whole).halves(), Some([b(low), b(high)]), "{whole}");
+        }
+        assert_eq!((b("192.0.2.6").halves(), b("::1").halves()), (None, None));
     }
 }

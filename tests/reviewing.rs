@@ -12,7 +12,18 @@ fn policy(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("policies").join(format!("{name}.stockade"))
 }
 
-const SHIPPED: [&str; 5] = ["debian", "nginx", "redis", "unbound", "untrusted-build"];
+const SHIPPED: [&str; 6] = ["debian", "nginx", "postgres", "redis", "unbound", "untrusted-build"];
+
+#[test]
+fn every_shipped_machine_is_tried() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .filter_map(|e| Some(e.unwrap().file_name().to_str()?.strip_suffix(".stockade")?.to_owned()))
+        .collect();
+    names.sort();
+    assert_eq!(names, SHIPPED);
+}
 
 fn call(arguments: &[&str]) -> Ran {
     stockade().args(arguments).output().unwrap().into()
@@ -216,6 +227,21 @@ fn locks_hold() {
     std::fs::write(&file, text.replace("limits {", "limits {\n    nice 5;")).unwrap();
     let stale = call(&["check", "--locked", path]);
     assert!(stale.code == 2 && stale.err.contains("+ limits nice 5"), "{}", stale.err);
+    // A lock whose machine went is seen, in a folder and by the file's name; other programs' locks are theirs.
+    let folder = dir.0.to_str().unwrap();
+    assert_eq!(call(&["lock", folder]).code, 0);
+    dir.write("Cargo.lock", "version = 4\n");
+    let whole = call(&["check", "--locked", folder]);
+    assert_eq!(whole.code, 0, "{}", whole.err);
+    std::fs::write(&file, "policy 1\nkernel 6.12\n").unwrap();
+    for named in [folder, path] {
+        let empty = call(&["check", "--locked", named]);
+        assert!(empty.code == 2 && empty.err.contains("unbound.lock locks nothing"), "{}", empty.err);
+    }
+    std::fs::rename(&file, dir.0.join("renamed.stockade")).unwrap();
+    let gone = call(&["check", "--locked", folder]);
+    assert!(gone.code == 2 && gone.err.contains("unbound.lock locks nothing"), "{}", gone.err);
+    assert!(!gone.err.contains("Cargo.lock"), "{}", gone.err);
 }
 
 #[test]
@@ -227,6 +253,12 @@ fn raising_the_baseline_is_shown_first() {
     assert_eq!(one("open_tree_attr")["becomes"], "errno EPERM in place of ENOSYS");
     assert_eq!(one("setxattrat")["becomes"], "allow setxattrat");
     assert_eq!(call(&["kernel", "9.9", policy("nginx").to_str().unwrap()]).code, 2);
+    let sarif = json(&["kernel", "6.18", policy("nginx").to_str().unwrap(), "--format", "sarif"]);
+    let results = sarif["runs"][0]["results"].as_array().unwrap();
+    let text = |r: &Value| r["message"]["text"].as_str().unwrap().to_owned();
+    assert!(results.iter().any(|r| r["level"] == "warning" && text(r).contains("open_tree_attr")), "{sarif}");
+    let table = call(&["kernel", "6.18", policy("nginx").to_str().unwrap(), "--format", "markdown"]).out;
+    assert!(table.contains("| warning | kernel/added | `nginx: open_tree_attr"), "{table}");
 }
 
 #[test]
@@ -395,7 +427,16 @@ fn git_revisions_are_compared() {
     let folder = folder.to_str().unwrap();
     let both = call(&["diff", "--git", folder, "HEAD~1..HEAD"]);
     assert!(both.out.contains("nofile 200") && both.out.contains("shared/base.stockade:6"), "{}{}", both.out, both.err);
-    assert!(!both.out.contains("/tmp"), "no path of the checkout is shown: {}", both.out);
+    assert!(!both.out.contains("stockade-diff-"), "no path of the checkout is shown: {}", both.out);
+    // Who reads the result finds the line's file by its name, whichever revision it is of.
+    let inside = stockade()
+        .current_dir(&dir.0)
+        .args(["diff", "--git", "policies", "HEAD~1..HEAD", "--format", "sarif"])
+        .output()
+        .unwrap();
+    let sarif: Value = serde_json::from_slice(&inside.stdout).unwrap();
+    let place = &sarif["runs"][0]["results"][0]["locations"][0]["physicalLocation"];
+    assert_eq!(place["artifactLocation"]["uri"], "policies/shared/base.stockade", "{sarif}");
     dir.write("policies/shared/base.stockade", &base("  limits { nofile 300 }"));
     let here = call(&["diff", "--git", folder, "HEAD"]);
     assert!(here.out.contains("nofile 300") && here.out.contains("was: nofile 200"), "{}{}", here.out, here.err);
@@ -770,4 +811,118 @@ fn explain_keeps_every_line() {
         let why: Vec<String> = lines("capabilities").iter().map(|l| l["why"].as_str().unwrap().to_owned()).collect();
         assert!(why.contains(&"one".to_owned()) && why.contains(&"two".to_owned()), "{why:?}");
     }
+}
+
+/// A folder's place says what hangs on it, under each of its names; a right holds for all below it.
+#[test]
+fn risk_sees_through_names_and_folders() {
+    let risk = |old: &str, new: &str| {
+        let (m, shown) = between(old, new);
+        let grave = |r: &&Value| r["effect"] == "widened";
+        let found = m["rows"].as_array().unwrap().iter().find(grave).unwrap_or_else(|| panic!("{shown}"));
+        found["risk"].as_str().unwrap().to_owned()
+    };
+    let root = "  root dir \"/srv/m\" ro";
+    for (place, expected) in [
+        ("/var", "high"),
+        ("/var/run", "high"),
+        ("/lib/modules", "high"),
+        ("/var/lib", "high"),
+        ("/var/lib/app", "low"),
+        ("/srv/app", "low"),
+    ] {
+        let new = format!("{root}\n  mounts {{ bind \"{place}\" -> \"/mnt\" ro why \"it needs it\" }}");
+        assert_eq!(risk(root, &new), expected, "{place}");
+    }
+    let files = |more: &str| format!("{root}\n  files {{ exec \"/usr\" \"/srv/app/bin\"; read \"/etc\"{more} }}");
+    for (more, expected) in [
+        ("; write \"/srv/app\"", "high"),
+        ("; create \"/usr/local/x\"", "high"),
+        ("; write \"/srv/data\"", "medium"),
+        ("; read \"/srv/data\"", "low"),
+    ] {
+        assert_eq!(risk(&files(""), &files(more)), expected, "{more}");
+    }
+    let none = format!("{root}\n  syscalls {{ deny mprotect(prot has any [PROT_EXEC]) }}");
+    assert_eq!(risk(&none, root), "medium", "memory that it wrote is executed");
+    let (bound, free) = ("  limits { memory 64MiB; io \"/dev/vda\" read=1MiB }", "  limits { memory 64MiB }");
+    assert_eq!(risk(&format!("{root}\n{bound}"), &format!("{root}\n{free}")), "medium", "no bound is left");
+}
+
+/// The same addresses and ports, written otherwise.
+#[test]
+fn what_is_written_otherwise_is_the_same() {
+    let root = "  root dir \"/srv/m\" ro\n  network";
+    for (a, b) in [
+        ("private\n    connect tcp 443 to 10.0.0.0/8", "private\n    connect tcp 443 to [10.0.0.0/9, 10.128.0.0/9]"),
+        (
+            "private\n    connect tcp 443 to 192.0.2.0/30",
+            "private\n    connect tcp 443 to [192.0.2.0, 192.0.2.1]\n    connect tcp 443 to 192.0.2.2/31",
+        ),
+        (
+            "private\n    listen tcp [80, 81]\n    publish tcp 8080-8081 -> 80-81",
+            "private\n    listen tcp [80, 81]\n    publish tcp 8080 -> 80\n    publish tcp 8081 -> 81",
+        ),
+    ] {
+        let net = |words: &str| format!("{root} {{\n    {words}\n  }}");
+        assert!(effects(&net(a), &net(b)).is_empty(), "{a} | {b}: {}", between(&net(a), &net(b)).1);
+        assert!(effects(&net(b), &net(a)).is_empty(), "{b} | {a}: {}", between(&net(b), &net(a)).1);
+    }
+    let net = |words: &str| format!("{root} {{\n    private\n    connect tcp 443 to {words}\n  }}");
+    assert_eq!(effects(&net("[10.0.0.0/9, 10.128.0.0/10]"), &net("10.0.0.0/8")), ["widened"]);
+    assert_eq!(effects(&net("10.0.0.0/8"), &net("[10.0.0.0/9, 10.128.0.0/10]")), ["narrowed"]);
+    let anybody = net("0.0.0.0/0").replace(" to 0.0.0.0/0", "");
+    assert_eq!(effects(&anybody, &net("0.0.0.0/0")), ["narrowed", "widened"], "link-local is meant now, IPv6 isn't");
+    assert!(effects(&anybody, &anybody.replace("443", "443\n    connect tcp 443 to 192.0.2.0/24")).is_empty());
+}
+
+/// A line explains something or it doesn't, for the machine that it is written in.
+#[test]
+fn lines_without_effect_are_counted_by_machine() {
+    let count = |old: &str, new: &str| {
+        let (m, shown) = between(old, new);
+        (m["lines_without_effect"].as_u64().unwrap(), shown)
+    };
+    let root = "  root dir \"/srv/m\" ro";
+    let with = |text: &str| format!("{root}\n{text}");
+    let (n, shown) = count(&with("  limits {\n    nofile 10\n  }"), &with("  limits {\n    nofile 20\n  }"));
+    assert_eq!(n, 0, "the old line and the new one are one change: {shown}");
+    let (n, shown) = count(&with("  syscalls { deny chroot }"), &with("  syscalls { deny chroot errno EIO }"));
+    assert_eq!(n, 0, "{shown}");
+    let (n, shown) = count(root, &with("  syscalls { allow read }"));
+    assert_eq!(n, 1, "it is allowed already: {shown}");
+    let optional = |o: &str| with(&format!("  files {{\n    exec \"/usr\"\n    read {o}\"/etc/x\"\n  }}"));
+    let (m, shown) = between(&optional("optional "), &optional(""));
+    let row = &m["rows"][0];
+    assert_eq!((row["effect"].as_str(), row["risk"].as_str()), (Some("changed"), Some("low")), "{shown}");
+    assert!(shown.contains("doesn't start") && m["lines_without_effect"] == 0, "{shown}");
+    // Two machines in one file: each has its own lines.
+    let dir = Dir::new("two");
+    let machine = |name: &str, files: &str| {
+        format!(
+            "machine {name} {{\n  extends std/daemon\n  root dir \"/srv/m\" ro\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n  limits {{ nofile {files} }}\n}}\n"
+        )
+    };
+    let text = |a: &str, b: &str| {
+        format!("policy 1\nkernel 6.12\nimport \"std/daemon\"\n{}{}", machine("a", a), machine("b", b))
+    };
+    let old = dir.write("old.stockade", &text("10", "20"));
+    let new = dir.write("new.stockade", &text("0xa", "30"));
+    let v = json(&["diff", old.to_str().unwrap(), new.to_str().unwrap(), "--format", "json"]);
+    let of = |i: usize| {
+        (v["machines"][i]["rows"].as_array().unwrap().len(), v["machines"][i]["lines_without_effect"].as_u64())
+    };
+    assert_eq!((of(0), of(1)), ((0, Some(2)), (1, Some(0))), "{v}");
+}
+
+/// A no names the machine's line: a tool that shows places has one to show.
+#[test]
+fn a_no_has_a_place() {
+    let file = policy("nginx");
+    let file = file.to_str().unwrap();
+    let v = json(&["query", "nginx can bpf", file, "--format", "sarif"]);
+    let place = &v["runs"][0]["results"][0]["locations"][0]["physicalLocation"];
+    let line = line_of(&std::fs::read_to_string(file).unwrap(), "machine nginx {");
+    assert_eq!(place["region"]["startLine"].as_u64(), Some(line as u64), "{v}");
+    assert!(place["artifactLocation"]["uri"].as_str().unwrap().ends_with("nginx.stockade"), "{v}");
 }

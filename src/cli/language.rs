@@ -2,6 +2,7 @@
 
 use super::effective::Effective;
 use super::front::{self, Loaded, Outcome, Stop};
+use super::places;
 use super::review::{self, Format};
 use crate::codes;
 use crate::compile;
@@ -15,12 +16,12 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-pub(super) fn check(files: &[PathBuf], strict: bool, locked: bool, format: Format) -> Outcome {
+pub(super) fn check(paths: &[PathBuf], strict: bool, locked: bool, format: Format) -> Outcome {
     let json = format == Format::Json;
     let mut worst = 0;
     let mut found = Vec::new();
     let mut results = Vec::new();
-    for file in files {
+    for file in &places::policies_of(paths)? {
         let mut l = front::load(file)?;
         let filters = compile_all(&mut l);
         if strict {
@@ -53,11 +54,17 @@ pub(super) fn check(files: &[PathBuf], strict: bool, locked: bool, format: Forma
             front::print(&format!("{}: {verdict}\n", display_name(file)))?;
         }
     }
+    if locked {
+        for lock in places::stale_locks(paths)? {
+            review::say_stale(&lock);
+            worst = 2;
+        }
+    }
     match format {
         Format::Json => print_json(&json!({ "version": 1, "files": results }))?,
         Format::Human => {}
         _ => {
-            let named: Vec<String> = files.iter().map(|p| display_name(p)).collect();
+            let named: Vec<String> = paths.iter().map(|p| display_name(p)).collect();
             review::print_found(&found, format, &format!("stockade check {}", named.join(" ")))?;
         }
     }
@@ -125,10 +132,10 @@ fn compile_all(l: &mut Loaded) -> Vec<Checked> {
     out
 }
 
-pub(super) fn test(files: &[PathBuf], json: bool) -> Outcome {
+pub(super) fn test(paths: &[PathBuf], json: bool) -> Outcome {
     let (mut passed, mut failed) = (0, 0);
     let mut results = Vec::new();
-    for file in files {
+    for file in &places::policies_of(paths)? {
         let mut l = front::load(file)?;
         if !json && l.report() || l.diagnostics.has_errors() {
             return Ok(2);
@@ -166,9 +173,9 @@ pub(super) fn test(files: &[PathBuf], json: bool) -> Outcome {
     Ok(if failed == 0 { 0 } else { 1 })
 }
 
-pub(super) fn fmt(files: &[PathBuf], check: bool) -> Outcome {
+pub(super) fn fmt(paths: &[PathBuf], check: bool) -> Outcome {
     let mut differ = 0;
-    for file in files {
+    for file in &places::policies_of(paths)? {
         let mut sources = Sources::default();
         let mut d = Diagnostics::default();
         let id = loader::read(file, &mut sources, &mut d).map_err(|e| Stop::usage(e.to_string()))?;

@@ -50,7 +50,7 @@ enum Verb {
     },
     /// Check policies: shape, meaning, assertions, tests, filters
     Check {
-        /// Policy files
+        /// Policy files or folders of them
         #[arg(required = true)]
         files: Vec<PathBuf>,
         /// Warnings are errors
@@ -160,7 +160,7 @@ enum Verb {
     },
     /// Write policies in their canonical form
     Fmt {
-        /// Policy files
+        /// Policy files or folders of them
         #[arg(required = true)]
         files: Vec<PathBuf>,
         /// Only say which files would change
@@ -179,7 +179,7 @@ enum Verb {
     },
     /// Run the tests of policies on the compiled filters
     Test {
-        /// Policy files
+        /// Policy files or folders of them
         #[arg(required = true)]
         files: Vec<PathBuf>,
         /// Print the result as JSON

@@ -1,6 +1,7 @@
 //! Where policies lie: a file, a folder, a git revision of a folder.
 
 use super::front::Stop;
+use crate::review::lock;
 use crate::source::display_name;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,33 @@ pub(super) fn policies(path: &Path) -> Result<Vec<PathBuf>, Stop> {
     }
 }
 
+/// The policy files of several paths.
+pub(super) fn policies_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Stop> {
+    let mut out = Vec::new();
+    for path in paths {
+        out.extend(policies(path)?);
+    }
+    Ok(out)
+}
+
+/// Locks below the folders among the paths whose policy isn't there any more.
+pub(super) fn stale_locks(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Stop> {
+    let mut found = Vec::new();
+    for folder in paths.iter().filter(|p| p.is_dir()) {
+        below(folder, "lock", 0, &mut found)?;
+    }
+    found.sort();
+    let mut out = Vec::new();
+    for lock in found.into_iter().filter(|l| !l.with_extension("stockade").is_file()) {
+        // Other programs have files of this name as well.
+        let text = fs::read(&lock).map_err(|e| Stop::usage(format!("can't read {}: {e}", display_name(&lock))))?;
+        if text.starts_with(lock::BEGINNING.as_bytes()) {
+            out.push(lock);
+        }
+    }
+    Ok(out)
+}
+
 fn none(folder: &Path) -> Stop {
     Stop::usage(format!("no file NAME.stockade in {} or below", display_name(folder)))
 }
@@ -24,20 +52,20 @@ fn none(folder: &Path) -> Stop {
 /// The policy files below a folder; what can't be read is an error.
 fn lying_in(folder: &Path) -> Result<Vec<PathBuf>, Stop> {
     let mut out = Vec::new();
-    below(folder, 0, &mut out)?;
+    below(folder, "stockade", 0, &mut out)?;
     out.sort();
     Ok(out)
 }
 
-fn below(folder: &Path, depth: usize, out: &mut Vec<PathBuf>) -> Result<(), Stop> {
+fn below(folder: &Path, extension: &str, depth: usize, out: &mut Vec<PathBuf>) -> Result<(), Stop> {
     let fail = |e: std::io::Error| Stop::usage(format!("can't read {}: {e}", display_name(folder)));
     for entry in fs::read_dir(folder).map_err(fail)? {
         let entry = entry.map_err(fail)?;
         let (p, kind) = (entry.path(), entry.file_type().map_err(fail)?);
         let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
         if kind.is_dir() && !hidden && depth < 16 {
-            below(&p, depth + 1, out)?;
-        } else if p.extension().is_some_and(|e| e == "stockade") {
+            below(&p, extension, depth + 1, out)?;
+        } else if p.extension().is_some_and(|e| e == extension) {
             if kind.is_symlink() {
                 let text =
                     format!("{} is a symbolic link: a folder's policies are files of their own", display_name(&p));

@@ -2,7 +2,7 @@
 
 use super::front::{self, Loaded, Outcome, Stop};
 use super::language::print_json;
-use super::places::{EMPTY, checkout, pairs, policies};
+use super::places::{EMPTY, checkout, pairs, policies_of};
 use crate::diagnostic::{Diagnostics, Severity};
 use crate::kernel::numbers::Arch;
 use crate::policy::asserts::{self, Claim};
@@ -143,10 +143,12 @@ fn compared(d: &Diff<'_>) -> Result<Option<Vec<Machine>>, Stop> {
         let [x, y] = [&before, &after].map(|l| diff::Side { machines: &l.resolved.machines, sources: &l.sources });
         machines.extend(diff::compare(&x, &y, Arch::NATIVE));
     }
+    // A line of a revision is cited as the same line of the folder: what reads the result finds the file by it.
+    let shown = d.git.filter(|f| *f != Path::new(".")).map_or(String::new(), |f| format!("{}/", display_name(f)));
     for row in machines.iter_mut().flat_map(|m| &mut m.rows) {
         for p in &prefixes {
-            row.line = row.line.replace(p.as_str(), "");
-            row.via.iter_mut().for_each(|v| *v = v.replace(p.as_str(), ""));
+            row.line = row.line.replace(p.as_str(), &shown);
+            row.via.iter_mut().for_each(|v| *v = v.replace(p.as_str(), &shown));
         }
     }
     Ok(Some(machines))
@@ -173,7 +175,7 @@ fn found(d: &Diagnostics, sources: &Sources) -> Vec<Finding> {
                 rule: x.code.to_owned(),
                 level: if x.severity == Severity::Error { "error" } else { "warning" },
                 message: x.help.as_ref().map_or(x.message.clone(), |h| format!("{} ({h})", x.message)),
-                place: span.map_or_else(|| "?:1".into(), |s| sources.cite(s)),
+                place: span.map(|s| sources.cite(s)),
                 identity: format!("{} {} {}", x.code, x.message, span.map_or("", |s| sources.text(s))),
             }
         })
@@ -205,7 +207,7 @@ pub(super) fn print_found(
                     f.level,
                     f.rule,
                     output::code(&f.message),
-                    output::code(&f.place)
+                    f.place.as_ref().map(|p| output::code(p)).unwrap_or_default()
                 ));
             }
             front::print(&format!("{out}\nMade by `{command}`\n"))?;
@@ -222,39 +224,37 @@ pub(super) fn check_found(l: &Loaded) -> Vec<Finding> {
 pub(super) fn lint(paths: &[PathBuf], format: Format) -> Outcome {
     let mut code = 0;
     let mut files = Vec::new();
-    for path in paths {
-        for file in policies(path)? {
-            let mut l = front::load(&file)?;
-            if l.diagnostics.has_errors() {
-                code = 2;
-            } else {
-                let mut d = Diagnostics::default();
-                lint::check(&l.resolved.machines, &l.sources, &mut d);
-                let waived = l.resolved.machines.iter().any(|m| m.grants.waivers.iter().any(|w| w.code == "W0801"));
-                // Said once already, in the words of `check`.
-                let spans: Vec<_> = d.iter().filter_map(|x| x.labels.first().map(|s| s.span)).collect();
-                let mut all = Diagnostics::default();
-                for x in l.diagnostics.iter().filter(|x| {
-                    !(x.code == "W0701" && (waived || x.labels.first().is_some_and(|s| spans.contains(&s.span))))
-                }) {
-                    all.push(x.clone());
-                }
-                for x in d.iter() {
-                    all.push(x.clone());
-                }
-                l.diagnostics = all;
-                if l.diagnostics.iter().next().is_some() {
-                    code = code.max(1);
-                }
+    for file in policies_of(paths)? {
+        let mut l = front::load(&file)?;
+        if l.diagnostics.has_errors() {
+            code = 2;
+        } else {
+            let mut d = Diagnostics::default();
+            lint::check(&l.resolved.machines, &l.sources, &mut d);
+            let waived = l.resolved.machines.iter().any(|m| m.grants.waivers.iter().any(|w| w.code == "W0801"));
+            // Said once already, in the words of `check`.
+            let spans: Vec<_> = d.iter().filter_map(|x| x.labels.first().map(|s| s.span)).collect();
+            let mut all = Diagnostics::default();
+            for x in l.diagnostics.iter().filter(|x| {
+                !(x.code == "W0701" && (waived || x.labels.first().is_some_and(|s| spans.contains(&s.span))))
+            }) {
+                all.push(x.clone());
             }
-            if format == Format::Human {
-                l.report();
-                let n = l.diagnostics.iter().count();
-                let verdict = if n == 0 { "no findings".to_owned() } else { format!("{n} findings") };
-                front::print(&format!("{}: {verdict}\n", display_name(&file)))?;
+            for x in d.iter() {
+                all.push(x.clone());
             }
-            files.push((display_name(&file), found(&l.diagnostics, &l.sources), l.diagnostics.to_json(&l.sources)));
+            l.diagnostics = all;
+            if l.diagnostics.iter().next().is_some() {
+                code = code.max(1);
+            }
         }
+        if format == Format::Human {
+            l.report();
+            let n = l.diagnostics.iter().count();
+            let verdict = if n == 0 { "no findings".to_owned() } else { format!("{n} findings") };
+            front::print(&format!("{}: {verdict}\n", display_name(&file)))?;
+        }
+        files.push((display_name(&file), found(&l.diagnostics, &l.sources), l.diagnostics.to_json(&l.sources)));
     }
     let named: Vec<String> = paths.iter().map(|p| display_name(p)).collect();
     print_found(&files, format, &format!("stockade lint {}", named.join(" ")))?;
@@ -280,22 +280,20 @@ fn claims(text: &str, sources: &mut Sources) -> Result<(Option<String>, Vec<Clai
 /// Answers for one machine, or for all of several files.
 pub(super) fn ask(question: &str, paths: &[PathBuf], all: bool, format: Format) -> Outcome {
     let mut answers = Vec::new();
-    for path in paths {
-        for file in policies(path)? {
-            let mut l = front::load(&file)?;
-            if l.diagnostics.has_errors() {
-                l.report();
-                return Ok(2);
-            }
-            let (machine, claims) = claims(question, &mut l.sources)?;
-            let wanted: Vec<_> = if all {
-                l.resolved.machines.iter().filter(|m| machine.as_ref().is_none_or(|n| *n == m.name)).collect()
-            } else {
-                vec![l.machine(machine.as_deref())?]
-            };
-            for m in wanted {
-                answers.extend(claims.iter().map(|c| query::ask(m, &l.sources, c, Arch::NATIVE)));
-            }
+    for file in policies_of(paths)? {
+        let mut l = front::load(&file)?;
+        if l.diagnostics.has_errors() {
+            l.report();
+            return Ok(2);
+        }
+        let (machine, claims) = claims(question, &mut l.sources)?;
+        let wanted: Vec<_> = if all {
+            l.resolved.machines.iter().filter(|m| machine.as_ref().is_none_or(|n| *n == m.name)).collect()
+        } else {
+            vec![l.machine(machine.as_deref())?]
+        };
+        for m in wanted {
+            answers.extend(claims.iter().map(|c| query::ask(m, &l.sources, c, Arch::NATIVE)));
         }
     }
     if all {
@@ -310,7 +308,7 @@ pub(super) fn ask(question: &str, paths: &[PathBuf], all: bool, format: Format) 
                     rule: "query".into(),
                     level: "note",
                     message: format!("{}: {:?}: {}", a.machine, a.verdict, a.reason).to_lowercase(),
-                    place: a.lines.first().map_or("?:1".into(), |(p, _)| p.clone()),
+                    place: Some(a.lines.first().map_or(&a.place, |(p, _)| p).clone()),
                     identity: format!("{question} {}", a.machine),
                 })
                 .collect();
@@ -360,38 +358,50 @@ fn locked_now(file: &Path) -> Result<Option<String>, Stop> {
 }
 
 pub(super) fn write_locks(paths: &[PathBuf]) -> Outcome {
-    for path in paths {
-        for file in policies(path)? {
-            let Some(text) = locked_now(&file)? else { return Ok(2) };
-            // What only others import is locked where a machine uses it.
-            if text.is_empty() {
-                continue;
-            }
-            let to = lock_of(&file);
-            let old = fs::read_to_string(&to).unwrap_or_default();
-            if old == text {
-                front::print(&format!("{}: unchanged\n", display_name(&to)))?;
-                continue;
-            }
-            let temporary = to.with_extension("lock.tmp");
-            fs::write(&temporary, &text)
-                .and_then(|()| fs::rename(&temporary, &to))
-                // A full disk leaves the old lock and nothing beside it.
-                .inspect_err(|_| fs::remove_file(&temporary).unwrap_or(()))
-                .map_err(|e| Stop::host(format!("can't write {}: {e}", display_name(&to))))?;
-            front::print(&format!("{}: {} lines\n", display_name(&to), text.lines().count()))?;
+    for file in policies_of(paths)? {
+        let Some(text) = locked_now(&file)? else { return Ok(2) };
+        // What only others import is locked where a machine uses it.
+        if text.is_empty() {
+            continue;
         }
+        let to = lock_of(&file);
+        let old = fs::read_to_string(&to).unwrap_or_default();
+        if old == text {
+            front::print(&format!("{}: unchanged\n", display_name(&to)))?;
+            continue;
+        }
+        let temporary = to.with_extension("lock.tmp");
+        fs::write(&temporary, &text)
+            .and_then(|()| fs::rename(&temporary, &to))
+            // A full disk leaves the old lock and nothing beside it.
+            .inspect_err(|_| fs::remove_file(&temporary).unwrap_or(()))
+            .map_err(|e| Stop::host(format!("can't write {}: {e}", display_name(&to))))?;
+        front::print(&format!("{}: {} lines\n", display_name(&to), text.lines().count()))?;
     }
     Ok(0)
+}
+
+/// A lock without its machine: it is gone, or was renamed, and a review has to see that.
+pub(super) fn say_stale(lock: &Path) {
+    let policy = lock.with_extension("stockade");
+    front::say(&format!(
+        "error: {} locks nothing: no machine is in {}; delete the lock, or bring the machine back",
+        display_name(lock),
+        display_name(&policy)
+    ));
 }
 
 /// `check --locked`: what the committed lock says otherwise; `true` when it is the same.
 pub(super) fn is_locked(file: &Path) -> Result<bool, Stop> {
     let Some(now) = locked_now(file)? else { return Ok(false) };
-    if now.is_empty() {
-        return Ok(true);
-    }
     let to = lock_of(file);
+    if now.is_empty() {
+        let stale = fs::read(&to).is_ok_and(|t| t.starts_with(lock::BEGINNING.as_bytes()));
+        if stale {
+            say_stale(&to);
+        }
+        return Ok(!stale);
+    }
     let committed = match fs::read_to_string(&to) {
         Ok(t) => t,
         Err(e) => {
@@ -419,7 +429,6 @@ pub(super) fn is_locked(file: &Path) -> Result<bool, Stop> {
     Ok(false)
 }
 
-/// What raising the baseline to a release adds.
 /// A kernel release that can be a baseline, for the command line.
 pub(super) fn release(text: &str) -> Result<(u16, u16), String> {
     let parsed = text.split_once('.').and_then(|(a, b)| Some((a.parse::<u16>().ok()?, b.parse::<u16>().ok()?)));
@@ -431,49 +440,59 @@ pub(super) fn release(text: &str) -> Result<(u16, u16), String> {
     }
 }
 
+/// What raising the baseline to a release adds.
 pub(super) fn kernel(to: (u16, u16), paths: &[PathBuf], format: Format) -> Outcome {
-    let mut results = Vec::new();
+    let (mut results, mut found) = (Vec::new(), Vec::new());
     let mut out = String::new();
-    for path in paths {
-        for file in policies(path)? {
-            let l = front::load(&file)?;
-            if l.report() {
-                return Ok(2);
-            }
-            // The same file, under the baseline that is asked about.
-            let (mut sources, mut d) = (Sources::default(), Diagnostics::default());
-            let id = loader::read(&file, &mut sources, &mut d).map_err(|e| Stop::usage(e.to_string()))?;
-            let raised = resolve::resolve_under(id, &mut sources, &mut d, &front::today(), Some(to));
-            for m in &l.resolved.machines {
-                let Some(r) = raised.machines.iter().find(|r| r.name == m.name) else { continue };
-                let list = query::raise(m, r, &sources, Arch::NATIVE);
+    for file in policies_of(paths)? {
+        let l = front::load(&file)?;
+        if l.report() {
+            return Ok(2);
+        }
+        // The same file, under the baseline that is asked about.
+        let (mut sources, mut d) = (Sources::default(), Diagnostics::default());
+        let id = loader::read(&file, &mut sources, &mut d).map_err(|e| Stop::usage(e.to_string()))?;
+        let raised = resolve::resolve_under(id, &mut sources, &mut d, &front::today(), Some(to));
+        for m in &l.resolved.machines {
+            let Some(r) = raised.machines.iter().find(|r| r.name == m.name) else { continue };
+            let list = query::raise(m, r, &sources, Arch::NATIVE);
+            out.push_str(&format!(
+                "{}: kernel {}.{} -> {}.{} adds {} calls\n",
+                m.name,
+                m.kernel.0,
+                m.kernel.1,
+                to.0,
+                to.1,
+                list.len()
+            ));
+            for n in &list {
+                found.push(Finding {
+                    rule: "kernel/added".into(),
+                    level: if n.risk >= Risk::High { "warning" } else { "note" },
+                    message: format!("{}: {} of Linux {} ({}): {}", m.name, n.call, n.since, n.risk.word(), n.becomes),
+                    place: Some(n.line.clone().unwrap_or_else(|| l.sources.cite(m.span))),
+                    identity: format!("{} {} {}", m.name, n.call, n.becomes),
+                });
+                let line = n.line.as_ref().map(|l| format!("  {l}")).unwrap_or_default();
                 out.push_str(&format!(
-                    "{}: kernel {}.{} -> {}.{} adds {} calls\n",
-                    m.name,
-                    m.kernel.0,
-                    m.kernel.1,
-                    to.0,
-                    to.1,
-                    list.len()
+                    "  {:<8} {:<24} {:<5} {}{line}\n",
+                    n.risk.word().to_uppercase(),
+                    n.call,
+                    n.since,
+                    n.becomes
                 ));
-                for n in &list {
-                    let line = n.line.as_ref().map(|l| format!("  {l}")).unwrap_or_default();
-                    out.push_str(&format!(
-                        "  {:<8} {:<24} {:<5} {}{line}\n",
-                        n.risk.word().to_uppercase(),
-                        n.call,
-                        n.since,
-                        n.becomes
-                    ));
-                }
-                results.push(json!({ "machine": m.name, "from": format!("{}.{}", m.kernel.0, m.kernel.1), "to": format!("{}.{}", to.0, to.1), "calls": list }));
             }
+            results.push(json!({ "machine": m.name, "from": format!("{}.{}", m.kernel.0, m.kernel.1), "to": format!("{}.{}", to.0, to.1), "calls": list }));
         }
     }
-    if format == Format::Json {
-        print_json(&json!({ "version": 1, "machines": results }))?;
-    } else {
-        front::print(&out)?;
+    match format {
+        Format::Human => front::print(&out)?,
+        Format::Json => print_json(&json!({ "version": 1, "machines": results }))?,
+        Format::Sarif | Format::Markdown => {
+            let named: Vec<String> = paths.iter().map(|p| display_name(p)).collect();
+            let command = format!("stockade kernel {}.{} {}", to.0, to.1, named.join(" "));
+            print_found(&[(String::new(), found, json!([]))], format, &command)?;
+        }
     }
     Ok(0)
 }

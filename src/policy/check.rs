@@ -10,7 +10,7 @@ use crate::source::{Span, Spanned};
 /// Turns grants into a policy, or says what is missing.
 pub(super) fn finish(
     cx: &mut Context<'_>,
-    name: &Spanned<String>,
+    (name, block): (&Spanned<String>, Span),
     kernel: (u16, u16),
     mut g: Grants,
     within: Vec<Ceiling>,
@@ -139,6 +139,7 @@ pub(super) fn finish(
     Some(Policy {
         name: name.value.clone(),
         span: name.span,
+        block,
         about: text("about").map(|t| t.value),
         kernel,
         root,

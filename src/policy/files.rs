@@ -4,6 +4,7 @@ use super::reader::{Args, Context, Meta};
 use super::resolve::{Grants, Remove, Removed};
 use crate::source::Span;
 use crate::syntax::ast::Statement;
+use std::fmt;
 
 /// What may be done below a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +46,14 @@ pub struct Rule {
     pub meta: Meta,
     /// The line.
     pub span: Span,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = RIGHTS.iter().find(|(_, r)| *r == self.right).map_or("?", |(n, _)| n);
+        let optional = if self.optional { "optional " } else { "" };
+        write!(f, "{word} {optional}\"{}\"", self.path.escape_debug())
+    }
 }
 
 pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {

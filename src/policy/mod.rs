@@ -38,6 +38,8 @@ pub struct Policy {
     pub name: String,
     /// Where the name stands.
     pub span: Span,
+    /// The braces and what is written in them; an instance's are those of the machine that it is made of.
+    pub block: Span,
     /// `about`
     pub about: Option<String>,
     /// The release whose calls the author reviewed.

@@ -347,7 +347,7 @@ fn machine(
     for c in &within {
         grants.assertions.extend(c.grants.assertions.iter().cloned());
     }
-    super::check::finish(cx, name, kernel, grants, within, today)
+    super::check::finish(cx, (name, d.body.span), kernel, grants, within, today)
 }
 
 /// The profiles that bound a machine, resolved like parents and merged with nothing.

@@ -3,7 +3,7 @@
 //! Capabilities, limits and words with a rank are compared exactly. Paths are compared as prefixes, mounts
 //! by their target, what runs by its text: those answers are modelled, and said to be so.
 
-use crate::address::{Block, is_special};
+use crate::address::{Block, EVERYBODY, is_special, special};
 use crate::policy::capabilities::{self, Set};
 use crate::policy::files::{RIGHTS, Right};
 use crate::policy::mounts::{Access, Mount, Origin, Root, Source};
@@ -411,7 +411,7 @@ fn mount(m: &Mount) -> (What, String) {
 }
 
 /// True when everything below `inner` is below `outer`.
-fn is_below(inner: &str, outer: &str) -> bool {
+pub(crate) fn is_below(inner: &str, outer: &str) -> bool {
     outer == "/" || inner == outer || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
 }
 
@@ -442,22 +442,32 @@ fn covered(f: &Fact, list: &[Fact]) -> bool {
             What::Path(r, p) => (r == right || *r == Right::Exec && *right == Right::Read) && is_below(path, p),
             _ => false,
         }),
-        What::Port(how, protocol, port, peer) => list.iter().any(|o| match &o.what {
-            What::Port(h, q, p, from) => {
-                (h, q) == (how, protocol) && (p.is_none() || p == port) && peers_cover(*from, *peer)
+        What::Port(how, protocol, port, peer) => {
+            let peers = list.iter().filter_map(|o| match &o.what {
+                What::Port(h, q, p, from) if (h, q) == (how, protocol) && (p.is_none() || p == port) => Some(*from),
+                _ => None,
+            });
+            peers_cover(&peers.collect::<Vec<_>>(), *peer)
+        }
+        What::Publish(protocol, address, (first, last), inside) => {
+            // The last port that one line of the list leads from `port` on to where this one does.
+            let until = |port: u16| {
+                list.iter().find_map(|o| match &o.what {
+                    What::Publish(q, a, (from, to), to_inside) => {
+                        let alike = q == protocol && (a.is_none() || a == address) && (*from..=*to).contains(&port);
+                        let offset = i32::from(*inside) - i32::from(*first);
+                        (alike && i32::from(*to_inside) - i32::from(*from) == offset).then_some(*to)
+                    }
+                    _ => None,
+                })
+            };
+            let mut next = Some(*first);
+            while let Some(port) = next.filter(|p| p <= last) {
+                let Some(to) = until(port) else { return false };
+                next = to.checked_add(1);
             }
-            _ => false,
-        }),
-        What::Publish(protocol, address, (first, last), inside) => list.iter().any(|o| match &o.what {
-            What::Publish(q, a, (from, to), to_inside) => {
-                q == protocol
-                    && (a.is_none() || a == address)
-                    && from <= first
-                    && last <= to
-                    && inside.checked_sub(*to_inside) == Some(first - from)
-            }
-            _ => false,
-        }),
+            true
+        }
         What::Mount(source, flags) => list.iter().filter(same).any(|o| match &o.what {
             What::Mount(s, has) => s == source && flags.iter().zip(has).all(|(f, h)| *h || !*f),
             _ => false,
@@ -465,14 +475,26 @@ fn covered(f: &Fact, list: &[Fact]) -> bool {
     }
 }
 
-/// Anybody is everybody but link-local, multicast and loopback addresses: those are granted by name only.
-fn peers_cover(outer: Option<Block>, inner: Option<Block>) -> bool {
-    match (outer, inner) {
-        (None, None) => true,
-        (None, Some(b)) => !is_special(b),
-        (Some(a), Some(b)) => a.contains(b),
-        (Some(_), None) => false,
+/// Are all of `inner` among `outer`, however they were written? Anybody is everybody but link-local, multicast and
+/// loopback addresses: those are granted by name only.
+fn peers_cover(outer: &[Option<Block>], inner: Option<Block>) -> bool {
+    let anybody = outer.contains(&None);
+    let named: Vec<Block> = outer.iter().filter_map(|b| *b).collect();
+    match inner {
+        Some(b) => blocks_cover(anybody, &named, b),
+        None => anybody || EVERYBODY.iter().all(|b| blocks_cover(false, &named, *b)),
     }
+}
+
+fn blocks_cover(anybody: bool, named: &[Block], inner: Block) -> bool {
+    if named.iter().any(|b| b.contains(inner)) || anybody && !is_special(inner) {
+        return true;
+    }
+    // What lies inside may cover it in parts: by halves, as long as there is something inside.
+    let inside = |b: &Block| inner.contains(*b);
+    let parts = named.iter().any(inside) || anybody && special().any(|b| inside(&b));
+    let Some(halves) = inner.halves().filter(|_| parts) else { return false };
+    halves.iter().all(|h| blocks_cover(anybody, named, *h))
 }
 
 /// What `new` grants that `old` doesn't, and the reverse.

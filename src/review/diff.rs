@@ -1,9 +1,11 @@
 //! What a change of a policy does, by meaning: calls proved, the other domains fact by fact.
 
+use super::lines::Explained;
 use super::risk::{self, Grade, Risk};
 use crate::kernel::calls::{self, Call};
 use crate::kernel::numbers::Arch;
 use crate::policy::Policy;
+use crate::policy::files;
 use crate::policy::meaning::Vector;
 use crate::policy::resolve::{Ceiling, Grants};
 use crate::policy::syscalls::{Action, Rule};
@@ -90,28 +92,25 @@ pub fn compare(old: &Side<'_>, new: &Side<'_>, arch: Arch) -> Vec<Machine> {
         .filter_map(|name| {
             let before = find(old.machines, name).and_then(|i| old.machines.get(i));
             let after = find(new.machines, name).and_then(|i| new.machines.get(i));
-            machine(name, before, after, [old.sources, new.sources], arch)
+            machine(name, [(old, before), (new, after)], arch)
         })
         .collect()
 }
 
 /// One machine before and after. `None` on one side: all that the other grants is the change.
-fn machine(
-    name: &str,
-    old: Option<&Policy>,
-    new: Option<&Policy>,
-    sources: [&Sources; 2],
-    arch: Arch,
-) -> Option<Machine> {
+fn machine(name: &str, sides: [(&Side<'_>, Option<&Policy>); 2], arch: Arch) -> Option<Machine> {
+    let [(old_side, old), (new_side, new)] = sides;
     let any = new.or(old)?;
     let nothing = |p: &Policy| Policy { syscalls: Vec::new(), grants: Grants::default(), ..p.clone() };
-    let [old_sources, new_sources] = sources;
+    let [old_sources, new_sources] = [old_side.sources, new_side.sources];
     let (before, after) =
         (old.map_or_else(|| nothing(any), Clone::clone), new.map_or_else(|| nothing(any), Clone::clone));
     let mut found = Vec::new();
+    let mut explained = Explained::default();
     let mut s = Store::default();
     for call in calls::CALLS.iter().filter(|c| arch.number(c.name).is_some()) {
-        changed(&mut s, call, [(&before, old_sources), (&after, new_sources)], arch, &mut found);
+        let sides = [(&before, old_sources), (&after, new_sources)];
+        changed(&mut s, call, sides, arch, &mut found, &mut explained);
     }
     let undecided = s.exceeded().then(|| "the conditions on arguments need more than the budget of the proof".into());
     let mut rows = merged(found);
@@ -120,10 +119,13 @@ fn machine(
     rows.extend(other_domains(
         (&before, &facts(&before, old.is_some()), old_sources),
         (&after, &facts(&after, new.is_some()), new_sources),
+        &mut explained,
     ));
     let state = match (old, new) {
         (Some(a), Some(b)) => {
             rows.extend(claims(a, old_sources, b, new_sources, arch));
+            rows.extend(optional_rules((a, old_sources), (b, new_sources), &mut explained));
+            rows.iter().for_each(|r| explained.by(r.gone, &r.line));
             "both"
         }
         (None, _) => "added",
@@ -134,11 +136,8 @@ fn machine(
         rows.iter_mut().for_each(|r| r.effect = all);
     }
     rows.sort_by(|a, b| (a.effect, b.risk, &a.line, &a.text).cmp(&(b.effect, a.risk, &b.line, &b.text)));
-    let mut cited: Vec<&str> = rows.iter().map(|r| r.line.as_str()).collect();
-    cited.sort_unstable();
-    cited.dedup();
     let lines_without_effect =
-        if state == "both" { moved_lines(old_sources, new_sources).saturating_sub(cited.len()) } else { 0 };
+        if state == "both" { explained.rest([(old_side, &before), (new_side, &after)]) } else { 0 };
     Some(Machine { name: name.to_owned(), state, rows, lines_without_effect, calls_proved_equal: equal, undecided })
 }
 
@@ -157,7 +156,14 @@ struct Found {
 }
 
 /// What changed on one call, by the rules that cause it.
-fn changed(s: &mut Store, call: &'static Call, sides: [(&Policy, &Sources); 2], arch: Arch, out: &mut Vec<Found>) {
+fn changed(
+    s: &mut Store,
+    call: &'static Call,
+    sides: [(&Policy, &Sources); 2],
+    arch: Arch,
+    out: &mut Vec<Found>,
+    explained: &mut Explained,
+) {
     let rules = sides.map(|(p, _)| p.syscalls.iter().filter(|r| std::ptr::eq(r.call, call)).collect::<Vec<&Rule>>());
     let [before, after] = [0, 1].map(|i: usize| {
         let own = rules.get(i).map_or(&[][..], Vec::as_slice);
@@ -166,6 +172,16 @@ fn changed(s: &mut Store, call: &'static Call, sides: [(&Policy, &Sources); 2], 
     });
     if before == after {
         return;
+    }
+    // A rule that both sides have explains nothing.
+    let has = |which: usize, r: &Rule| {
+        rules.get(which).is_some_and(|l| l.iter().any(|o| o.action == r.action && o.conditions == r.conditions))
+    };
+    for (which, ((_, sources), list)) in sides.iter().zip(&rules).enumerate() {
+        for r in list.iter().filter(|r| !has(1 - which, r)) {
+            explained.at(which == 0, sources, r.span);
+            r.group.iter().for_each(|g| explained.at(which == 0, sources, *g));
+        }
     }
     for effect in [Effect::Widened, Effect::Changed, Effect::Narrowed] {
         let mut rest =
@@ -181,12 +197,7 @@ fn changed(s: &mut Store, call: &'static Call, sides: [(&Policy, &Sources); 2], 
                 let acts = s.combine(node, node, &|a, _| u32::from(bpf::decode(a) == r.action));
                 let own = s.and(when, acts);
                 let caused = s.and(rest, own);
-                // A rule that both sides have explains nothing.
-                let twin = sides
-                    .get(1 - which)
-                    .zip(rules.get(1 - which))
-                    .is_some_and(|(_, l)| l.iter().any(|o| o.action == r.action && o.conditions == r.conditions));
-                if caused == FALSE || twin {
+                if caused == FALSE || has(1 - which, r) {
                     continue;
                 }
                 rest = s.choose(caused, FALSE, rest);
@@ -213,6 +224,7 @@ fn changed(s: &mut Store, call: &'static Call, sides: [(&Policy, &Sources); 2], 
             let grade = risk::call(s, call, rest);
             let [(a, _), (b, sources)] = sides;
             let baseline = a.kernel != b.kernel;
+            explained.baseline |= baseline;
             out.push(Found {
                 effect,
                 text: format!("{} {}", answer(s, after, &v), call.name),
@@ -305,8 +317,12 @@ fn row_of(f: &Found, grade: Grade) -> Row {
 
 type View<'a> = (&'a Policy, &'a [Fact], &'a Sources);
 
-fn other_domains(old: View<'_>, new: View<'_>) -> Vec<Row> {
+fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec<Row> {
     let differences = grants::compare(old.1, new.1);
+    for d in &differences {
+        d.old.iter().for_each(|f| explained.at(true, old.2, f.span));
+        d.new.iter().for_each(|f| explained.at(false, new.2, f.span));
+    }
     let row = |d: &grants::Difference<'_>| {
         let (fact, gone): (&Fact, bool) = match (d.new, d.old) {
             // What is gone is shown as it was, unless a new value stands in its place.
@@ -323,7 +339,8 @@ fn other_domains(old: View<'_>, new: View<'_>) -> Vec<Row> {
         if alone && matches!(fact.what, What::Rank(0)) {
             return None;
         }
-        let grade = risk::fact(fact, policy);
+        let unbounded = gone && fact.domain == Domain::Limits && d.effect == Effect::Widened;
+        let grade = if unbounded { risk::UNBOUNDED } else { risk::fact(fact, policy) };
         Some(Row {
             effect: d.effect,
             domain: fact.domain,
@@ -406,6 +423,41 @@ fn claims(old: &Policy, old_sources: &Sources, new: &Policy, new_sources: &Sourc
     out
 }
 
+/// File rules that may be dropped now, or mayn't any more: nothing is granted by that, and other hosts start it.
+fn optional_rules(
+    (old, old_sources): (&Policy, &Sources),
+    (new, sources): (&Policy, &Sources),
+    explained: &mut Explained,
+) -> Vec<Row> {
+    let row = |r: &files::Rule| Row {
+        effect: Effect::Changed,
+        domain: Domain::Files,
+        risk: Risk::Low,
+        text: format!("{r}"),
+        consequence: if r.optional {
+            "it starts without the rule where the path isn't there or the kernel doesn't know the right"
+        } else {
+            "it doesn't start where the path isn't there or the kernel doesn't know the right"
+        },
+        reference: "landlock(7)",
+        line: sources.cite(r.span),
+        gone: false,
+        why: r.meta.why.clone(),
+        was: if r.optional { "the same, not optional".into() } else { "the same, optional".into() },
+        witness: None,
+        via: new.grants.chain(r.span).to_vec(),
+    };
+    let mut out = Vec::new();
+    for r in &new.files {
+        let other = |o: &&files::Rule| (o.right, &o.path, o.optional) == (r.right, &r.path, !r.optional);
+        if let Some(o) = old.files.iter().find(other) {
+            explained.at(true, old_sources, o.span);
+            out.push(row(r));
+        }
+    }
+    out
+}
+
 /// Does a ceiling let through what it didn't?
 fn is_raised(old: &Ceiling, new: &Ceiling, kernels: ((u16, u16), (u16, u16)), arch: Arch) -> bool {
     let (a, b) = (grants::facts(&old.grants, old.declared), grants::facts(&new.grants, new.declared));
@@ -416,32 +468,4 @@ fn is_raised(old: &Ceiling, new: &Ceiling, kernels: ((u16, u16), (u16, u16)), ar
     let wider =
         s.combine(before, after, &|a, b| u32::from(effect_of(bpf::decode(a), bpf::decode(b)) == Some(Effect::Widened)));
     facts || wider != FALSE || s.exceeded()
-}
-
-/// Lines that stand on one side only; comments and blank lines don't count.
-fn moved_lines(old: &Sources, new: &Sources) -> usize {
-    let lines = |s: &Sources| {
-        let mut list: Vec<String> = s
-            .written()
-            .flat_map(|f| f.text.lines())
-            .map(|l| l.split_whitespace().collect::<Vec<_>>().join(" "))
-            .filter(|l| !l.is_empty() && !l.starts_with('#') && l != "}")
-            .collect();
-        list.sort();
-        list
-    };
-    let (a, b) = (lines(old), lines(new));
-    let missing = |from: &[String], other: &[String]| {
-        let mut rest = other.to_vec();
-        from.iter()
-            .filter(|l| match rest.binary_search(l) {
-                Ok(i) => {
-                    rest.remove(i);
-                    false
-                }
-                Err(_) => true,
-            })
-            .count()
-    };
-    missing(&a, &b) + missing(&b, &a)
 }

@@ -10,9 +10,12 @@ use crate::proof::grants;
 use crate::source::Sources;
 use sha2::{Digest as _, Sha256};
 
+/// How every lock begins.
+pub const BEGINNING: &str = "stockade lock ";
+
 /// The lock of a file's machines; `Err` names what can't be compiled.
 pub fn text(machines: &[Policy], sources: &Sources) -> Result<String, String> {
-    let mut out = String::from("stockade lock 1\n");
+    let mut out = format!("{BEGINNING}1\n");
     let mut files: Vec<(String, String)> =
         sources.all().map(|f| (base(&f.name).to_owned(), digest(f.text.as_bytes()))).collect();
     files.sort();

@@ -1,6 +1,7 @@
 //! Review by meaning: what a change widens, what a machine can do, what is written in vain.
 
 pub mod diff;
+mod lines;
 pub mod lint;
 pub mod lock;
 pub mod output;

@@ -15,8 +15,8 @@ pub struct Finding {
     pub level: &'static str,
     /// What was found.
     pub message: String,
-    /// `file:line`
-    pub place: String,
+    /// `file:line`, where there is one.
+    pub place: Option<String>,
     /// What identifies it when lines move: no line numbers in it.
     pub identity: String,
 }
@@ -28,17 +28,19 @@ pub fn sarif(findings: &[Finding]) -> Value {
     rules.sort_unstable();
     rules.dedup();
     let result = |f: &Finding| {
-        let (file, line) = f.place.rsplit_once(':').unwrap_or((&f.place, "1"));
-        let line = line.parse::<u64>().unwrap_or(1).max(1);
-        let uri = uri(file);
+        let location = |place: &String| {
+            let (file, line) = place.rsplit_once(':').unwrap_or((place, "1"));
+            let line = line.parse::<u64>().unwrap_or(1).max(1);
+            json!({ "physicalLocation": {
+                "artifactLocation": { "uri": uri(file) },
+                "region": { "startLine": line },
+            }})
+        };
         json!({
             "ruleId": f.rule,
             "level": f.level,
             "message": { "text": f.message },
-            "locations": [{ "physicalLocation": {
-                "artifactLocation": { "uri": uri },
-                "region": { "startLine": line },
-            }}],
+            "locations": f.place.iter().map(location).collect::<Vec<_>>(),
             "partialFingerprints": { "stockade/v1": hex(&f.identity) },
         })
     };
@@ -93,7 +95,7 @@ pub fn findings(machines: &[Machine]) -> Vec<Finding> {
             r.was,
             r.consequence
         ),
-        place: r.line.clone(),
+        place: Some(r.line.clone()),
         identity: format!("{} {:?} {} {}", m.name, r.effect, r.domain.word(), r.text),
     };
     machines.iter().flat_map(|m| m.rows.iter().map(move |r| one(m, r))).collect()

@@ -31,6 +31,8 @@ pub enum Verdict {
 pub struct Answer {
     /// The machine.
     pub machine: String,
+    /// Where it is declared, `file:line`.
+    pub place: String,
     /// Can it?
     pub verdict: Verdict,
     /// In a sentence.
@@ -57,6 +59,7 @@ pub fn ask(policy: &Policy, sources: &Sources, claim: &Claim, arch: Arch) -> Ans
     let lines = found.iter().map(|(span, _)| (sources.cite(*span), sources.text(*span).to_owned())).collect();
     Answer {
         machine: policy.name.clone(),
+        place: sources.cite(policy.span),
         verdict: if found.is_some() { Verdict::Yes } else { Verdict::No },
         reason: found.map_or("nothing grants it".into(), |(_, how)| how),
         lines,
@@ -81,6 +84,7 @@ fn ask_call(
     let text = crate::policy::words::call(call.name, call.args, conditions);
     let answer = |verdict, reason: String, lines, witness| Answer {
         machine: policy.name.clone(),
+        place: sources.cite(policy.span),
         verdict,
         reason,
         lines,

@@ -9,7 +9,7 @@ use crate::policy::files::Right;
 use crate::policy::network::{Protocol, Use};
 use crate::policy::syscalls::{Condition, Rule, Test};
 use crate::proof::diagram::{FALSE, Node, Store};
-use crate::proof::grants::{Domain, Fact, What};
+use crate::proof::grants::{Domain, Fact, What, is_below};
 use crate::proof::intent;
 use serde::Serialize;
 
@@ -148,40 +148,62 @@ const CALLS: &[(&[&str], Grade)] = &[
     (&["kill", "tkill", "tgkill", "pidfd_send_signal"], grade(Low, "signals to processes that it sees", "kill(2)")),
 ];
 
-/// Values that make a call graver than its name: (call, argument, names of constants, any of whose bits or
-/// just these values, grade).
-const SHAPES: &[(&str, &str, &[&str], bool, Grade)] = &[
+/// How the constants of a shape are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Named {
+    /// The argument is one of them.
+    Values,
+    /// It has a bit of one of them.
+    AnyBit,
+    /// It has the bits of all of them.
+    AllBits,
+}
+
+/// Values that make a call graver than its name: (call, argument, names of constants, how they are meant, grade).
+const SHAPES: &[(&str, &str, &[&str], Named, Grade)] = &[
     (
         "ioctl",
         "cmd",
         &["TIOCSTI"],
-        false,
+        Named::Values,
         grade(High, "pushes keystrokes into a shared terminal", "ioctl_tty(2), CVE-2017-5226"),
     ),
-    ("ioctl", "cmd", &["TIOCLINUX"], false, grade(High, "pastes into a console", "ioctl_console(2), CVE-2023-1523")),
+    (
+        "ioctl",
+        "cmd",
+        &["TIOCLINUX"],
+        Named::Values,
+        grade(High, "pastes into a console", "ioctl_console(2), CVE-2023-1523"),
+    ),
     (
         "socket",
         "family",
         &["AF_ALG"],
-        false,
+        Named::Values,
         grade(High, "the kernel's crypto from user space: a record of faults", "AF_ALG, CVE-2019-8912"),
     ),
     (
         "socket",
         "family",
         &["AF_VSOCK"],
-        false,
+        Named::Values,
         grade(High, "reaches the hypervisor; no network namespace divides it", "vsock(7)"),
     ),
-    ("socket", "family", &["AF_PACKET"], false, grade(High, "raw frames of its network", "packet(7), CVE-2020-14386")),
+    (
+        "socket",
+        "family",
+        &["AF_PACKET"],
+        Named::Values,
+        grade(High, "raw frames of its network", "packet(7), CVE-2020-14386"),
+    ),
     (
         "socket",
         "family",
         &["AF_BLUETOOTH"],
-        false,
+        Named::Values,
         grade(High, "a large protocol stack without network namespaces", "CVE-2020-12351"),
     ),
-    ("socket", "family", &["AF_NETLINK"], false, grade(Medium, "kernel settings by messages", "netlink(7)")),
+    ("socket", "family", &["AF_NETLINK"], Named::Values, grade(Medium, "kernel settings by messages", "netlink(7)")),
     (
         "clone",
         "clone_flags",
@@ -194,15 +216,28 @@ const SHAPES: &[(&str, &str, &[&str], bool, Grade)] = &[
             "CLONE_NEWUTS",
             "CLONE_NEWCGROUP",
         ],
-        true,
+        Named::AnyBit,
         grade(
             High,
             "new namespaces open kernel code that is root's alone otherwise",
             "user_namespaces(7), CVE-2022-0185",
         ),
     ),
-    ("prctl", "option", &["PR_SET_MM"], false, grade(Medium, "changes what /proc says of it", "PR_SET_MM(2const)")),
+    ("mmap", "prot", &["PROT_WRITE", "PROT_EXEC"], Named::AllBits, WRITTEN_CODE),
+    ("mprotect", "prot", &["PROT_EXEC"], Named::AnyBit, WRITTEN_CODE),
+    ("pkey_mprotect", "prot", &["PROT_EXEC"], Named::AnyBit, WRITTEN_CODE),
+    ("shmat", "shmflg", &["SHM_EXEC"], Named::AnyBit, WRITTEN_CODE),
+    (
+        "prctl",
+        "option",
+        &["PR_SET_MM"],
+        Named::Values,
+        grade(Medium, "changes what /proc says of it", "PR_SET_MM(2const)"),
+    ),
 ];
+
+const WRITTEN_CODE: Grade =
+    grade(Medium, "executes memory that it wrote: injected code needs no file", "mprotect(2), SELinux execmem");
 
 const CAPABILITIES: &[(&str, Grade)] = &[
     ("sys_module", grade(Critical, "code in the kernel", "capabilities(7)")),
@@ -238,14 +273,15 @@ const ORDINARY: Grade = grade(Low, "one more call into the kernel", "syscalls(2)
 pub fn call(s: &mut Store, call: &Call, region: Node) -> Grade {
     let named = CALLS.iter().find(|(names, _)| names.contains(&call.name)).map(|(_, g)| *g);
     let mut found: Vec<Grade> = named.into_iter().collect();
-    for (_, argument, names, bits, g) in SHAPES.iter().filter(|(n, ..)| *n == call.name) {
+    for (_, argument, names, how, g) in SHAPES.iter().filter(|(n, ..)| *n == call.name) {
         let Some(index) = call.args.iter().position(|a| a.name == *argument) else { continue };
         let Some(kind) = call.args.get(index).map(|a| a.ty) else { continue };
         let values: Vec<u64> = names.iter().filter_map(|n| constants::find(n)).map(|c| c.value).collect();
-        let test = if *bits {
-            Test::HasAny(values.iter().fold(0, |all, v| all | v))
-        } else {
-            Test::In(values.iter().map(|v| i128::from(*v)).collect())
+        let bits = values.iter().fold(0, |all, v| all | v);
+        let test = match how {
+            Named::Values => Test::In(values.iter().map(|v| i128::from(*v)).collect()),
+            Named::AnyBit => Test::HasAny(bits),
+            Named::AllBits => Test::HasAll(bits),
         };
         let shape = intent::holds(s, &[Condition { argument: u8::try_from(index).unwrap_or(0), kind, test }]);
         if s.and(region, shape) != FALSE {
@@ -263,6 +299,18 @@ pub fn rule(r: &Rule) -> Grade {
     call(&mut s, r.call, region)
 }
 
+/// Names under which Debian's folders are known as well: links that a mount follows (hier(7), file-hierarchy(7)).
+const ALIASES: &[(&str, &str)] = &[
+    ("/bin", "/usr/bin"),
+    ("/sbin", "/usr/sbin"),
+    ("/lib", "/usr/lib"),
+    ("/lib32", "/usr/lib32"),
+    ("/lib64", "/usr/lib64"),
+    ("/libx32", "/usr/libx32"),
+    ("/var/run", "/run"),
+    ("/var/lock", "/run/lock"),
+];
+
 /// Places of the host that give more than files.
 const SENSITIVE: &[(&str, &str)] = &[
     ("/", "the whole host"),
@@ -278,11 +326,14 @@ const SENSITIVE: &[(&str, &str)] = &[
     ("/proc", "the host's processes"),
     ("/sys", "the host's kernel settings"),
     ("/run", "other services' sockets"),
-    ("/var/run/docker.sock", "an engine that runs anything as root"),
     ("/run/docker.sock", "an engine that runs anything as root"),
     ("/run/systemd", "the host's service manager"),
     ("/run/dbus", "the host's message bus"),
 ];
+
+/// The grade of a bound that is gone.
+pub const UNBOUNDED: Grade =
+    grade(Medium, "no bound: it can use up what the host has", "getrlimit(2), cgroup v2 (kernel documentation)");
 
 /// The grade of a fact of another domain.
 pub fn fact(f: &Fact, policy: &Policy) -> Grade {
@@ -303,9 +354,7 @@ pub fn fact(f: &Fact, policy: &Policy) -> Grade {
         }
         (Domain::Network, _) => network(f),
         (Domain::Devices, _) => grade(High, "a device of the host, with its driver", "mknod(2)"),
-        (Domain::Limits, What::Rank(u64::MAX)) => {
-            grade(Medium, "no bound: it can use up what the host has", "getrlimit(2)")
-        }
+        (Domain::Limits, What::Rank(u64::MAX)) => UNBOUNDED,
         (Domain::Limits, _) => grade(Low, "a higher bound", "getrlimit(2)"),
         (Domain::Environment, _) => grade(Low, "a variable of the program", "environ(7)"),
         (Domain::Files, What::Path(right, path)) => files(*right, path, policy),
@@ -362,12 +411,17 @@ fn process(f: &Fact) -> Grade {
 }
 
 fn files(right: Right, path: &str, policy: &Policy) -> Grade {
-    let both = |other: Right| policy.files.iter().any(|r| r.right == other && r.path == path);
+    // A right holds for all below, so one above the other meets it as well.
+    let meets = |other: Right| {
+        policy.files.iter().any(|r| r.right == other && (is_below(&r.path, path) || is_below(path, &r.path)))
+    };
     match right {
-        Right::Write | Right::Create if both(Right::Exec) => {
+        Right::Write | Right::Create if meets(Right::Exec) => {
             grade(High, "what it writes there it can execute", "landlock(7)")
         }
-        Right::Exec if both(Right::Write) => grade(High, "what it writes there it can execute", "landlock(7)"),
+        Right::Exec if meets(Right::Write) || meets(Right::Create) => {
+            grade(High, "what it writes there it can execute", "landlock(7)")
+        }
         _ if path == "/" => grade(Medium, "no file rule holds: mounts alone govern", "landlock(7)"),
         Right::Exec => grade(Medium, "more programs", "landlock(7)"),
         Right::Write | Right::Create => {
@@ -385,22 +439,29 @@ fn mounts(source: &str, [writable, exec, suid, dev, _]: [bool; 5]) -> Grade {
     let host = source.strip_prefix("bind ").or_else(|| source.strip_prefix("overlay ")).map(|p| p.trim_matches('"'));
     // An overlay takes the writes itself; what lies below is shown.
     let writable = writable && !source.starts_with("overlay ");
-    let sensitive = |p: &str| {
-        SENSITIVE
-            .iter()
-            .any(|(s, _)| p == *s || *s != "/" && p.strip_prefix(s).is_some_and(|rest| rest.starts_with('/')))
-    };
     match (host, writable) {
-        (Some(p), true) if sensitive(p) => {
+        (Some(p), true) if is_sensitive(p) => {
             grade(Critical, "writes where the host keeps its own", "mount_namespaces(7)")
         }
-        (Some(p), false) if sensitive(p) => grade(High, "sees where the host keeps its own", "mount_namespaces(7)"),
+        (Some(p), false) if is_sensitive(p) => grade(High, "sees where the host keeps its own", "mount_namespaces(7)"),
         (Some(_), true) if exec => grade(High, "writes and executes in a folder of the host", "mount(2)"),
         (Some(_), true) => grade(Medium, "changes a folder of the host", "mount_namespaces(7)"),
         (Some(_), false) => grade(Low, "reads a folder of the host", "mount_namespaces(7)"),
         (None, true) if exec => grade(Medium, "memory that it writes and executes", "mount(2)"),
         (None, _) => grade(Low, "memory or a view of the kernel of its own", "mount_namespaces(7)"),
     }
+}
+
+/// Is it such a place, or in one, or has it one below? Under whichever of its names.
+fn is_sensitive(path: &str) -> bool {
+    let below = |inner: &str, outer: &str| {
+        inner == outer || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/') && outer != "/")
+    };
+    let real = ALIASES
+        .iter()
+        .find(|(alias, _)| below(path, alias))
+        .map_or_else(|| path.to_owned(), |(alias, name)| format!("{name}{}", path.strip_prefix(alias).unwrap_or("")));
+    real == "/" || SENSITIVE.iter().any(|(s, _)| below(&real, s) || below(s, &real))
 }
 
 #[cfg(test)]
@@ -428,6 +489,21 @@ mod tests {
     }
 
     #[test]
+    fn a_sensitive_place_has_many_names() {
+        for p in
+            ["/", "/var", "/var/lib", "/var/run", "/var/run/docker.sock", "/lib/modules", "/lib", "/home/me", "/run"]
+        {
+            assert!(is_sensitive(p), "{p}");
+        }
+        for p in ["/srv", "/var/lib/nginx", "/var/www", "/libexec", "/opt/app", "/var/runner", "/data/etc"] {
+            assert!(!is_sensitive(p), "{p}");
+        }
+        for (_, name) in ALIASES {
+            assert!(is_sensitive(name), "{name}");
+        }
+    }
+
+    #[test]
     fn what_a_rule_lets_through_decides() {
         let graded = |name: &str, argument: &str, test: Test| {
             let call = calls::find(name).unwrap();
@@ -444,5 +520,9 @@ mod tests {
         assert_eq!(graded("socket", "family", Test::Between(1, 100)), High);
         assert_eq!(graded("clone", "clone_flags", Test::HasNone(0x7e02_0000)), Low);
         assert_eq!(graded("clone", "clone_flags", Test::HasNone(0x1000_0000)), High);
+        assert_eq!(graded("mmap", "prot", Test::HasNone(2)), Low);
+        assert_eq!(graded("mmap", "prot", Test::HasNone(1)), Medium);
+        assert_eq!(graded("mprotect", "prot", Test::HasNone(4)), Low);
+        assert_eq!(graded("mprotect", "prot", Test::HasNone(2)), Medium);
     }
 }
