@@ -355,7 +355,7 @@ fn an_older_host_is_refused() {
         let policy = resolve::resolve(id, &mut sources, &mut d, "2026-01-01").machines.remove(0);
         let paths = stockade::compile::mounts::implied_paths(&stockade::host::cpus().unwrap()).into_iter();
         let paths = paths.chain(["/", "/usr", "/bin", "/sbin", "/lib", "/lib64"].map(str::to_owned)).collect();
-        let mut host = Host::probe(&Wanted { paths, root: "/", network: true }).unwrap();
+        let mut host = Host::probe(&Wanted { paths, root: "/", network: true, cgroups: true }).unwrap();
         host.free_ids = Some(0x1000_0000);
         change(&mut host);
         stockade::compile::compile(&policy, &host, &sources, &mut d);

@@ -5,6 +5,7 @@ use crate::diagnostic::Diagnostics;
 use crate::host::{Host, Wanted};
 use crate::policy::mounts::{Origin, Source};
 use crate::policy::resolve::{self, Resolved};
+use crate::policy::resources;
 use crate::policy::{Policy, loader};
 use crate::source::Sources;
 use std::fmt;
@@ -123,7 +124,9 @@ pub(super) fn probe(policy: &Policy) -> Result<Host, Stop> {
     paths.extend(policy.devices.iter().map(|d| d.path.clone()));
     paths.extend(policy.limits.keys().filter_map(|k| k.split_once(' ')).map(|(_, device)| device.to_owned()));
     let network = policy.network.value.is_filtered();
-    Host::probe(&Wanted { paths, root: &root, network }).map_err(|e| Stop::host(e.to_string()))
+    let grouped = |limit: &String| resources::resource(limit).is_none();
+    let cgroups = policy.boots() || policy.limits.keys().any(grouped);
+    Host::probe(&Wanted { paths, root: &root, network, cgroups }).map_err(|e| Stop::host(e.to_string()))
 }
 
 /// Today as `YYYY-MM-DD` in UTC (days to civil date, after the proleptic Gregorian calendar).

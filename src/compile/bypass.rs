@@ -8,6 +8,7 @@ use crate::kernel::numbers::Arch;
 use crate::policy::Policy;
 use crate::policy::network::{Network, Port, Protocol, Use};
 use crate::policy::syscalls::{Action, Condition, Rule, Test};
+use std::collections::HashSet;
 
 /// Reports each conditioned call whose open twin is allowed. Judged on what all rules together allow: a
 /// call whose conditions make up everything isn't limited.
@@ -16,10 +17,12 @@ pub(super) fn check(policy: &Policy, arch: Arch, regions: &[Regions], d: &mut Di
         let number = arch.number(name);
         regions.iter().find(|r| Some(r.number()) == number).map(Regions::allowed).unwrap_or_default()
     };
+    let names: HashSet<&str> = BYPASSES.iter().flat_map(|(a, b, ..)| [*a, *b]).collect();
+    let rules: Vec<&Rule> = policy.syscalls.iter().filter(|r| names.contains(r.call.name)).collect();
     let rule = |name: &str, conditions: bool| -> Option<&Rule> {
-        policy
-            .syscalls
+        rules
             .iter()
+            .copied()
             .find(|r| r.call.name == name && r.action <= Action::Log && r.conditions.is_empty() != conditions)
     };
     for (conditioned, open, arguments, fix) in BYPASSES {
@@ -32,14 +35,14 @@ pub(super) fn check(policy: &Policy, arch: Arch, regions: &[Regions], d: &mut Di
         let Some(other) = rule(open, false).filter(|_| !allowed(open).is_empty()) else { continue };
         // Limited by what is granted, unless the grants together make up everything (too many cubes to tell
         // isn't everything) ...
-        let grants = policy.syscalls.iter().filter(|r| r.call.name == *conditioned && r.action <= Action::Log);
+        let grants = rules.iter().filter(|r| r.call.name == *conditioned && r.action <= Action::Log);
         let granted: Vec<Cube> = grants.flat_map(|r| cube::of(&r.conditions).unwrap_or_default()).collect();
         let by_grant = rule(conditioned, true)
             .filter(|r| about(r))
             .filter(|_| !cube::minus(&[ALL], &granted).is_ok_and(|rest| rest.is_empty()));
         // ... or by a denial, when the twin has none.
         let denial = |name: &str| {
-            policy.syscalls.iter().find(|r| r.call.name == name && r.action > Action::Log && !r.conditions.is_empty())
+            rules.iter().find(|r| r.call.name == name && r.action > Action::Log && !r.conditions.is_empty()).copied()
         };
         let by_denial = denial(conditioned).filter(|r| about(r) && denial(open).is_none() && !granted.is_empty());
         let Some(limited) = by_grant.or(by_denial) else { continue };

@@ -122,7 +122,8 @@ pub fn simplify(mut cubes: Vec<Cube>) -> Vec<Cube> {
         return cubes;
     }
     let all = cubes.clone();
-    cubes.retain(|c| !all.iter().any(|o| o != c && c.is_within(o)));
+    // No two are equal any more, so what is within another is no other's equal.
+    cubes.retain(|c| !all.iter().any(|o| c.is_within(o) && o != c));
     cubes
 }
 

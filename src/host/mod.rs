@@ -105,6 +105,8 @@ pub struct Wanted<'a> {
     pub root: &'a str,
     /// The machine is linked to a network.
     pub network: bool,
+    /// The machine has control groups.
+    pub cgroups: bool,
 }
 
 /// The host can't be looked at.
@@ -143,7 +145,10 @@ impl Host {
             capabilities: bits,
             last_capability: last.trim().parse().map_err(|e: std::num::ParseIntError| fail("cap_last_cap")(&e))?,
             landlock: confine::landlock_abi(),
-            cgroups: cgroups::Cgroups::probe().map_err(|e| fail("the control groups")(&e))?,
+            cgroups: match wanted.cgroups {
+                true => cgroups::Cgroups::probe().map_err(|e| fail("the control groups")(&e))?,
+                false => cgroups::Cgroups::default(),
+            },
             network: match wanted.network {
                 true => network::Network::probe(wanted.root).map_err(|e| fail("the network")(&e))?,
                 false => network::Network::default(),
@@ -201,10 +206,17 @@ fn facts_of(paths: &[String]) -> Result<BTreeMap<String, PathFacts>, ProbeError>
 
 fn path_facts(path: &str) -> io::Result<PathFacts> {
     let odd = || io::Error::new(io::ErrorKind::InvalidData, "the path is not UTF-8");
-    // Following links; the kernel then says what the place is called without them.
-    let opened = crate::sys::process::open(mount::CWD, &CString::new(path)?, libc::O_PATH)?;
-    let canonical =
-        fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd()))?.to_str().ok_or_else(odd)?.to_owned();
+    let name = CString::new(path)?;
+    let (opened, canonical) = match mount::open_plain(&name, libc::O_PATH) {
+        // No link on the way: it is called what it is called.
+        Ok(opened) if is_plain(path) => (opened, path.to_owned()),
+        // Following links; the kernel then says what the place is called without them.
+        _ => {
+            let opened = crate::sys::process::open(mount::CWD, &name, libc::O_PATH)?;
+            let place = fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd()))?;
+            (opened, place.to_str().ok_or_else(odd)?.to_owned())
+        }
+    };
     let id = mount::identity(opened.as_fd())?;
     let kind = match id.kind {
         libc::S_IFDIR => Kind::Directory,
@@ -224,6 +236,11 @@ fn path_facts(path: &str) -> io::Result<PathFacts> {
     let block =
         (id.kind == libc::S_IFBLK).then_some(((id.rdev >> 8) & 0xfff, (id.rdev & 0xff) | ((id.rdev >> 12) & 0xf_ff00)));
     Ok(PathFacts { canonical, device: id.device, inode: id.inode, kind, link, block })
+}
+
+/// From the root, each part a name, and no slash too many.
+fn is_plain(path: &str) -> bool {
+    path == "/" || path.strip_prefix('/').is_some_and(|p| p.split('/').all(|part| !matches!(part, "" | "." | "..")))
 }
 
 /// Accounts and init of a root. Its files are hostile: they are opened inside it, must be regular and

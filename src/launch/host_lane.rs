@@ -130,11 +130,7 @@ impl Host<'_> {
                 Ok(Some((b, received))) => match b.kind {
                     Kind::Pass => {
                         self.took(lane, b, received);
-                        let next = usize::from(b.step);
-                        if lane == Lane::Builder {
-                            self.dismiss_builder(next)?;
-                        }
-                        return Ok(next);
+                        return Ok(usize::from(b.step));
                     }
                     Kind::Failed => return Err(self.failed(&b)),
                     _ => {}
@@ -153,15 +149,12 @@ impl Host<'_> {
 
     /// After its last step the builder ends, and is waited for: it has the launcher's own rights and a place
     /// in the machine's PID namespace, and must be gone before the program is there to see it.
-    fn dismiss_builder(&mut self, next: usize) -> Result<(), Failure> {
-        if self.plan.steps().iter().skip(next).any(|s| s.lane == Lane::Builder) {
-            return Ok(());
-        }
-        let ended = process::wait(self.builder.0, false).map_err(|e| self.fault(next, Detail::Call, e))?;
+    fn dismiss_builder(&mut self, step: usize) -> Result<(), Failure> {
+        let ended = process::wait(self.builder.0, false).map_err(|e| self.fault(step, Detail::Call, e))?;
         self.builder.0 = 0;
         match ended.and_then(|(_, status)| status.code()) {
             Some(0) => Ok(()),
-            _ => Err(self.text(next, "the builder didn't end as it should".into())),
+            _ => Err(self.text(step, "the builder didn't end as it should".into())),
         }
     }
 
@@ -374,6 +367,7 @@ impl Host<'_> {
 
     /// The kernel's own account of the waiting process against the plan.
     fn read_back(&mut self, step: usize) -> Result<(), Failure> {
+        self.dismiss_builder(step)?;
         let process = format!("/proc/{}", self.program.0);
         let maps = self.plan.steps().iter().find_map(|s| match &s.action {
             Action::WriteIdMaps { users, groups, .. } => Some((users.clone(), groups.clone())),

@@ -111,12 +111,12 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
     }
     for line in &own.lines {
         let syscalls::Verb::Set(action) = line.verb else { continue };
-        let inherited = base.syscalls.len();
+        // Each target once a line. What an inherited line says already is kept as well: `lint` names it, and a lock shows both.
+        let mut said = HashSet::new();
         for (call, conditions, group) in syscalls::expand(cx, &decl.groups, &line.targets) {
-            let rule = syscalls::Rule { call, conditions, action, meta: line.meta.clone(), span: line.span, group };
-            // Each target once a line. What an inherited line says already is kept as well: `lint` names it, and a lock shows both.
-            if !base.syscalls.iter().skip(inherited).any(|r| r.same_target(&rule)) {
-                base.syscalls.push(rule);
+            if said.insert((std::ptr::from_ref(call), conditions.clone())) {
+                let (meta, span) = (line.meta.clone(), line.span);
+                base.syscalls.push(syscalls::Rule { call, conditions, action, meta, span, group });
             }
         }
     }

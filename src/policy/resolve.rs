@@ -452,6 +452,9 @@ fn effective(cx: &mut Context<'_>, decl: &Declarations<'_>, d: &Declared<'_>, wa
     ancestors.sort_by_key(|(body, path)| (*body, path.len()));
     ancestors.dedup_by_key(|(body, _)| *body);
     result.ancestors = ancestors.into_iter().map(|(body, path)| Ancestor { body, path }).collect();
-    walk.done.insert(d.name.value.clone(), result.clone());
+    // Nobody extends a machine.
+    if !d.bootable {
+        walk.done.insert(d.name.value.clone(), result.clone());
+    }
     Some(result)
 }

@@ -85,13 +85,6 @@ pub struct Rule {
     pub group: Option<Span>,
 }
 
-impl Rule {
-    /// True when both speak of the same call under the same conditions.
-    pub fn same_target(&self, other: &Rule) -> bool {
-        std::ptr::eq(self.call, other.call) && self.conditions == other.conditions
-    }
-}
-
 /// A group's rules as written, references to other groups resolved on use.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Group {

@@ -103,7 +103,7 @@ struct Chosen {
 const NOTHING: Chosen = Chosen { of: (FALSE, FALSE, FALSE), is: FALSE };
 
 /// Places for nodes that a store begins with.
-const PLACES: usize = 1 << 14;
+const PLACES: usize = 1 << 13;
 
 fn hash(a: u32, b: u32, c: u32) -> usize {
     let mut h = Quick::default();

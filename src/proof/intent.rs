@@ -7,7 +7,6 @@ use crate::kernel::calls::{self, Type};
 use crate::kernel::numbers::Arch;
 use crate::policy::Policy;
 use crate::policy::syscalls::{Action, Condition, ENOSYS, EPERM, Rule, Test};
-use std::collections::BTreeMap;
 
 /// The diagram of all calls, its leaves the words that a filter returns.
 pub fn of_policy(s: &mut Store, policy: &Policy, arch: Arch) -> Node {
@@ -16,14 +15,15 @@ pub fn of_policy(s: &mut Store, policy: &Policy, arch: Arch) -> Node {
 
 /// The same for rules alone, under a baseline.
 pub fn of_rules(s: &mut Store, list: &[Rule], kernel: (u16, u16), arch: Arch) -> Node {
-    let mut rules: BTreeMap<&str, Vec<&Rule>> = BTreeMap::new();
-    for r in list {
-        rules.entry(r.call.name).or_default().push(r);
-    }
+    let mut sorted: Vec<&Rule> = list.iter().collect();
+    // As the table is sorted, each call's rules together and in their order.
+    sorted.sort_by_key(|r| r.call.name);
+    let mut rest = sorted.as_slice();
     let mut numbers: Vec<(u32, Node)> = Vec::new();
     for call in calls::CALLS {
+        let (own, others) = rest.split_at(rest.partition_point(|r| r.call.name <= call.name));
+        rest = others;
         let Some(number) = arch.number(call.name) else { continue };
-        let own = rules.get(call.name).map_or(&[][..], Vec::as_slice);
         numbers.push((number, of_call(s, own, call.since <= kernel)));
     }
     numbers.sort_unstable_by_key(|(n, _)| *n);

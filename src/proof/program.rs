@@ -42,6 +42,21 @@ enum Step {
     Ends(Node),
     Goes(Next),
     Splits(Node, Next, Next),
+    /// By the number of the call: the first from a least number on, up to before another, the second elsewhere.
+    Ranges(std::ops::Range<u64>, Next, Next),
+}
+
+/// What happens by the number of the call: each diagram holds from its number to before the next one's. The
+/// diagrams may ask for the number again; below it they hang on the rest.
+type Ranges = Vec<(u64, Node)>;
+
+/// Most ranges that are carried along; beyond, they become a diagram first.
+const MOST_RANGES: usize = 1024;
+
+/// What a state comes to.
+enum Outcome {
+    Whole(Node),
+    Ranges(Ranges),
 }
 
 struct Machine<'a> {
@@ -59,17 +74,28 @@ struct Machine<'a> {
 /// The diagram of a program, its leaves the words that it returns as the kernel understands them.
 pub fn of_program(s: &mut Store, program: &[Instruction]) -> Result<Node, Undecided> {
     let steps = execute(s, program)?;
-    let mut results: Vec<Vec<Node>> = program.iter().map(|_| Vec::new()).collect();
+    let mut results: Vec<Vec<Outcome>> = program.iter().map(|_| Vec::new()).collect();
     for (pc, here) in steps.iter().enumerate().rev() {
-        let at = |(place, number): Next| {
-            results.get(place).and_then(|l| l.get(number)).copied().ok_or(Undecided::Instruction(pc))
-        };
+        let at =
+            |(place, number): Next| results.get(place).and_then(|l| l.get(number)).ok_or(Undecided::Instruction(pc));
         let mut done = Vec::with_capacity(here.len());
         for step in here {
             done.push(match step {
-                Step::Ends(n) => *n,
-                Step::Goes(next) => at(*next)?,
-                Step::Splits(when, then, other) => s.choose(*when, at(*then)?, at(*other)?),
+                Step::Ends(n) => Outcome::Whole(*n),
+                Step::Goes(next) => match at(*next)? {
+                    Outcome::Whole(n) => Outcome::Whole(*n),
+                    Outcome::Ranges(r) => Outcome::Ranges(r.clone()),
+                },
+                Step::Splits(when, then, other) => {
+                    let (then, other) = (at(*then)?.whole(s), at(*other)?.whole(s));
+                    Outcome::Whole(s.choose(*when, then, other))
+                }
+                Step::Ranges(numbers, then, other) => {
+                    let ranges = cut(numbers, &at(*then)?.ranges(), &at(*other)?.ranges());
+                    let many = ranges.len() > MOST_RANGES;
+                    let all = Outcome::Ranges(ranges);
+                    if many { Outcome::Whole(all.whole(s)) } else { all }
+                }
             });
         }
         if s.exceeded() {
@@ -79,7 +105,58 @@ pub fn of_program(s: &mut Store, program: &[Instruction]) -> Result<Node, Undeci
             *slot = done;
         }
     }
-    results.first().and_then(|l| l.first()).copied().ok_or(Undecided::TooComplex)
+    results.first().and_then(|l| l.first()).map(|o| o.whole(s)).ok_or(Undecided::TooComplex)
+}
+
+impl Outcome {
+    fn ranges(&self) -> Ranges {
+        match self {
+            Outcome::Whole(n) => vec![(0, *n)],
+            Outcome::Ranges(r) => r.clone(),
+        }
+    }
+
+    fn whole(&self, s: &mut Store) -> Node {
+        match self {
+            Outcome::Whole(n) => *n,
+            Outcome::Ranges(r) => {
+                let word = s.word(Word::Number);
+                by_number(s, &word, 0, r)
+            }
+        }
+    }
+}
+
+/// The first list within the numbers, the second elsewhere.
+fn cut(numbers: &std::ops::Range<u64>, inside: &[(u64, Node)], outside: &[(u64, Node)]) -> Ranges {
+    let mut out: Ranges = Vec::with_capacity(inside.len() + outside.len());
+    let parts = [(0..numbers.start, outside), (numbers.clone(), inside), (numbers.end..1 << 32, outside)];
+    for (part, list) in parts.into_iter().filter(|(p, _)| !p.is_empty()) {
+        // The one that holds where the part begins, and those that begin in it.
+        let first = list.partition_point(|(n, _)| *n <= part.start).saturating_sub(1);
+        let last = list.partition_point(|(n, _)| *n < part.end);
+        for (n, node) in list.get(first..last).unwrap_or_default() {
+            if out.last().is_none_or(|(_, before)| before != node) {
+                out.push(((*n).max(part.start), *node));
+            }
+        }
+    }
+    out
+}
+
+/// The diagram of ranges, from the most significant bit down; `first` is the number with all higher bits as they
+/// are on the way and the rest 0.
+fn by_number(s: &mut Store, bits: &[Node], first: u64, ranges: &[(u64, Node)]) -> Node {
+    let begins = ranges.partition_point(|(n, _)| *n <= first).saturating_sub(1);
+    let ranges = ranges.get(begins..).unwrap_or_default();
+    let (Some((top, rest)), [_, _, ..]) = (bits.split_last(), ranges) else {
+        return ranges.first().map_or(FALSE, |(_, n)| *n);
+    };
+    let middle = first + (1 << rest.len());
+    let until = ranges.partition_point(|(n, _)| *n < middle);
+    let low = by_number(s, rest, first, ranges.get(..until).unwrap_or_default());
+    let high = by_number(s, rest, middle, ranges);
+    s.choose(*top, high, low)
 }
 
 /// For each instruction the calls for which it runs; [`FALSE`] for one that no call reaches.
@@ -97,6 +174,11 @@ pub fn reached(s: &mut Store, program: &[Instruction]) -> Result<Vec<Node>, Unde
                 Step::Goes(next) => vec![(*next, now)],
                 Step::Splits(test, then, other) => {
                     let (yes, no) = (s.and(now, *test), s.choose(*test, FALSE, now));
+                    vec![(*then, yes), (*other, no)]
+                }
+                Step::Ranges(numbers, then, other) => {
+                    let test = Outcome::Ranges(cut(numbers, &[(0, TRUE)], &[(0, FALSE)])).whole(s);
+                    let (yes, no) = (s.and(now, test), s.choose(test, FALSE, now));
                     vec![(*then, yes), (*other, no)]
                 }
             };
@@ -244,8 +326,15 @@ impl Machine<'_> {
             bpf::TAX => next.x = now.a,
             bpf::TXA => next.a = now.x,
             code if code & 0x07 == 0x05 => {
-                let when = self.compare(code, now, insn.k);
                 let (yes, no) = (pc + 1 + usize::from(insn.jt), pc + 1 + usize::from(insn.jf));
+                if let Some(numbers) = self.numbers(code, now, insn.k) {
+                    return Ok(match (numbers.is_empty(), numbers == (0..1 << 32)) {
+                        (true, _) => Step::Goes(self.go(no, now)),
+                        (_, true) => Step::Goes(self.go(yes, now)),
+                        _ => Step::Ranges(numbers, self.go(yes, now), self.go(no, now)),
+                    });
+                }
+                let when = self.compare(code, now, insn.k);
                 return Ok(match when {
                     TRUE => Step::Goes(self.go(yes, now)),
                     FALSE => Step::Goes(self.go(no, now)),
@@ -265,6 +354,19 @@ impl Machine<'_> {
             }
         }
         Ok(Step::Goes(self.go(pc + 1, next)))
+    }
+
+    /// The numbers of calls for which a jump is taken, when the number itself is compared with a constant.
+    fn numbers(&self, code: u16, now: State, k: u32) -> Option<std::ops::Range<u64>> {
+        let number = self.words.get(usize::from(Word::Number.place())).copied().flatten();
+        let k = u64::from(k);
+        (number == Some(now.a) && code & 0x08 == 0).then_some(())?;
+        match code & 0xf0 {
+            0x10 => Some(k..k + 1),
+            0x20 => Some(k + 1..1 << 32),
+            0x30 => Some(k..1 << 32),
+            _ => None,
+        }
     }
 
     /// The condition of a jump.
@@ -368,4 +470,69 @@ fn shift(v: &Value, by: i64) -> Value {
         *slot = usize::try_from(i - by).ok().and_then(|from| v.get(from)).copied().unwrap_or(FALSE);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bpf::{JA, JEQ, JGE, load, ret};
+    use super::*;
+    use crate::policy::meaning::Vector;
+
+    const JGT: u16 = 0x25;
+    /// Two errnos.
+    const ONE: u32 = 0x5_0001;
+    const OTHER: u32 = 0x5_0002;
+
+    fn jump(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
+        Instruction { code, jt, jf, k }
+    }
+
+    /// What a chain of comparisons of the number does, with more of them than are carried along as ranges.
+    #[test]
+    fn comparisons_of_the_number_are_exact_however_many() {
+        for (code, count) in [(JEQ, 40), (JGE, 40), (JGT, 40), (JEQ, 1300), (JGE, 1300)] {
+            let mut program = vec![load(0)];
+            for k in 0..count {
+                // Each goes on to the next, or returns its own; descending, so that every one of them is met.
+                program.extend([jump(code, 3 * (count - k), 0, 1), ret(ONE + (k & 3))]);
+            }
+            program.push(ret(0));
+            let mut s = Store::default();
+            let n = of_program(&mut s, &program).unwrap();
+            for nr in (0..3 * count + 9).chain([u32::MAX, 1 << 31, 1 << 30]) {
+                let v = Vector { arch: 7, nr, args: [9; 6], ip: 3 };
+                let run = bpf::canonical(bpf::run(&program, &v, None));
+                assert_eq!(s.evaluate(n, &v), run, "{code:#x} {count} {nr}");
+            }
+        }
+    }
+
+    /// The number asked for again below an argument, and both branches the same.
+    #[test]
+    fn ranges_and_other_conditions_mix() {
+        let program = [
+            load(0),
+            jump(JGE, 10, 0, 4),
+            load(16),
+            jump(JEQ, 1, 0, 2),
+            load(0),
+            jump(JEQ, 12, 2, 1),
+            jump(JA, 0, 0, 0),
+            ret(ONE),
+            ret(OTHER),
+        ];
+        let mut s = Store::default();
+        let n = of_program(&mut s, &program).unwrap();
+        for nr in [0, 9, 10, 11, 12, 13, u32::MAX] {
+            for first in [0, 1, 2] {
+                let v = Vector { arch: 0, nr, args: [first, 0, 0, 0, 0, 0], ip: 0 };
+                assert_eq!(s.evaluate(n, &v), bpf::canonical(bpf::run(&program, &v, None)), "{nr} {first}");
+            }
+        }
+        // All numbers, none of them: no range is left to ask for.
+        let mut s = Store::default();
+        let all = of_program(&mut s, &[load(0), jump(JGE, 0, 0, 1), ret(ONE), ret(OTHER)]).unwrap();
+        let none = of_program(&mut s, &[load(0), jump(JGT, u32::MAX, 0, 1), ret(ONE), ret(OTHER)]).unwrap();
+        assert_eq!((s.value(all), s.value(none)), (Some(ONE), Some(OTHER)));
+    }
 }
