@@ -926,3 +926,75 @@ fn a_no_has_a_place() {
     assert_eq!(place["region"]["startLine"].as_u64(), Some(line as u64), "{v}");
     assert!(place["artifactLocation"]["uri"].as_str().unwrap().ends_with("nginx.stockade"), "{v}");
 }
+
+/// What a machine can do below a path is what its tree shows there: the last mount, those below it, what every machine
+/// has, and the rules that open it.
+#[test]
+fn paths_are_answered_by_what_is_seen() {
+    let dir = Dir::new("paths");
+    let ask = |body: &str, question: &str| {
+        let text = format!(
+            "policy 1\nkernel 6.12\nimport \"std/daemon\"\nmachine web {{\n  extends std/net-server\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n{body}\n}}\n"
+        );
+        let file = dir.write("web.stockade", &text);
+        let ran = call(&["query", &format!("web can {question}"), file.to_str().unwrap()]);
+        assert!(ran.code < 2, "{body} {question}: {}{}", ran.out, ran.err);
+        // An assertion is decided as the question is.
+        let asserted =
+            text.replace("  user nobody", &format!("  user nobody\n  assert {{\n    never {question}\n  }}"));
+        let file = dir.write("asserted.stockade", &asserted);
+        assert_eq!(call(&["check", file.to_str().unwrap()]).code == 2, ran.code == 0, "{body} {question}");
+        ran.code == 0
+    };
+    let rw = "  root dir \"/srv/r\" rw";
+    let ro = "  root dir \"/srv/r\" ro";
+    let host = "  root host";
+    let with = |root: &str, mounts: &str| format!("{root}\n  mounts {{\n{mounts}\n  }}");
+    let one = with(rw, "bind \"/srv/a\" -> \"/data/x\" ro");
+    let over = with(ro, "bind \"/srv/a\" -> \"/srv\" ro\nbind \"/srv/b\" -> \"/srv/x\" rw why \"w\"");
+    let two = with(ro, "bind \"/srv/a\" -> \"/data/x\" ro\nbind \"/srv/b\" -> \"/data/y\" rw why \"w\"");
+    let tmp = with(ro, "tmpfs \"/t\" size=1MiB\nbind \"/srv/a\" -> \"/t/d\" ro exec why \"x\"");
+    let masked = with(rw, "mask \"/data\"\nhide \"/srv\"");
+    let files = format!("{ro}\n  files {{ exec \"/usr\"; read \"/etc\" }}");
+    let device = format!("{files}\n  devices {{ allow \"/dev/fuse\" why \"x\" }}");
+    let opened = format!("{files}\n  mounts {{ bind \"/srv/a\" -> \"/usr/local\" rw exec why \"x\" }}");
+    let written = opened.replace("exec \"/usr\";", "exec \"/usr\"; write \"/usr/local/bin\" why \"w\";");
+    for (body, question, expected) in [
+        (&*one, "write \"/data\"", true),
+        (&one, "write \"/data/x\"", false),
+        (&one, "write \"/data/y\"", true),
+        (&over, "write \"/srv\"", true),
+        (&over, "write \"/srv/y\"", false),
+        (&two, "write \"/data\"", true),
+        (&tmp, "exec \"/t\"", true),
+        (&tmp, "exec \"/t/e\"", false),
+        (&tmp, "wx", false),
+        (&masked, "read \"/data\"", false),
+        (&masked, "see \"/srv/x\"", false),
+        (&files, "read \"/usr/bin/true\"", true),
+        (&files, "read \"/etc\"", true),
+        (&files, "read \"/srv\"", false),
+        (&files, "exec \"/etc\"", false),
+        (&files, "write \"/dev/null\"", true),
+        (&files, "write \"/dev/shm\"", false),
+        (&device, "write \"/dev/fuse\"", true),
+        (&device, "see \"/dev/fuse\"", true),
+        (&files, "see \"/dev/fuse\"", false),
+        (&opened, "wx", false),
+        (&written, "wx", true),
+        (host, "write \"/dev/shm\"", true),
+        (host, "write \"/proc\"", true),
+        (host, "write \"/proc/sys\"", false),
+        (host, "write \"/sys\"", false),
+        (host, "see \"/proc\"", true),
+        (host, "see \"/home\"", false),
+        (host, "read \"/dev/pts\"", true),
+        (host, "read \"/proc/kcore\"", false),
+        (host, "write \"/etc\"", false),
+        (host, "wx", false),
+        (rw, "wx", true),
+        (ro, "wx", false),
+    ] {
+        assert_eq!(ask(body, question), expected, "{body}\n{question}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Assertions and tests, decided on what was compiled.
 
 use super::cube::{self, Cube};
+use super::places;
 use super::seccomp::{self, Filter};
 use crate::address::{Block, LOOPBACK, NOT_IMPLIED};
 use crate::diagnostic::{Diagnostic, Diagnostics};
@@ -9,9 +10,7 @@ use crate::kernel::numbers::Arch;
 use crate::policy::Policy;
 use crate::policy::asserts::Claim;
 use crate::policy::capabilities;
-use crate::policy::files::Right;
 use crate::policy::meaning::Vector;
-use crate::policy::mounts::{Access, Source};
 use crate::policy::network::{Network, Protocol, Resolver, Use};
 use crate::policy::syscalls::{Condition, Rule, Test};
 use crate::proof::bpf;
@@ -89,7 +88,7 @@ pub fn evidence(policy: &Policy, arch: Arch, claim: &Claim, d: &mut Diagnostics)
         }
         Claim::WriteAndExec => write_and_exec(policy, arch, d),
         Claim::SetuidExec => policy.no_new_privs_span.map(|s| (s, "no_new_privs is given up".into())),
-        Claim::File(right, path) => file_evidence(policy, *right, path),
+        Claim::File(right, path) => places::evidence(policy, *right, path),
     }
 }
 
@@ -173,58 +172,5 @@ fn write_and_exec(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<(S
             return Some(found);
         }
     }
-    let m = policy.mounts.iter().find(|m| m.writable && m.exec)?;
-    Some((m.span, format!("`{}` can be written and executed", m.target)))
-}
-
-/// Modelled: which line lets a right on this path, or below it, exist at all.
-fn file_evidence(policy: &Policy, right: Option<Right>, path: &str) -> Option<(Span, String)> {
-    let overlaps = |p: &str| {
-        p == path || p == "/" || path == "/" || path.starts_with(&format!("{p}/")) || p.starts_with(&format!("{path}/"))
-    };
-    let covers = |p: &str| p == path || p == "/" || path.starts_with(&format!("{p}/"));
-    let hidden = policy.mounts.iter().any(|m| matches!(m.source, Source::Mask | Source::Hide) && covers(&m.target));
-    if hidden {
-        return None;
-    }
-    // Kernel settings are read-only in every machine; of /sys only a booted system's cgroups aren't.
-    let below = |place: &str| path == place || path.starts_with(&format!("{place}/"));
-    let cgroups = policy.boots() && (path == "/sys" || path == "/sys/fs" || below("/sys/fs/cgroup"));
-    if matches!(right, Some(Right::Write | Right::Create)) && (below("/proc/sys") || below("/sys") && !cgroups) {
-        return None;
-    }
-    // The innermost mount decides what the place is; otherwise the root.
-    let inner = policy.mounts.iter().filter(|m| covers(&m.target)).max_by_key(|m| m.target.len());
-    let below = policy.mounts.iter().find(|m| m.target.starts_with(&format!("{path}/")));
-    let root = &policy.root;
-    let private_root = matches!(root.value.access, Access::Volatile)
-        || matches!(root.value.origin, crate::policy::mounts::Origin::Host);
-    let in_root = !private_root || covers_usr(path);
-    let Some(right) = right else {
-        if let Some(m) = inner.or(below) {
-            return Some((m.span, format!("`{}` is mounted", m.target)));
-        }
-        return in_root.then(|| (root.span, "it is in the root".into()));
-    };
-    if !policy.files.is_empty() {
-        let rule = policy.files.iter().find(|r| r.right == right && overlaps(&r.path))?;
-        let writes = matches!(right, Right::Write | Right::Create);
-        let blocked = writes && inner.map_or(root.value.access == Access::ReadOnly, |m| !m.writable) && below.is_none();
-        return (!blocked).then(|| (rule.span, format!("`{}` grants it", rule.path)));
-    }
-    let writes = matches!(right, Right::Write | Right::Create | Right::Refer);
-    match inner.or(below) {
-        Some(m) if writes && !m.writable => None,
-        Some(m) if right == Right::Exec && !m.exec => None,
-        Some(m) => Some((m.span, format!("`{}` is mounted so", m.target))),
-        None if writes && root.value.access == Access::ReadOnly => None,
-        None => in_root.then(|| (root.span, "it is in the root".into())),
-    }
-}
-
-fn covers_usr(path: &str) -> bool {
-    path == "/"
-        || ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc"]
-            .iter()
-            .any(|p| path == *p || path.starts_with(&format!("{p}/")))
+    places::write_and_exec(policy)
 }

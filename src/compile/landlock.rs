@@ -61,7 +61,7 @@ pub fn file_only() -> u64 {
 }
 
 /// Devices that every machine has: reading and writing them is implied.
-const DEVICES: &[&str] =
+pub(super) const DEVICES: &[&str] =
     &["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/pts"];
 
 /// From which ABI on a right can be denied.

@@ -155,7 +155,7 @@ pub enum TreeStep {
 }
 
 /// Parts of /proc that say too much of the host, or change it.
-const PROC_MASKS: &[&str] = &[
+pub(super) const PROC_MASKS: &[&str] = &[
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -175,14 +175,14 @@ const PROC_MASKS: &[&str] = &[
     "/proc/vmallocinfo",
     "/proc/pressure",
 ];
-const SYS_MASKS: &[&str] =
+pub(super) const SYS_MASKS: &[&str] =
     &["/sys/firmware", "/sys/devices/virtual/powercap", "/sys/kernel/debug", "/sys/kernel/tracing"];
 /// One powercap-like leak for each CPU: how often it was throttled.
 const THROTTLE: &str = "/thermal_throttle";
-const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
-const NODES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
+pub(super) const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
+pub(super) const NODES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 /// Entries of `/` beside /usr that a host without merged /usr has as folders.
-const TOP: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+pub(super) const TOP: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
 /// Host paths that the implied rules look at; which of them exist is a fact of the host, as its CPUs are.
 pub fn implied_paths(cpus: &[String]) -> Vec<String> {
