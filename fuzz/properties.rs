@@ -12,7 +12,7 @@ use stockade::policy::meaning::{Meaning, Vector};
 use stockade::policy::syscalls::Action;
 use stockade::policy::{Policy, loader, resolve};
 use stockade::proof::diagram::Store;
-use stockade::proof::{bpf, grants, intent, program};
+use stockade::proof::{bpf, grants, intent, order, program};
 use stockade::review::{diff, lock};
 use stockade::source::Sources;
 use stockade::syntax::{self, ast, print};
@@ -273,9 +273,9 @@ pub fn difference(data: &[u8]) -> bool {
             assert!(!found[0].calls_proved_equal, "{v:x?}");
             use stockade::policy::syscalls::Action::Errno;
             match (x, y) {
-                (Errno(_), Errno(_)) => assert!(has(grants::Effect::Changed), "{v:x?}"),
-                _ if y < x => assert!(has(grants::Effect::Widened), "{v:x?}"),
-                _ => assert!(has(grants::Effect::Narrowed), "{v:x?}"),
+                (Errno(_), Errno(_)) => assert!(has(order::Effect::Changed), "{v:x?}"),
+                _ if y < x => assert!(has(order::Effect::Widened), "{v:x?}"),
+                _ => assert!(has(order::Effect::Narrowed), "{v:x?}"),
             }
         }
     }

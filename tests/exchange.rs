@@ -557,6 +557,8 @@ fn an_exported_pod_is_restricted() {
     assert_eq!(spec["securityContext"]["seccompProfile"]["localhostProfile"], json!("stockade/nginx.json"));
     assert_eq!((&spec["hostUsers"], &spec["hostNetwork"]), (&json!(false), &json!(false)));
     assert_eq!(container["image"], json!("nginx:1"));
+    let limits = &container["resources"]["limits"];
+    assert_eq!((limits["memory"].as_str(), limits["cpu"].as_str()), (Some("268435456"), Some("2000m")), "{limits}");
     let boots = call(&["export", "kubernetes", "--image", "x", shipped("debian").to_str().unwrap()]);
     assert!(boots.code == 2 && boots.err.contains("boots an init"), "{}", boots.err);
 }
@@ -680,6 +682,26 @@ fn every_key_of_nspawn_is_kept_or_refused_by_name() {
         ("[Exec]\nBoot=yes\n# c\rHostname=x\n", "control character"),
     ] {
         refused("nspawn", "m.nspawn", text, why);
+    }
+}
+
+/// Of a key that is written twice the last holds, and what isn't translated there isn't translated here.
+#[test]
+fn the_last_word_of_nspawn_holds() {
+    let text = "[Exec]\nBoot=yes\nHostname=a\nHostname=b\nPrivateUsers=100000:65536\n[Files]\nPrivateUsersOwnership=map\n\
+                [Network]\nPrivate=yes\nVirtualEthernet=yes\nVirtualEthernet=no\n";
+    let (made, _) = imported("nspawn", "m.nspawn", text, &[]);
+    for line in ["hostname b", "    none", "override userns map 0 -> 100000 count 65536"] {
+        assert!(made.contains(line), "{line}:\n{made}");
+    }
+    assert!(!made.contains("private") && !made.contains("hostname a") && !made.contains("egress"), "{made}");
+    assert_eq!(checked(&made).code, 0);
+    let (made, _) = imported("nspawn", "m.nspawn", "[Exec]\nBoot=yes\n[Network]\nPrivate=yes\nPrivate=no\n", &[]);
+    let (none, _) = imported("nspawn", "m.nspawn", "[Exec]\nBoot=yes\n", &[]);
+    assert_eq!(made, none);
+    for ownership in ["", "[Files]\nPrivateUsersOwnership=off\n", "[Files]\nPrivateUsersChown=no\n"] {
+        let text = format!("[Exec]\nBoot=yes\nPrivateUsers=100000\n{ownership}");
+        refused("nspawn", "m.nspawn", &text, "root's here that were nobody's there");
     }
 }
 

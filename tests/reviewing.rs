@@ -81,7 +81,7 @@ fn a_one_line_widening_names_line_risk_and_reason() {
 #[test]
 fn a_refactoring_is_proved_to_change_nothing() {
     let (_dir, m, shown) = changed("nginx", |t| {
-        t.replace("machine nginx {", "group @mine {\n  allow getpid\n  allow getppid\n  allow gettid\n  allow read\n}\nprofile common {\n  limits {\n    nproc 512\n  }\n  syscalls {\n    allow @mine\n    allow socket(family in [AF_INET6, AF_INET, AF_UNIX], type & 0xf == SOCK_STREAM, protocol in [0, IPPROTO_TCP])\n  }\n}\nmachine nginx {")
+        t.replace("machine nginx {", "group @mine {\n  allow getpid\n  allow getppid\n  allow gettid\n  allow read\n  allow write\n  allow close\n}\nprofile common {\n  limits {\n    nproc 512\n  }\n  syscalls {\n    allow @mine\n    allow socket(family in [AF_INET6, AF_INET, AF_UNIX], type & 0xf == SOCK_STREAM, protocol in [0, IPPROTO_TCP])\n  }\n}\nmachine nginx {")
             .replace("  extends std/net-server", "  extends std/net-server, common")
             .replace("    nproc 512\n    fsize", "    fsize")
     });
@@ -285,7 +285,7 @@ fn machines_read_every_format() {
     let markdown = call(&["diff", a, b, "--format", "markdown"]).out;
     assert!(markdown.len() < 65_536 && markdown.contains("| + | high | syscalls |"), "{markdown}");
     assert!(
-        markdown.contains("why: `a \\| b 'c' <d>`")
+        markdown.contains("why: `a | b 'c' <d>`")
             && markdown.contains("<details>")
             && markdown.contains("stockade diff "),
         "{markdown}"
@@ -442,6 +442,11 @@ fn git_revisions_are_compared() {
     assert!(here.out.contains("nofile 300") && here.out.contains("was: nofile 200"), "{}{}", here.out, here.err);
     assert_eq!(call(&["diff", "--git", folder, "--fail-on", "widened", "HEAD"]).code, 1);
     assert_eq!(call(&["diff", "--git", folder, "nothing"]).code, 2);
+    for range in ["HEAD~1...HEAD", "HEAD~1..", "HEAD~1..."] {
+        let ran = call(&["diff", "--git", folder, range]);
+        assert!(ran.code == 0 && ran.out.contains("nofile 200"), "{range}: {}{}", ran.out, ran.err);
+    }
+    assert_eq!(call(&["diff", "--git", folder, "-x...HEAD"]).code, 2);
 }
 
 /// The page in a real browser: it shows what it must, its search works, and it fetches nothing.
@@ -713,7 +718,7 @@ fn names_are_never_markup() {
         .write("n#2%20.stockade", &text("allow chroot why \"![x](https://evil.example/p) @team `` **LGTM** | <b>\""));
     let (a, b) = (a.to_str().unwrap(), b.to_str().unwrap());
     let markdown = call(&["diff", a, b, "--format", "markdown"]).out;
-    assert!(markdown.contains("why: `![x](https://evil.example/p) @team '' **LGTM** \\| <b>`"), "{markdown}");
+    assert!(markdown.contains("why: `![x](https://evil.example/p) @team '' **LGTM** | <b>`"), "{markdown}");
     let sarif = json(&["diff", a, b, "--format", "sarif"]);
     let uri = sarif["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"].clone();
     assert!(uri.as_str().unwrap().ends_with("n%232%2520.stockade"), "{uri}");
@@ -997,4 +1002,266 @@ fn paths_are_answered_by_what_is_seen() {
     ] {
         assert_eq!(ask(body, question), expected, "{body}\n{question}");
     }
+}
+
+/// Found by a hostile review: each was missed, graded too low, or said untruly.
+#[test]
+fn widenings_that_hide() {
+    let root = "  root dir \"/srv/m\" ro";
+    let with = |text: &str| format!("{root}\n{text}");
+    let rows = |old: &str, new: &str| {
+        let (m, shown) = between(old, new);
+        let list: Vec<(String, String, String)> = m["rows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|r| ["effect", "risk", "text"].map(|k| r[k].as_str().unwrap().to_owned()).into())
+            .collect();
+        (list, shown)
+    };
+    let identity = "userns identity why \"i\"";
+    for (old, new, effect, risk, text) in [
+        // What isn't written is the caller's, not unlimited.
+        (root.to_owned(), with("  limits { rtprio 99 }"), "widened", "high", "rtprio 99"),
+        (root.to_owned(), with("  limits { nice 40 }"), "widened", "medium", "nice 40"),
+        (root.to_owned(), with("  limits { nofile 1048576 }"), "changed", "low", "nofile 1048576"),
+        (root.to_owned(), with("  limits { memlock unlimited }"), "widened", "medium", "memlock unlimited"),
+        (root.to_owned(), with("  limits { nofile 1024 }"), "narrowed", "low", "nofile 1024"),
+        (with("  limits { nofile 64 }"), root.to_owned(), "widened", "medium", "nofile as the caller has it"),
+        // A root is a place of the host as well.
+        (
+            "  root dir \"/srv/m\" rw".to_owned(),
+            "  root dir \"/\" rw".to_owned(),
+            "changed",
+            "critical",
+            "root dir \"/\" rw",
+        ),
+        (
+            with(&format!("  {identity}")),
+            with(&format!("  {identity}")).replace("/srv/m", "/etc"),
+            "changed",
+            "high",
+            "root dir \"/etc\" ro",
+        ),
+        // Where a machine is.
+        (with("  network { zone a }"), with("  network { zone prod }"), "changed", "medium", "zone prod"),
+        (
+            with("  network { bridge br0; address 192.0.2.7/24 }"),
+            with("  network { bridge br1; address 192.0.2.7/24 }"),
+            "changed",
+            "medium",
+            "bridge br1",
+        ),
+        // A grant that ends later, or never.
+        (
+            with("  syscalls { allow ptrace until 2090-01-01 why \"x\" }"),
+            with("  syscalls { allow ptrace until 2099-01-01 why \"x\" }"),
+            "widened",
+            "high",
+            "allow ptrace until 2099-01-01",
+        ),
+        (
+            with("  syscalls { allow ptrace until 2090-01-01 why \"x\" }"),
+            with("  syscalls { allow ptrace why \"x\" }"),
+            "widened",
+            "high",
+            "allow ptrace without an end",
+        ),
+        (
+            with("  syscalls { allow ptrace why \"x\" }"),
+            with("  syscalls { allow ptrace until 2090-01-01 why \"x\" }"),
+            "narrowed",
+            "high",
+            "allow ptrace until 2090-01-01",
+        ),
+        (
+            with("  mounts { bind \"/srv/a\" -> \"/b\" ro until 2090-01-01 }"),
+            with("  mounts { bind \"/srv/a\" -> \"/b\" ro }"),
+            "widened",
+            "low",
+            "bind \"/srv/a\" -> \"/b\" ro without an end",
+        ),
+        (
+            root.to_owned(),
+            with("  environment { set LD_PRELOAD \"/srv/x.so\" }"),
+            "changed",
+            "medium",
+            "set LD_PRELOAD \"/srv/x.so\"",
+        ),
+        (
+            root.to_owned(),
+            with("  mounts { bind \"/srv/a\" -> \"/b\" rw noidmap why \"x\" }"),
+            "widened",
+            "high",
+            "bind \"/srv/a\" -> \"/b\" rw noidmap",
+        ),
+        // Whoever is listened to without a word of whom is everybody.
+        (
+            with("  network { private; listen tcp 80 }"),
+            with("  network { private; listen tcp 80 from 169.254.0.0/16 }"),
+            "narrowed",
+            "low",
+            "listen tcp 80",
+        ),
+    ] {
+        let (found, shown) = rows(&old, &new);
+        let wanted = (effect.to_owned(), risk.to_owned(), text.to_owned());
+        assert!(found.contains(&wanted), "{old}\n{new}\n{wanted:?}\n{shown}");
+    }
+    let dir = Dir::new("groups");
+    let text = |user: &str| {
+        format!(
+            "policy 1\nkernel 6.12\nimport \"std/daemon\"\nmachine m {{\n  extends std/net-server\n{root}\n  exec \"/usr/bin/true\"\n  {user}\n  {identity}\n  capabilities {{ none }}\n}}\n"
+        )
+    };
+    let a = dir.write("a.stockade", &text("user nobody"));
+    let b = dir.write("b.stockade", &text("user nobody groups [disk]"));
+    let ran = call(&["diff", a.to_str().unwrap(), b.to_str().unwrap(), "--fail-on", "widened>=critical"]);
+    assert!(ran.code == 1 && ran.out.contains("+ process      group disk"), "{}{}", ran.out, ran.err);
+}
+
+/// A denial that is gone: it was refused, it runs now, and each form says so.
+#[test]
+fn what_is_gone_is_said_to_be_gone() {
+    let root = "  root dir \"/srv/m\" ro";
+    let denied = format!("{root}\n  syscalls {{ deny getpid }}");
+    let (m, shown) = between(&denied, root);
+    let row = &m["rows"][0];
+    assert_eq!(
+        (row["was"].as_str(), row["now"].as_str(), row["gone"].as_bool()),
+        (Some("errno EPERM"), Some("allow"), Some(true))
+    );
+    assert!(shown.contains("was: errno EPERM    now: allow"), "{shown}");
+    let dir = Dir::new("gone");
+    let text = |line: &str| {
+        format!(
+            "policy 1\nkernel 6.12\nimport \"std/daemon\"\nmachine m {{\n  extends std/net-server\n{root}\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n{line}}}\n"
+        )
+    };
+    let a = dir.write("a.stockade", &text("  syscalls { deny getpid }\n"));
+    let b = dir.write("b.stockade", &text(""));
+    let (a, b) = (a.to_str().unwrap(), b.to_str().unwrap());
+    let markdown = call(&["diff", a, b, "--format", "markdown"]).out;
+    assert!(markdown.contains("`errno EPERM getpid` (gone)"), "{markdown}");
+    let result = json(&["diff", a, b, "--format", "sarif"])["runs"][0]["results"][0].clone();
+    let message = result["message"]["text"].as_str().unwrap();
+    assert!(message.contains("(gone, it was") && message.contains("Was: errno EPERM, now: allow"), "{message}");
+    let uri = result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"].as_str().unwrap().to_owned();
+    assert!(uri.ends_with("b.stockade"), "the line isn't there any more: {uri}");
+}
+
+/// A ceiling that speaks of less bounds less; one that speaks of more bounds more.
+#[test]
+fn a_ceiling_is_raised_by_silence() {
+    let dir = Dir::new("ceiling");
+    let text = |ceiling: &str| {
+        format!(
+            "policy 1\nkernel 6.12\nimport \"std/daemon\"\nprofile top {{\n  extends std/net-server\n{ceiling}\n}}\nmachine m {{\n  extends std/net-server\n  within top\n  root dir \"/srv/m\" ro\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n}}\n"
+        )
+    };
+    let raised = |old: &str, new: &str| {
+        let (a, b) = (dir.write("a.stockade", &text(old)), dir.write("b.stockade", &text(new)));
+        let ran = call(&["diff", a.to_str().unwrap(), b.to_str().unwrap(), "--fail-on", "widened>=high"]);
+        assert!(ran.code < 2, "{}{}", ran.out, ran.err);
+        (ran.code == 1) == ran.out.contains("the ceiling top grants more") && ran.code == 1
+    };
+    let net = "  network { private; listen tcp any; publish tcp 127.0.0.1:8080 -> 8080 }";
+    let mounts = "  mounts { bind \"/srv\" -> \"/srv\" ro }";
+    for (old, new, expected) in [
+        (net, "  network { private; listen tcp any }", true),
+        ("  network { private; listen tcp any }", net, false),
+        ("", mounts, false),
+        (mounts, "", true),
+        ("  limits { nofile 100 }", "", true),
+        ("", "  limits { nofile 100 }", false),
+        ("  limits { nofile 100 }", "  limits { nofile 200 }", true),
+        ("  limits { nofile 200 }", "  limits { nofile 100 }", false),
+        ("", "  capabilities { keep chown why \"x\" }", true),
+    ] {
+        assert_eq!(raised(old, new), expected, "{old} | {new}");
+    }
+}
+
+/// What stands in a policy is text in every answer for a pull request, and one comment holds it.
+#[test]
+fn answers_fit_a_comment_as_text() {
+    let dir = Dir::new("comment");
+    let text = |body: &str| {
+        format!(
+            "policy 1\nkernel 6.12\nimport \"std/daemon\"\nmachine web {{\n  extends std/net-server\n  root dir \"/srv/m\" ro\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n{body}\n}}\n"
+        )
+    };
+    let hostile = "![x](https://evil.example) @octocat <img src=x>";
+    let file = dir.write("web.stockade", &text(&format!("  syscalls {{ allow ioctl why \"{hostile}\" }}")));
+    let ran = call(&["query", "--format", "markdown", "web can ioctl(cmd == TIOCSTI)", file.to_str().unwrap()]);
+    let outside: String = ran.out.split('`').step_by(2).collect();
+    assert!(ran.code == 0 && ran.out.contains(hostile) && !outside.contains("evil"), "{}", ran.out);
+    assert!(ran.out.contains("| machine | answer |") && ran.out.contains("<details>") && ran.out.contains("Made by"));
+    let ports: Vec<String> = (1..1500).map(|n| format!("    connect tcp {n} to 10.1.2.0/24")).collect();
+    let many = format!("  network {{\n    private\n{}\n  }}", ports.join("\n"));
+    let a = dir.write("a.stockade", &text("  network {\n    private\n  }"));
+    let b = dir.write("b.stockade", &text(&many));
+    let long = call(&["diff", "--format", "markdown", a.to_str().unwrap(), b.to_str().unwrap()]).out;
+    assert!(
+        long.len() < 65_536 && long.contains("doesn't fit a comment") && long.contains("1499 widened"),
+        "{}",
+        long.len()
+    );
+}
+
+/// The hook of docs/review.md looks at what is about to be committed, whichever file was changed.
+#[test]
+fn the_hook_holds_a_commit_back() {
+    let dir = Dir::new("hook");
+    let docs = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/review.md")).unwrap();
+    let hook = docs.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let git = |arguments: &[&str]| {
+        let program = stockade().get_program().to_owned();
+        let path = format!("{}:{}", Path::new(&program).parent().unwrap().display(), std::env::var("PATH").unwrap());
+        Command::new("git")
+            .arg("-C")
+            .arg(&dir.0)
+            .args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"])
+            .args(arguments)
+            .env("PATH", path)
+            .output()
+            .unwrap()
+    };
+    assert!(git(&["init", "-q"]).status.success());
+    std::fs::create_dir_all(dir.0.join("policies")).unwrap();
+    let base = |n: u32| {
+        format!(
+            "policy 1\nkernel 6.12\nimport \"std/daemon\"\n\nprofile base {{\n  extends std/daemon\n  limits {{\n    nofile {n}\n  }}\n}}\n"
+        )
+    };
+    dir.write("policies/base.stockade", &base(100));
+    let machine = dir.write(
+        "policies/m.stockade",
+        "policy 1\nkernel 6.12\nimport \"base\"\n\nmachine m {\n  extends base\n  root host\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities { none }\n}\n",
+    );
+    let path = dir.write(".git/hooks/pre-commit", hook);
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let commit = || {
+        assert!(git(&["add", "-A"]).status.success());
+        let out = git(&["commit", "-qm", "x"]);
+        (out.status.success(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    let (passed, said) = commit();
+    assert!(!passed && said.contains("no lock for"), "{said}");
+    assert_eq!(call(&["lock", machine.to_str().unwrap()]).code, 0);
+    let (passed, said) = commit();
+    assert!(passed, "{said}");
+    // What a machine imports is changed, and the lock isn't.
+    dir.write("policies/base.stockade", &base(200));
+    let (passed, said) = commit();
+    assert!(!passed && said.contains("+ limits nofile 200"), "{said}");
+    // What lies in the folder counts when it is committed, and not before.
+    assert_eq!(call(&["lock", machine.to_str().unwrap()]).code, 0);
+    assert!(git(&["add", "policies/base.stockade"]).status.success());
+    assert!(!git(&["commit", "-qm", "x"]).status.success(), "the lock isn't part of it");
+    let (passed, said) = commit();
+    assert!(passed, "{said}");
+    std::fs::remove_file(&machine).unwrap();
+    let (passed, said) = commit();
+    assert!(!passed && said.contains("locks nothing"), "{said}");
 }

@@ -57,7 +57,7 @@ fn the_other_domains_are_bounded() {
     accepted(&with("network { listen tcp any }"), &body("network { listen tcp 80 }"));
     refused(&with("network { listen tcp 80 }"), &body("network { listen tcp any }"), &["listen tcp any"]);
     refused(&with("limits { nofile 100 }"), &body("limits { nofile 200 }"), &["limits `nofile 200`"]);
-    refused(&with("limits { nofile 100 }"), &body(""), &["limits `nofile unlimited`"]);
+    refused(&with("limits { nofile 100 }"), &body(""), &["limits `nofile as the caller has it`"]);
     accepted(&with("limits { nofile 100 }"), &body("limits { nofile 100 }"));
     let files = "files { read \"/usr\"; exec \"/usr\" }";
     accepted(&with(files), &body("files { exec \"/usr/bin\" }"));

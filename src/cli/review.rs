@@ -2,12 +2,12 @@
 
 use super::front::{self, Loaded, Outcome, Stop};
 use super::language::print_json;
-use super::places::{EMPTY, checkout, pairs, policies_of};
+use super::places::{EMPTY, checkout, git, pairs, policies_of};
 use crate::diagnostic::{Diagnostics, Severity};
 use crate::kernel::numbers::Arch;
 use crate::policy::asserts::{self, Claim};
 use crate::policy::{OLDEST, TABLE, loader, resolve};
-use crate::proof::grants::Effect;
+use crate::proof::order::Effect;
 use crate::review::diff::{self, Machine};
 use crate::review::output::{self, Finding};
 use crate::review::query::{self, Verdict};
@@ -119,10 +119,18 @@ fn compared(d: &Diff<'_>) -> Result<Option<Vec<Machine>>, Stop> {
                 kept.push(c);
                 Ok(path)
             };
-            let (a, b) = match d.old.split_once("..") {
-                Some((a, b)) => (a, Some(b)),
-                None => (d.old, new),
+            let head = |r: &str| if r.is_empty() { "HEAD".to_owned() } else { r.to_owned() };
+            // As git reads them: A...B is from where the two parted.
+            let (a, b) = match (d.old.split_once("..."), d.old.split_once("..")) {
+                (Some((a, b)), _) => {
+                    let (a, b) = (head(a), head(b));
+                    let base = git(folder, &["merge-base", "--end-of-options", &a, &b])?;
+                    (String::from_utf8_lossy(&base).trim().to_owned(), Some(b))
+                }
+                (None, Some((a, b))) => (head(a), Some(head(b))),
+                (None, None) => (d.old.to_owned(), new.map(str::to_owned)),
             };
+            let (a, b) = (a.as_str(), b.as_deref());
             let old = side(a)?;
             // Without a second revision: the folder as it lies there.
             let new = match b {
@@ -145,6 +153,11 @@ fn compared(d: &Diff<'_>) -> Result<Option<Vec<Machine>>, Stop> {
     }
     // A line of a revision is cited as the same line of the folder: what reads the result finds the file by it.
     let shown = d.git.filter(|f| *f != Path::new(".")).map_or(String::new(), |f| format!("{}/", display_name(f)));
+    for m in &mut machines {
+        for p in &prefixes {
+            m.place = m.place.replace(p.as_str(), &shown);
+        }
+    }
     for row in machines.iter_mut().flat_map(|m| &mut m.rows) {
         for p in &prefixes {
             row.line = row.line.replace(p.as_str(), &shown);
@@ -168,6 +181,7 @@ fn load(path: &Path) -> Result<Loaded, Stop> {
 
 /// Diagnostics as findings of SARIF.
 fn found(d: &Diagnostics, sources: &Sources) -> Vec<Finding> {
+    let mut seen: Vec<String> = Vec::new();
     d.iter()
         .map(|x| {
             let span = x.labels.first().map(|l| l.span);
@@ -176,7 +190,12 @@ fn found(d: &Diagnostics, sources: &Sources) -> Vec<Finding> {
                 level: if x.severity == Severity::Error { "error" } else { "warning" },
                 message: x.help.as_ref().map_or(x.message.clone(), |h| format!("{} ({h})", x.message)),
                 place: span.map(|s| sources.cite(s)),
-                identity: format!("{} {} {}", x.code, x.message, span.map_or("", |s| sources.text(s))),
+                // What is found twice, in two machines, is two findings.
+                identity: {
+                    let identity = format!("{} {} {}", x.code, x.message, span.map_or("", |s| sources.text(s)));
+                    seen.push(identity.clone());
+                    format!("{identity} {}", seen.iter().filter(|s| **s == identity).count())
+                },
             }
         })
         .collect()
@@ -195,22 +214,17 @@ pub(super) fn print_found(
             print_json(&json!({ "version": 1, "files": list }))?;
         }
         Format::Markdown => {
-            let mut out = String::from("### Policy findings\n\n");
+            let mut out = output::Comment::new("Policy findings");
             if files.iter().all(|(_, f, _)| f.is_empty()) {
-                out.push_str("None.\n\n");
+                out.push("None.\n");
             } else {
-                out.push_str("| | code | finding | line |\n|---|---|---|---|\n");
+                out.push("| | code | finding | line |\n|---|---|---|---|\n");
             }
             for f in files.iter().flat_map(|(_, f, _)| f) {
-                out.push_str(&format!(
-                    "| {} | {} | {} | {} |\n",
-                    f.level,
-                    f.rule,
-                    output::code(&f.message),
-                    f.place.as_ref().map(|p| output::code(p)).unwrap_or_default()
-                ));
+                let place = f.place.as_ref().map(|p| output::cell(p)).unwrap_or_default();
+                out.push(&format!("| {} | {} | {} | {place} |\n", f.level, f.rule, output::cell(&f.message)));
             }
-            front::print(&format!("{out}\nMade by `{command}`\n"))?;
+            front::print(&out.end(command))?;
         }
         Format::Human => {}
     }
@@ -314,12 +328,16 @@ pub(super) fn ask(question: &str, paths: &[PathBuf], all: bool, format: Format) 
                 .collect();
             print_json(&output::sarif(&list))?;
         }
-        Format::Human | Format::Markdown => {
+        Format::Markdown => {
+            let named: Vec<String> = paths.iter().map(|p| display_name(p)).collect();
+            let verb = if all { "who" } else { "query" };
+            front::print(&answered(question, &answers, &format!("stockade {verb} '{question}' {}", named.join(" "))))?;
+        }
+        Format::Human => {
             let mut out = String::new();
-            let bullet = if format == Format::Markdown { "- " } else { "" };
             for a in &answers {
                 let verdict = format!("{:?}", a.verdict).to_lowercase();
-                out.push_str(&format!("{bullet}{}: {verdict} ({}): {}\n", a.machine, a.basis, a.reason));
+                out.push_str(&format!("{}: {verdict} ({}): {}\n", a.machine, a.basis, a.reason));
                 for (place, text) in &a.lines {
                     out.push_str(&format!("  {place}  {text}\n"));
                 }
@@ -337,6 +355,29 @@ pub(super) fn ask(question: &str, paths: &[PathBuf], all: bool, format: Format) 
         () if worst(Verdict::No) || answers.is_empty() => 1,
         () => 0,
     })
+}
+
+/// The answers for a pull request.
+fn answered(question: &str, answers: &[query::Answer], command: &str) -> String {
+    let mut out = output::Comment::new("Policy question");
+    out.push(&format!("{}\n\n", output::code(question)));
+    if answers.is_empty() {
+        out.push("Nobody.\n");
+    } else {
+        out.push("| machine | answer | basis | because |\n|---|---|---|---|\n");
+    }
+    let mut details = String::new();
+    for a in answers {
+        let verdict = format!("{:?}", a.verdict).to_lowercase();
+        let (machine, reason) = (output::cell(&a.machine), output::cell(&a.reason));
+        out.push(&format!("| {machine} | {verdict} | {} | {reason} |\n", a.basis));
+        for (place, text) in &a.lines {
+            details.push_str(&format!("- {} {}\n", output::code(place), output::code(text)));
+        }
+        details.extend(a.witness.iter().map(|w| format!("- shown by {}\n", output::code(w))));
+    }
+    out.fold("Lines", &details);
+    out.end(command)
 }
 
 fn lock_of(file: &Path) -> PathBuf {

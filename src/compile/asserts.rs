@@ -23,13 +23,17 @@ pub(super) fn check(policy: &Policy, arch: Arch, d: &mut Diagnostics) {
         let found = evidence(policy, arch, &a.claim, d);
         match (a.never, found) {
             (true, Some((span, how))) => d.push(
-                Diagnostic::error("E0703", a.span, format!("the assertion fails: {how}"))
+                Diagnostic::error("E0703", a.span, format!("the assertion fails for `{}`: {how}", policy.name))
                     .also(span, "granted here")
                     .help("remove the grant or the assertion"),
             ),
             (false, None) => d.push(
-                Diagnostic::error("E0703", a.span, "the assertion fails: nothing grants this")
-                    .help("add the grant or remove the assertion"),
+                Diagnostic::error(
+                    "E0703",
+                    a.span,
+                    format!("the assertion fails for `{}`: nothing grants this", policy.name),
+                )
+                .help("add the grant or remove the assertion"),
             ),
             _ => {}
         }

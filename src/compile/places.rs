@@ -6,7 +6,7 @@ use super::mounts::{NODES, PROC_MASKS, READ_ONLY, SYS_MASKS, TOP};
 use crate::policy::Policy;
 use crate::policy::files::{Right, Rule};
 use crate::policy::mounts::{Access, Origin, Source};
-use crate::proof::grants::is_below;
+use crate::proof::order::is_below;
 use crate::source::Span;
 
 /// Something mounted, in the order of the stack.

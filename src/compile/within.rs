@@ -9,7 +9,7 @@ use crate::policy::meaning::Meaning;
 use crate::policy::resolve::Ceiling;
 use crate::policy::syscalls::Action;
 use crate::proof::diagram::{FALSE, Store};
-use crate::proof::{bpf, grants, intent, program};
+use crate::proof::{bpf, grants, intent, order, program};
 
 /// Holds a machine against each of its ceilings.
 pub(super) fn check(policy: &Policy, filter: &Filter, d: &mut Diagnostics) {
@@ -21,7 +21,7 @@ pub(super) fn check(policy: &Policy, filter: &Filter, d: &mut Diagnostics) {
     for c in &policy.within {
         calls(policy, filter, c, mine, &mut s, d);
         let (own, ceiling) = (grants::facts(&policy.grants, policy.span), grants::facts(&c.grants, c.declared));
-        for f in grants::uncovered(&own, &ceiling) {
+        for f in order::uncovered(&own, &ceiling) {
             let message = format!("`{}` doesn't hide what `{}` hides: `{}`", policy.name, c.name.value, f.text);
             d.push(
                 Diagnostic::error("E0705", c.name.span, message)
@@ -30,7 +30,7 @@ pub(super) fn check(policy: &Policy, filter: &Filter, d: &mut Diagnostics) {
             );
         }
         let mut said = Vec::new();
-        for f in grants::beyond(&own, &ceiling, &c.grants) {
+        for f in order::beyond(&own, &ceiling, &c.grants) {
             if said.contains(&(f.span, &f.text)) {
                 continue;
             }

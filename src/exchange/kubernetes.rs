@@ -7,6 +7,7 @@ use crate::policy::Policy;
 use crate::policy::capabilities::names;
 use crate::policy::mounts::{Access, Origin, Source};
 use crate::policy::network::{Network, Use};
+use crate::policy::resources::UNLIMITED;
 use crate::source::Sources;
 use serde_json::{Value, json};
 
@@ -57,7 +58,21 @@ pub fn export(
         volumes.push(volume);
         places.push(json!({ "name": name, "mountPath": m.target, "readOnly": !writable }));
     }
+    let mut resources = serde_json::Map::new();
     for (word, limit) in &policy.limits {
+        // Of what a container may use a Pod bounds these two ("Resource Management for Pods and Containers").
+        match word.as_str() {
+            "memory" if limit.value != UNLIMITED => {
+                resources.insert("memory".into(), json!(limit.value.to_string()));
+                continue;
+            }
+            // Per cent of one CPU, as thousandths.
+            "cpu" if limit.value != UNLIMITED => {
+                resources.insert("cpu".into(), json!(format!("{}m", limit.value.saturating_mul(10))));
+                continue;
+            }
+            _ => {}
+        }
         lost.push(format!("limits: {word}: a Pod has no such limit ({})", cite(limit.span)));
     }
     for d in &policy.devices {
@@ -128,6 +143,7 @@ pub fn export(
             "containers": [{
                 "name": policy.name, "image": image, "command": [literal(command)],
                 "args": arguments.iter().map(|a| literal(a)).collect::<Vec<_>>(),
+                "resources": { "limits": resources },
                 "workingDir": c.chdir.0, "env": env, "ports": ports, "volumeMounts": places,
                 "securityContext": {
                     "allowPrivilegeEscalation": false, "privileged": false, "readOnlyRootFilesystem": read_only,

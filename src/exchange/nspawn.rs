@@ -57,7 +57,13 @@ struct Machine {
     /// Ids inside aren't the host's there: root inside is a stranger to the host's files.
     foreign: bool,
     network: Vec<String>,
-    private: bool,
+    /// `Private=` and `VirtualEthernet=`: what is written last holds.
+    alone: bool,
+    ethernet: bool,
+    hostname: Option<String>,
+    /// A range that is written: owners are translated only where the file says so.
+    fixed: Option<String>,
+    ownership: Option<String>,
     limits: Limits,
     added: Vec<String>,
     dropped: Vec<String>,
@@ -70,6 +76,14 @@ struct Machine {
 pub fn import(name: &str, root: &str, text: &str) -> Result<Imported, String> {
     let mut m = Machine { allowed: nspawn().collect(), ..Machine::default() };
     ini::each(text, |line| m.key(line))?;
+    let owners = m.ownership.as_deref().unwrap_or(if m.fixed.is_some() { "off" } else { "auto" });
+    if m.foreign && matches!(owners, "off" | "no" | "false" | "0") {
+        return Err(
+            "PrivateUsersOwnership=off, which a written PrivateUsers= means as well: files are root's here that \
+                    were nobody's there; write `map`, over a tree whose owners aren't shifted"
+                .into(),
+        );
+    }
     let mut source = names(m.allowed.iter().copied().filter(|c| !m.refused.contains(c)));
     if let Some(call) = calls::find("socket").filter(|_| !m.refused.contains(&"socket")) {
         // All but AF_NETLINK with NETLINK_AUDIT.
@@ -81,7 +95,7 @@ pub fn import(name: &str, root: &str, text: &str) -> Result<Imported, String> {
     let base = m.text(name, root)?;
     let before = resolved(&base)?;
     let mut kept: Vec<String> = KEPT.iter().map(|c| (*c).to_owned()).chain(m.added.iter().cloned()).collect();
-    if m.private {
+    if m.private() {
         kept.push("net_admin".into());
     }
     kept.retain(|c| !m.dropped.contains(c));
@@ -137,7 +151,7 @@ impl Machine {
             "Personality" if value == "x86-64" || value == "native" => {}
             "Personality" => return Err(format!("`{value}`: calls of a foreign ABI kill the process")),
             "PrivateUsers" => self.users(line)?,
-            "Hostname" => self.top.push(format!("hostname {}", ini::word(value)?)),
+            "Hostname" => self.hostname = Some(format!("hostname {}", ini::word(value)?)),
             "SystemCallFilter" => self.filter(value)?,
             "KillSignal" | "NotifyReady" | "SuppressSync" | "OOMScoreAdjust" => {
                 self.note(line, "not a matter of confinement here; left out");
@@ -152,20 +166,20 @@ impl Machine {
     }
 
     fn users(&mut self, line: &Line) -> Result<(), String> {
+        (self.foreign, self.fixed) = (true, None);
         match line.value.as_str() {
-            "pick" => self.foreign = true,
+            "pick" => {}
             "yes" | "on" | "true" | "1" => {
-                self.foreign = true;
                 self.note(line, "a free range of ids of its own, files translated: never the host's ids");
             }
             "identity" | "no" | "off" | "false" | "0" => {
+                self.foreign = false;
                 self.note(line, "a free range of ids of its own, files translated: never the host's ids");
             }
             value => {
-                self.foreign = true;
                 let (base, count) = value.split_once(':').unwrap_or((value, "65536"));
                 let number = |t: &str| t.parse::<u32>().map_err(|_| format!("`{value}` is no range of ids"));
-                self.top.push(format!("userns map 0 -> {} count {}", number(base)?, number(count)?));
+                self.fixed = Some(format!("userns map 0 -> {} count {}", number(base)?, number(count)?));
             }
         }
         Ok(())
@@ -229,7 +243,8 @@ impl Machine {
             "TemporaryFileSystem" => self.mounts.push(ini::tmpfs(value)?),
             "Inaccessible" => self.mounts.push(format!("hide {}", path(value.trim_start_matches('-'))?)),
             "PrivateUsersOwnership" | "PrivateUsersChown" => {
-                self.note(line, "owners are translated, no file is changed")
+                self.ownership = Some(value.to_owned());
+                self.note(line, "owners are translated, no file is changed");
             }
             "Overlay" | "OverlayReadOnly" | "BindUser" => return Err("it has no counterpart".into()),
             _ => return Err("unknown key of [Files]".into()),
@@ -239,15 +254,10 @@ impl Machine {
 
     fn network(&mut self, line: &Line) -> Result<(), String> {
         let value = line.value.as_str();
-        let mut say = |text: String| {
-            self.private = true;
-            self.network.push(text);
-        };
+        let mut say = |text: String| self.network.push(text);
         match line.key.as_str() {
-            "Private" if boolean(value)? => self.private = true,
-            "Private" => {}
-            "VirtualEthernet" if boolean(value)? => say("private".into()),
-            "VirtualEthernet" => {}
+            "Private" => self.alone = boolean(value)?,
+            "VirtualEthernet" => self.ethernet = boolean(value)?,
             "Bridge" => say(format!("bridge {}", ini::word(value)?)),
             "Zone" => say(format!("zone {}", ini::word(value)?)),
             "MACVLAN" => say(format!("macvlan {}", ini::word(value)?)),
@@ -268,6 +278,17 @@ impl Machine {
             _ => return Err("unknown key of [Network]".into()),
         }
         Ok(())
+    }
+
+    /// Is it on a network that is named?
+    fn is_linked(&self) -> bool {
+        let kinds = ["bridge ", "zone ", "macvlan ", "ipvlan "];
+        self.network.iter().any(|l| kinds.iter().any(|k| l.starts_with(k)))
+    }
+
+    /// Has it a network of its own there? Each link gives it one (systemd.nspawn(5), Private=).
+    fn private(&self) -> bool {
+        self.alone || self.ethernet || self.is_linked()
     }
 
     fn text(&self, name: &str, root: &str) -> Result<String, String> {
@@ -301,7 +322,11 @@ impl Machine {
             }
         }
         lines.push(format!("root dir {} {access}", quote(root)));
-        lines.extend(self.top.iter().cloned());
+        // A profile of a booted system says `userns auto`.
+        lines.extend(self.fixed.iter().map(|u| {
+            if self.boot { format!("override {u} why \"PrivateUsers= of the .nspawn file\"") } else { u.clone() }
+        }));
+        lines.extend(self.hostname.iter().chain(&self.top).cloned());
         for c in self.added.iter().filter(|c| !self.dropped.contains(c)) {
             lines.push(format!("capabilities {{ bounding {c} why \"Capability= of the .nspawn file\" }}"));
         }
@@ -316,8 +341,11 @@ impl Machine {
         }));
         mounts.extend(self.mounts.iter().cloned());
         let mut network = self.network.clone();
-        if network.is_empty() || !self.private {
-            network.insert(0, if self.private || network.is_empty() { "none".into() } else { "private".to_owned() });
+        if self.ethernet && !self.is_linked() {
+            network.insert(0, "private".into());
+        }
+        if network.is_empty() || !self.private() {
+            network.insert(0, if self.private() || network.is_empty() { "none".into() } else { "private".to_owned() });
         }
         // Inside its own network it does what it likes there; here that is said.
         let linked = network
@@ -345,7 +373,7 @@ impl Machine {
 
     fn differences(&self, source: &Profile) -> Vec<String> {
         let mut out = Vec::new();
-        if !self.private {
+        if !self.private() {
             out.push("the host's network is shared there; here the machine has one of its own".into());
         }
         out.push(format!(

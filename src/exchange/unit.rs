@@ -229,6 +229,12 @@ impl Service {
             | "NetworkNamespacePath"
             | "IPCNamespacePath"
             | "MountFlags"
+            | "IOReadBandwidthMax"
+            | "IOWriteBandwidthMax"
+            | "IOReadIOPSMax"
+            | "IOWriteIOPSMax"
+            | "IODeviceWeight"
+            | "IODeviceLatencyTargetSec"
             | "PAMName" => {
                 return Err("it has no counterpart here: take it out, and write what it is for by hand".into());
             }

@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod diagram;
 pub mod grants;
 pub mod intent;
+pub mod order;
 pub mod program;
 
 use crate::kernel::calls;

@@ -1,16 +1,17 @@
 //! What a change of a policy does, by meaning: calls proved, the other domains fact by fact.
 
+use super::checks;
 use super::lines::Explained;
 use super::risk::{self, Grade, Risk};
 use crate::kernel::calls::{self, Call};
 use crate::kernel::numbers::Arch;
 use crate::policy::Policy;
-use crate::policy::files;
 use crate::policy::meaning::Vector;
-use crate::policy::resolve::{Ceiling, Grants};
+use crate::policy::resolve::Grants;
 use crate::policy::syscalls::{Action, Rule};
 use crate::proof::diagram::{FALSE, Node, Store};
-use crate::proof::grants::{self, Domain, Effect, Fact, What};
+use crate::proof::grants::{self, Domain, Fact, What};
+use crate::proof::order::{self, Effect};
 use crate::proof::{bpf, intent, witness};
 use crate::source::{Sources, Span};
 use serde::Serialize;
@@ -36,8 +37,10 @@ pub struct Row {
     pub gone: bool,
     /// The author's reason.
     pub why: Option<String>,
-    /// What held before, or holds now for what is gone.
+    /// What held before.
     pub was: String,
+    /// What holds now.
+    pub now: String,
     /// A call that shows it.
     pub witness: Option<String>,
     /// Through which profiles or groups the line came, nearest first.
@@ -49,6 +52,8 @@ pub struct Row {
 pub struct Machine {
     /// Its name.
     pub name: String,
+    /// Where it is declared, `file:line`: on the new side when it is there.
+    pub place: String,
     /// `both`, `added` or `removed`.
     pub state: &'static str,
     /// Ranked: the gravest widening first.
@@ -123,8 +128,9 @@ fn machine(name: &str, sides: [(&Side<'_>, Option<&Policy>); 2], arch: Arch) -> 
     ));
     let state = match (old, new) {
         (Some(a), Some(b)) => {
-            rows.extend(claims(a, old_sources, b, new_sources, arch));
-            rows.extend(optional_rules((a, old_sources), (b, new_sources), &mut explained));
+            rows.extend(checks::claims(a, old_sources, b, new_sources, arch));
+            rows.extend(checks::ends((a, old_sources), (b, new_sources), &mut explained));
+            rows.extend(checks::optional_rules((a, old_sources), (b, new_sources), &mut explained));
             rows.iter().for_each(|r| explained.by(r.gone, &r.line));
             "both"
         }
@@ -138,7 +144,19 @@ fn machine(name: &str, sides: [(&Side<'_>, Option<&Policy>); 2], arch: Arch) -> 
     rows.sort_by(|a, b| (a.effect, b.risk, &a.line, &a.text).cmp(&(b.effect, a.risk, &b.line, &b.text)));
     let lines_without_effect =
         if state == "both" { explained.rest([(old_side, &before), (new_side, &after)]) } else { 0 };
-    Some(Machine { name: name.to_owned(), state, rows, lines_without_effect, calls_proved_equal: equal, undecided })
+    let place = match new {
+        Some(p) => new_sources.cite(p.span),
+        None => old_sources.cite(any.span),
+    };
+    Some(Machine {
+        name: name.to_owned(),
+        place,
+        state,
+        rows,
+        lines_without_effect,
+        calls_proved_equal: equal,
+        undecided,
+    })
 }
 
 /// A difference on one call, before those of one line are put together.
@@ -146,6 +164,7 @@ struct Found {
     effect: Effect,
     text: String,
     was: String,
+    now: String,
     span: Span,
     gone: bool,
     why: Option<String>,
@@ -208,7 +227,8 @@ fn changed(
                 out.push(Found {
                     effect,
                     text: format!("{} {r}", r.action.word()),
-                    was: answer(s, if which == 1 { before } else { after }, &v),
+                    was: answer(s, before, &v),
+                    now: answer(s, after, &v),
                     span: r.span,
                     gone: which == 0,
                     why: r.meta.why.clone(),
@@ -229,6 +249,7 @@ fn changed(
                 effect,
                 text: format!("{} {}", answer(s, after, &v), call.name),
                 was: answer(s, before, &v),
+                now: answer(s, after, &v),
                 span: b.span,
                 gone: false,
                 why: baseline.then(|| format!("kernel {}.{} -> {}.{}", a.kernel.0, a.kernel.1, b.kernel.0, b.kernel.1)),
@@ -252,7 +273,7 @@ fn shown(s: &Store, condition: Node, call: &Call, arch: Arch) -> Vector {
 }
 
 /// What a change of one answer does; refusals with another errno are neither more nor less.
-fn effect_of(before: Action, after: Action) -> Option<Effect> {
+pub(super) fn effect_of(before: Action, after: Action) -> Option<Effect> {
     match (before, after) {
         (a, b) if a == b => None,
         (Action::Errno(_), Action::Errno(_)) => Some(Effect::Changed),
@@ -268,7 +289,7 @@ fn merged(found: Vec<Found>) -> Vec<Row> {
         let grade = f.grade;
         let place = rows.iter_mut().find(|(l, r)| {
             l.first().is_some_and(|o| {
-                (o.effect, o.span, o.gone, &o.was) == (f.effect, f.span, f.gone, &f.was)
+                (o.effect, o.span, o.gone, &o.was, &o.now) == (f.effect, f.span, f.gone, &f.was, &f.now)
                     && o.text.split(' ').next() == f.text.split(' ').next()
             }) && r.line == f.line
         });
@@ -310,6 +331,7 @@ fn row_of(f: &Found, grade: Grade) -> Row {
         gone: f.gone,
         why: f.why.clone(),
         was: f.was.clone(),
+        now: f.now.clone(),
         witness: Some(f.witness.clone()),
         via: f.via.clone(),
     }
@@ -318,12 +340,12 @@ fn row_of(f: &Found, grade: Grade) -> Row {
 type View<'a> = (&'a Policy, &'a [Fact], &'a Sources);
 
 fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec<Row> {
-    let differences = grants::compare(old.1, new.1);
+    let differences = order::compare(old.1, new.1);
     for d in &differences {
         d.old.iter().for_each(|f| explained.at(true, old.2, f.span));
         d.new.iter().for_each(|f| explained.at(false, new.2, f.span));
     }
-    let row = |d: &grants::Difference<'_>| {
+    let row = |d: &order::Difference<'_>| {
         let (fact, gone): (&Fact, bool) = match (d.new, d.old) {
             // What is gone is shown as it was, unless a new value stands in its place.
             (Some(n), _) => (n, false),
@@ -333,139 +355,49 @@ fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec
         // Of a whole machine that comes or goes, only what is written or grants something is a change.
         let alone = d.old.is_none() || d.new.is_none();
         let (policy, _, sources) = if gone { old } else { new };
-        if alone && fact.span == policy.span && matches!(fact.what, What::Rank(_) | What::Other(_)) {
+        if alone && fact.span == policy.span && matches!(fact.what, What::Rank(_) | What::Other(_) | What::Inherited) {
             return None;
         }
         if alone && matches!(fact.what, What::Rank(0)) {
             return None;
         }
+        let hides = matches!(fact.what, What::Hidden(_));
+        let dated = |f: &Fact| match (d.new, d.old) {
+            (Some(n), Some(o)) if n.until != o.until => match &f.until {
+                Some(day) => format!("{} until {day}", f.text),
+                None => format!("{} without an end", f.text),
+            },
+            _ => f.text.clone(),
+        };
         let unbounded = gone && fact.domain == Domain::Limits && d.effect == Effect::Widened;
         let grade = if unbounded { risk::UNBOUNDED } else { risk::fact(fact, policy) };
         Some(Row {
             effect: d.effect,
             domain: fact.domain,
             risk: grade.risk,
-            text: fact.text.clone(),
+            text: dated(fact),
             consequence: grade.consequence,
             reference: grade.reference,
             line: sources.cite(fact.span),
             gone,
             why: fact.why.clone(),
-            was: match (gone, d.old) {
-                (false, Some(o)) => o.text.clone(),
-                (true, _) => "granted".into(),
-                _ => "not granted".into(),
+            was: match (hides, d.old) {
+                (_, Some(o)) if !gone => dated(o),
+                (false, Some(_)) => "granted".into(),
+                (false, None) => "not granted".into(),
+                (true, Some(_)) => "hidden".into(),
+                (true, None) => "seen".into(),
+            },
+            now: match (hides, d.new) {
+                (_, Some(n)) if d.old.is_some() => dated(n),
+                (false, Some(_)) => "granted".into(),
+                (false, None) => "not granted".into(),
+                (true, Some(_)) => "hidden".into(),
+                (true, None) => "seen".into(),
             },
             witness: None,
             via: policy.grants.chain(fact.span).to_vec(),
         })
     };
     differences.iter().filter_map(row).collect()
-}
-
-/// Assertions, tests and ceilings that are gone or were loosened, waivers that are new: nothing is granted by
-/// that, and less is held.
-fn claims(old: &Policy, old_sources: &Sources, new: &Policy, new_sources: &Sources, arch: Arch) -> Vec<Row> {
-    let mut out: Vec<Row> = Vec::new();
-    let mut push = |text: String, span: Span, gone: bool, risk: Risk, was: &str, why: Option<String>| {
-        let line = if gone { old_sources } else { new_sources }.cite(span);
-        if out.iter().any(|r| r.text == text && r.line == line) {
-            return;
-        }
-        out.push(Row {
-            effect: Effect::Changed,
-            domain: Domain::Process,
-            risk,
-            text,
-            consequence: "what was held by a check is held by nobody",
-            reference: "stockade check",
-            line,
-            gone,
-            why,
-            was: was.into(),
-            witness: None,
-            via: Vec::new(),
-        });
-    };
-    let text = |span: Span| old_sources.text(span).split_whitespace().collect::<Vec<_>>().join(" ");
-    for a in &old.assertions {
-        // By what is claimed, parameters filled in, and not by the text.
-        let same = |b: &crate::policy::asserts::Assertion| {
-            b.never == a.never && format!("{:?}", b.claim) == format!("{:?}", a.claim)
-        };
-        if !new.assertions.iter().any(same) {
-            push(format!("assert {}", text(a.span)), a.span, true, Risk::Low, "held", None);
-        }
-    }
-    for c in old.tests.iter().flat_map(|t| &t.checks) {
-        let same = |b: &crate::policy::asserts::Check| {
-            (b.call.name, b.registers, b.expect) == (c.call.name, c.registers, c.expect)
-        };
-        if !new.tests.iter().flat_map(|t| &t.checks).any(same) {
-            push(format!("test {}", text(c.span)), c.span, true, Risk::Low, "tested", None);
-        }
-    }
-    for c in &old.within {
-        let name = &c.name.value;
-        match new.within.iter().find(|n| n.name.value == *name) {
-            None => push(format!("within {name}"), c.name.span, true, Risk::High, "held", None),
-            Some(n) if is_raised(c, n, (old.kernel, new.kernel), arch) => {
-                push(format!("the ceiling {name} grants more"), n.declared, false, Risk::High, "a lower ceiling", None)
-            }
-            Some(_) => {}
-        }
-    }
-    for w in &new.grants.waivers {
-        if !old.grants.waivers.iter().any(|o| o.code == w.code) {
-            push(format!("waive {}", w.code), w.span, false, Risk::Low, "a finding of lint", Some(w.why.clone()));
-        }
-    }
-    out
-}
-
-/// File rules that may be dropped now, or mayn't any more: nothing is granted by that, and other hosts start it.
-fn optional_rules(
-    (old, old_sources): (&Policy, &Sources),
-    (new, sources): (&Policy, &Sources),
-    explained: &mut Explained,
-) -> Vec<Row> {
-    let row = |r: &files::Rule| Row {
-        effect: Effect::Changed,
-        domain: Domain::Files,
-        risk: Risk::Low,
-        text: format!("{r}"),
-        consequence: if r.optional {
-            "it starts without the rule where the path isn't there or the kernel doesn't know the right"
-        } else {
-            "it doesn't start where the path isn't there or the kernel doesn't know the right"
-        },
-        reference: "landlock(7)",
-        line: sources.cite(r.span),
-        gone: false,
-        why: r.meta.why.clone(),
-        was: if r.optional { "the same, not optional".into() } else { "the same, optional".into() },
-        witness: None,
-        via: new.grants.chain(r.span).to_vec(),
-    };
-    let mut out = Vec::new();
-    for r in &new.files {
-        let other = |o: &&files::Rule| (o.right, &o.path, o.optional) == (r.right, &r.path, !r.optional);
-        if let Some(o) = old.files.iter().find(other) {
-            explained.at(true, old_sources, o.span);
-            out.push(row(r));
-        }
-    }
-    out
-}
-
-/// Does a ceiling let through what it didn't?
-fn is_raised(old: &Ceiling, new: &Ceiling, kernels: ((u16, u16), (u16, u16)), arch: Arch) -> bool {
-    let (a, b) = (grants::facts(&old.grants, old.declared), grants::facts(&new.grants, new.declared));
-    let facts = grants::compare(&a, &b).iter().any(|d| d.effect != Effect::Narrowed);
-    let mut s = Store::default();
-    let before = intent::of_rules(&mut s, &old.grants.syscalls, kernels.0, arch);
-    let after = intent::of_rules(&mut s, &new.grants.syscalls, kernels.1, arch);
-    let wider =
-        s.combine(before, after, &|a, b| u32::from(effect_of(bpf::decode(a), bpf::decode(b)) == Some(Effect::Widened)));
-    facts || wider != FALSE || s.exceeded()
 }

@@ -69,7 +69,9 @@ fn lines_of(side: &Side<'_>, policy: &Policy) -> Vec<(String, String)> {
         for (i, line) in f.text.lines().enumerate() {
             let text = line.split_whitespace().collect::<Vec<_>>().join(" ");
             let place = format!("{}:{}", f.name, i + 1);
-            if !text.is_empty() && !text.starts_with('#') && text != "}" && !of_another(&place) {
+            // Where a block begins and ends says nothing: `limits {`.
+            let frame = text == "}" || text.strip_suffix(" {").is_some_and(|word| !word.contains(' '));
+            if !text.is_empty() && !text.starts_with('#') && !frame && !of_another(&place) {
                 out.push((place, text));
             }
         }

@@ -8,7 +8,7 @@ use crate::kernel::numbers::Arch;
 use crate::policy::syscalls::{Action, Rule};
 use crate::policy::{Policy, words};
 use crate::proof::diagram::{FALSE, Node, Store};
-use crate::proof::{grants, intent};
+use crate::proof::{grants, intent, order};
 use crate::source::{Sources, Span};
 use std::collections::BTreeMap;
 
@@ -180,7 +180,7 @@ fn facts_in_vain(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) 
         {
             continue;
         }
-        if grants::is_in_vain(&all, i) {
+        if order::is_in_vain(&all, i) {
             let message = format!("`{}` says nothing new: another line grants it", f.text);
             out.push(Diagnostic::warning("W0802", f.span, message).help("delete it"));
         }

@@ -2,7 +2,7 @@
 
 use super::diff::{Machine, Row};
 use super::risk::Risk;
-use crate::proof::grants::Effect;
+use crate::proof::order::Effect;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -87,18 +87,25 @@ pub fn findings(machines: &[Machine]) -> Vec<Finding> {
             _ => "note",
         },
         message: format!(
-            "{} {}: {} ({}). Was: {}. {}",
+            "{} {}: {}{} ({}). Was: {}, now: {}. {}",
             m.name,
             effect(r.effect),
             r.text,
+            gone(r),
             r.risk.word(),
             r.was,
+            r.now,
             r.consequence
         ),
-        place: Some(r.line.clone()),
+        // A line that is gone has no place in what is looked at.
+        place: Some(if r.gone { m.place.clone() } else { r.line.clone() }),
         identity: format!("{} {:?} {} {}", m.name, r.effect, r.domain.word(), r.text),
     };
     machines.iter().flat_map(|m| m.rows.iter().map(move |r| one(m, r))).collect()
+}
+
+fn gone(r: &Row) -> String {
+    if r.gone { format!(" (gone, it was {})", r.line) } else { String::new() }
 }
 
 fn effect(e: Effect) -> &'static str {
@@ -165,6 +172,9 @@ pub fn text(machines: &[Machine]) -> String {
             let mut notes = Vec::new();
             notes.extend(r.why.as_ref().map(|w| format!("why \"{}\"", w.escape_debug())));
             notes.push(format!("was: {}", r.was));
+            if r.gone {
+                notes.push(format!("now: {}", r.now));
+            }
             if !r.via.is_empty() {
                 notes.push(format!("through {}", r.via.join(" > ")));
             }
@@ -179,64 +189,94 @@ pub fn text(machines: &[Machine]) -> String {
 
 /// Text of a policy in Markdown: as code, where nothing of it is a link, a mention or markup.
 pub fn code(text: &str) -> String {
-    let plain: String = text
-        .chars()
-        .map(|c| {
-            if c == '`' {
-                '\''
-            } else if c.is_control() {
-                ' '
-            } else {
-                c
-            }
-        })
-        .collect();
-    format!("`{}`", plain.replace('|', "\\|"))
+    let plain = |c: char| match c {
+        '`' => '\'',
+        c if c.is_control() => ' ',
+        c => c,
+    };
+    format!("`{}`", text.chars().map(plain).collect::<String>())
 }
 
-/// What a review is called at its end: one comment of a pull request is at most 65,536 characters.
+/// The same in a cell of a table, where a bar would end it.
+pub fn cell(text: &str) -> String {
+    code(text).replace('|', "\\|")
+}
+
+/// One comment of a pull request is at most 65,536 characters, of up to four bytes.
 const MOST_MARKDOWN: usize = 60_000;
+
+/// A document in Markdown that stops where a comment is full, and says so.
+pub struct Comment {
+    text: String,
+    full: bool,
+}
+
+impl Comment {
+    /// Begins with a heading.
+    pub fn new(heading: &str) -> Comment {
+        Comment { text: format!("### {heading}\n\n"), full: false }
+    }
+
+    /// Adds a part whole, or none of it.
+    pub fn push(&mut self, part: &str) {
+        self.full |= self.text.len() + part.len() > MOST_MARKDOWN;
+        if !self.full {
+            self.text.push_str(part);
+        }
+    }
+
+    /// Details that a reader opens.
+    pub fn fold(&mut self, summary: &str, details: &str) {
+        if !details.is_empty() {
+            self.push(&format!("\n<details><summary>{summary}</summary>\n\n{details}\n</details>\n\n"));
+        }
+    }
+
+    /// Ends with the command that makes it again.
+    pub fn end(self, command: &str) -> String {
+        let more = if self.full { "\nThe rest doesn't fit a comment: run the command below.\n" } else { "" };
+        format!("{}{more}\nMade by {}\n", self.text, code(command))
+    }
+}
 
 /// For a pull request: summary, table, details folded, and the command that makes it again.
 pub fn markdown(machines: &[Machine], command: &str) -> String {
-    let mut out = String::from("### Policy review\n\n");
+    let mut out = Comment::new("Policy review");
+    // What matters comes first: all summaries, then the rows, then what is said of them.
     for m in machines {
         let gravest = m.gravest().map(|r| format!(", max risk **{}**", r.word())).unwrap_or_default();
-        out.push_str(&format!("**{}**: {}{gravest}. {}.\n\n", code(&m.name), heading(m).replace("  ", ", "), proof(m)));
-        if m.rows.is_empty() {
-            continue;
-        }
-        out.push_str("| | risk | domain | what | line |\n|---|---|---|---|---|\n");
-        let mut details = String::new();
+        out.push(&format!("**{}**: {}{gravest}. {}.\n\n", code(&m.name), heading(m).replace("  ", ", "), proof(m)));
+    }
+    for m in machines.iter().filter(|m| !m.rows.is_empty()) {
+        out.push(&format!("{}\n\n| | risk | domain | what | line |\n|---|---|---|---|---|\n", code(&m.name)));
         for r in &m.rows {
             let risk = if r.effect == Effect::Narrowed { "" } else { r.risk.word() };
-            out.push_str(&format!(
-                "| {} | {risk} | {} | {} | {} |\n",
+            out.push(&format!(
+                "| {} | {risk} | {} | {}{} | {} |\n",
                 sign(r.effect),
                 r.domain.word(),
-                code(&r.text),
-                code(&r.line)
-            ));
-            let why = r.why.as_ref().map(|w| format!(", why: {}", code(w))).unwrap_or_default();
-            let shown = r.witness.as_ref().map(|w| format!(", shown by {}", code(w))).unwrap_or_default();
-            details.push_str(&format!(
-                "- {} {}: {} ({}); was: {}{why}{shown}\n",
-                sign(r.effect),
-                code(&r.text),
-                r.consequence,
-                r.reference,
-                code(&r.was)
+                cell(&r.text),
+                if r.gone { " (gone)" } else { "" },
+                cell(&r.line)
             ));
         }
-        if out.len() + details.len() > MOST_MARKDOWN {
-            details = "More than fits a comment: run the command below.\n".into();
-        }
-        out.push_str(&format!("\n<details><summary>Consequences and reasons</summary>\n\n{details}\n</details>\n\n"));
-        if out.len() > MOST_MARKDOWN {
-            out.push_str("The rest doesn't fit a comment.\n\n");
-            break;
-        }
+        out.push("\n");
     }
-    out.push_str(&format!("Made by `{command}`\n"));
-    out
+    let mut details = String::new();
+    for (m, r) in machines.iter().flat_map(|m| m.rows.iter().map(move |r| (m, r))) {
+        let why = r.why.as_ref().map(|w| format!(", why: {}", code(w))).unwrap_or_default();
+        let shown = r.witness.as_ref().map(|w| format!(", shown by {}", code(w))).unwrap_or_default();
+        details.push_str(&format!(
+            "- {} {} {}: {} ({}); was: {}, now: {}{why}{shown}\n",
+            sign(r.effect),
+            code(&m.name),
+            code(&r.text),
+            r.consequence,
+            r.reference,
+            code(&r.was),
+            code(&r.now)
+        ));
+    }
+    out.fold("Consequences and reasons", &details);
+    out.end(command)
 }

@@ -4,7 +4,8 @@ use super::diff::{Machine, Row};
 use super::risk::{self, Risk};
 use crate::policy::Policy;
 use crate::policy::syscalls::{Action, Rule};
-use crate::proof::grants::{self, Domain, Effect, What};
+use crate::proof::grants::{self, Domain, What};
+use crate::proof::order::Effect;
 use crate::source::{Sources, Span};
 use std::collections::BTreeMap;
 
@@ -76,6 +77,9 @@ pub fn change(machines: &[Machine]) -> String {
             let gone = if r.gone { " <em>(gone)</em>" } else { "" };
             let mut what = format!("{} <code>{}</code>{gone}", r.domain.word(), escape(&r.text));
             let mut notes = vec![format!("was: {}", r.was)];
+            if r.gone {
+                notes.push(format!("now: {}", r.now));
+            }
             notes.extend(r.witness.iter().map(|w| format!("shown by {w}")));
             let (consequence, reference) =
                 if r.effect == Effect::Narrowed { ("less than before", "") } else { (r.consequence, r.reference) };

@@ -6,11 +6,13 @@ use crate::kernel::calls::Call;
 use crate::kernel::constants;
 use crate::policy::Policy;
 use crate::policy::files::Right;
+use crate::policy::mounts::{Access, Origin};
 use crate::policy::network::{Protocol, Use};
 use crate::policy::syscalls::{Condition, Rule, Test};
 use crate::proof::diagram::{FALSE, Node, Store};
-use crate::proof::grants::{Domain, Fact, What, is_below};
+use crate::proof::grants::{Domain, Fact, What};
 use crate::proof::intent;
+use crate::proof::order::is_below;
 use serde::Serialize;
 
 /// An ordinal, not a number.
@@ -227,6 +229,10 @@ const SHAPES: &[(&str, &str, &[&str], Named, Grade)] = &[
     ("mprotect", "prot", &["PROT_EXEC"], Named::AnyBit, WRITTEN_CODE),
     ("pkey_mprotect", "prot", &["PROT_EXEC"], Named::AnyBit, WRITTEN_CODE),
     ("shmat", "shmflg", &["SHM_EXEC"], Named::AnyBit, WRITTEN_CODE),
+    ("chmod", "mode", &["S_ISUID", "S_ISGID"], Named::AnyBit, SET_ID),
+    ("fchmod", "mode", &["S_ISUID", "S_ISGID"], Named::AnyBit, SET_ID),
+    ("fchmodat", "mode", &["S_ISUID", "S_ISGID"], Named::AnyBit, SET_ID),
+    ("fchmodat2", "mode", &["S_ISUID", "S_ISGID"], Named::AnyBit, SET_ID),
     (
         "prctl",
         "option",
@@ -235,6 +241,8 @@ const SHAPES: &[(&str, &str, &[&str], Named, Grade)] = &[
         grade(Medium, "changes what /proc says of it", "PR_SET_MM(2const)"),
     ),
 ];
+
+const SET_ID: Grade = grade(Medium, "makes set-user-ID programs, for whoever executes them elsewhere", "chmod(2)");
 
 const WRITTEN_CODE: Grade =
     grade(Medium, "executes memory that it wrote: injected code needs no file", "mprotect(2), SELinux execmem");
@@ -321,6 +329,12 @@ const SENSITIVE: &[(&str, &str)] = &[
     ("/home", "people's files and keys"),
     ("/var/lib/docker", "an engine's data"),
     ("/var/lib/containers", "an engine's data"),
+    ("/var/lib/kubelet", "an engine's data"),
+    ("/var/lib/libvirt", "an engine's data"),
+    ("/var/lib/lxc", "an engine's data"),
+    ("/var/lib/machines", "other machines"),
+    ("/var/backups", "copies of the host's accounts"),
+    ("/var/log", "what the host and its users did"),
     ("/var/spool/cron", "what the host runs by itself"),
     ("/dev", "the host's devices"),
     ("/proc", "the host's processes"),
@@ -354,14 +368,30 @@ pub fn fact(f: &Fact, policy: &Policy) -> Grade {
         }
         (Domain::Network, _) => network(f),
         (Domain::Devices, _) => grade(High, "a device of the host, with its driver", "mknod(2)"),
+        (Domain::Limits, What::Rank(1..)) if f.key == "rtprio" => {
+            grade(High, "real-time priority: it can keep a CPU from everybody", "sched(7)")
+        }
+        (Domain::Limits, What::Rank(1..)) if f.key == "nice" => {
+            grade(Medium, "goes before others' processes", "getrlimit(2), RLIMIT_NICE")
+        }
+        (Domain::Limits, What::Inherited) => {
+            grade(Medium, "no bound of the policy's own: the caller's holds, whatever it is", "getrlimit(2)")
+        }
         (Domain::Limits, What::Rank(u64::MAX)) => UNBOUNDED,
         (Domain::Limits, _) => grade(Low, "a higher bound", "getrlimit(2)"),
+        // What the loader and interpreters take their code from (ld.so(8)).
+        (Domain::Environment, _)
+            if f.key.starts_with("LD_")
+                || matches!(f.key.as_str(), "PYTHONPATH" | "PERL5LIB" | "NODE_OPTIONS" | "BASH_ENV") =>
+        {
+            grade(Medium, "other code is loaded into the program", "ld.so(8)")
+        }
         (Domain::Environment, _) => grade(Low, "a variable of the program", "environ(7)"),
         (Domain::Files, What::Path(right, path)) => files(*right, path, policy),
         (Domain::Mounts, What::Mount(source, flags)) => mounts(source, *flags),
         (Domain::Mounts, What::Rank(_)) => grade(Low, "more memory", "tmpfs(5)"),
         (Domain::Mounts, _) => grade(Medium, "a place that was hidden is seen", "mount_namespaces(7)"),
-        (Domain::Process, _) => process(f),
+        (Domain::Process, _) => process(f, policy),
         _ => ORDINARY,
     }
 }
@@ -378,7 +408,11 @@ fn network(f: &Fact) -> Grade {
         (What::Port(Use::Connect, _, _, Some(b)), _) if link_local(b) => {
             grade(High, "link-local services, where clouds keep their machines' secrets", "RFC 3927")
         }
-        (_, "resolver" | "name server") => grade(Low, "names can carry data out", "resolv.conf(5)"),
+        (_, "network name") => {
+            grade(Medium, "another network than was reviewed, with others on it", "network_namespaces(7)")
+        }
+        (_, "address" | "address6") => grade(Low, "another address of its own", "ip-address(8)"),
+        (_, "resolver" | "name server" | "name servers") => grade(Low, "names can carry data out", "resolv.conf(5)"),
         (What::Port(Use::Connect, protocol, None, peer), _) => match (protocol, peer) {
             (_, Some(_)) => grade(Medium, "any port of these addresses", "nft(8)"),
             (Protocol::Tcp, None) => grade(Medium, "connects to any TCP port that its network reaches", "landlock(7)"),
@@ -393,7 +427,25 @@ fn network(f: &Fact) -> Grade {
     }
 }
 
-fn process(f: &Fact) -> Grade {
+/// A root of the host's own files.
+fn root(policy: &Policy) -> Grade {
+    let access = policy.root.value.access;
+    match &policy.root.value.origin {
+        Origin::Directory(d) if is_sensitive(d) && access == Access::ReadWrite => {
+            grade(Critical, "writes where the host keeps its own", "mount_namespaces(7)")
+        }
+        Origin::Directory(d) if is_sensitive(d) => {
+            grade(High, "sees where the host keeps its own", "mount_namespaces(7)")
+        }
+        _ => grade(Medium, "another program or another root than was reviewed", "execve(2)"),
+    }
+}
+
+/// Groups that are root's by another name, on a host whose ids they are.
+const POWERFUL: &[&str] = &["root", "0", "disk", "docker", "shadow", "sudo", "kmem", "lxd", "libvirt", "adm", "wheel"];
+
+fn process(f: &Fact, policy: &Policy) -> Grade {
+    let isolated = policy.userns.value != crate::policy::process::Userns::Identity;
     match f.key.as_str() {
         "userns" if matches!(f.what, What::Rank(1)) => {
             grade(High, "ids that may belong to somebody on the host", "user_namespaces(7)")
@@ -402,10 +454,17 @@ fn process(f: &Fact) -> Grade {
         "root size" => grade(Low, "more memory", "tmpfs(5)"),
         "userns" => grade(Critical, "its root is the host's root", "user_namespaces(7)"),
         "no-new-privs" => grade(High, "set-user-ID programs raise its privileges", "PR_SET_NO_NEW_PRIVS(2const)"),
+        "root access" if root(policy).risk > Medium => root(policy),
         "root access" => grade(Medium, "writes to its root", "mount_namespaces(7)"),
         "root user" => grade(Medium, "starts as root of its user namespace", "user_namespaces(7)"),
         "landlock" => grade(High, "accepts a kernel that leaves rights open", "landlock(7)"),
-        "root" | "program" => grade(Medium, "another program or another root than was reviewed", "execve(2)"),
+        "root" => root(policy),
+        key if key.starts_with("group") => match key.strip_prefix("group ") {
+            _ if isolated => grade(Low, "a group of the machine's own", "credentials(7)"),
+            Some(name) if POWERFUL.contains(&name) => grade(Critical, "a group that opens the host", "credentials(7)"),
+            _ => grade(High, "a group of the host, with all that it opens", "credentials(7)"),
+        },
+        "program" => grade(Medium, "another program or another root than was reviewed", "execve(2)"),
         _ => grade(Low, "another value than was reviewed", "execve(2)"),
     }
 }
@@ -432,7 +491,7 @@ fn files(right: Right, path: &str, policy: &Policy) -> Grade {
     }
 }
 
-fn mounts(source: &str, [writable, exec, suid, dev, _]: [bool; 5]) -> Grade {
+fn mounts(source: &str, [writable, exec, suid, dev, translated]: [bool; 5]) -> Grade {
     if suid || dev {
         return grade(High, "set-user-ID files or devices work on it", "mount(2)");
     }
@@ -444,6 +503,9 @@ fn mounts(source: &str, [writable, exec, suid, dev, _]: [bool; 5]) -> Grade {
             grade(Critical, "writes where the host keeps its own", "mount_namespaces(7)")
         }
         (Some(p), false) if is_sensitive(p) => grade(High, "sees where the host keeps its own", "mount_namespaces(7)"),
+        (Some(_), true) if !translated => {
+            grade(High, "changes a folder of the host, under the host's own ids", "mount_setattr(2), MOUNT_ATTR_IDMAP")
+        }
         (Some(_), true) if exec => grade(High, "writes and executes in a folder of the host", "mount(2)"),
         (Some(_), true) => grade(Medium, "changes a folder of the host", "mount_namespaces(7)"),
         (Some(_), false) => grade(Low, "reads a folder of the host", "mount_namespaces(7)"),
