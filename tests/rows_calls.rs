@@ -108,7 +108,13 @@ fn shipped(hollow: &Dir) -> Vec<(String, String)> {
         let text = fs::read_to_string(&file).unwrap();
         add_accounts(hollow, &text);
         let lines = text.lines().map(|l| match l.split_once(" path \"") {
-            Some((start, _)) if start.starts_with("param ") => format!("{start} path \"{}\"\n", hollow.0.display()),
+            Some(("param root", _)) => format!("param root path \"{}\"\n", hollow.0.display()),
+            // Each a folder of its own: the same one twice has two names.
+            Some((start, _)) if start.starts_with("param ") => {
+                let own = hollow.0.join("srv").join(start.trim_start_matches("param "));
+                fs::create_dir_all(&own).unwrap();
+                format!("{start} path \"{}\"\n", own.display())
+            }
             _ => format!("{l}\n"),
         });
         out.push((file.display().to_string(), lines.collect()));
