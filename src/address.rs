@@ -69,16 +69,18 @@ impl Block {
         self.contains(other) || other.contains(self)
     }
 
-    /// The two blocks that it is made of; `None` for a single address.
-    pub fn halves(self) -> Option<[Block; 2]> {
-        let prefix = self.prefix + 1;
-        let first = Block { prefix, ..self.first() };
-        let upper = match first.address {
-            _ if self.is_host() => return None,
-            IpAddr::V4(a) => IpAddr::V4(Ipv4Addr::from_bits(a.to_bits() | 1 << (32 - u32::from(prefix)))),
-            IpAddr::V6(a) => IpAddr::V6(Ipv6Addr::from_bits(a.to_bits() | 1 << (128 - u32::from(prefix)))),
-        };
-        Some([first, Block { address: upper, prefix }])
+    /// Its first and last address, as numbers.
+    pub fn ends(self) -> (u128, u128) {
+        match self.first().address {
+            IpAddr::V4(a) => {
+                let first = a.to_bits();
+                (first.into(), (first | u32::MAX.checked_shr(self.prefix.into()).unwrap_or(0)).into())
+            }
+            IpAddr::V6(a) => {
+                let first = a.to_bits();
+                (first, first | u128::MAX.checked_shr(self.prefix.into()).unwrap_or(0))
+            }
+        }
     }
 
     /// True for a single address.
@@ -158,15 +160,9 @@ mod tests {
         assert!(b("0.0.0.0/0").contains(b("1.2.3.4")) && !b("0.0.0.0/0").contains(b("::1")));
         assert!(b("::/0").contains(b("::1")) && b("10.20.0.0/16").overlaps(b("10.0.0.0/8")));
         assert!(!b("10.20.0.0/16").overlaps(b("10.21.0.0/16")));
-        for (whole, low, high) in [
-            ("10.0.0.0/8", "10.0.0.0/9", "10.128.0.0/9"),
-            ("0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1"),
-            ("192.0.2.6/31", "192.0.2.6", "192.0.2.7"),
-            ("::/0", "::/1", "8000::/1"),
-            ("fd00::/127", "fd00::", "fd00::1"),
-        ] {
-            assert_eq!(b(whole).halves(), Some([b(low), b(high)]), "{whole}");
-        }
-        assert_eq!((b("192.0.2.6").halves(), b("::1").halves()), (None, None));
+        let ends = |t| b(t).ends();
+        assert_eq!(ends("10.0.0.0/8"), (0x0a00_0000, 0x0aff_ffff));
+        assert_eq!((ends("0.0.0.0/0"), ends("192.0.2.6")), ((0, 0xffff_ffff), (0xc000_0206, 0xc000_0206)));
+        assert_eq!((ends("::/0"), ends("::1"), ends("::/127")), ((0, u128::MAX), (1, 1), (0, 1)));
     }
 }

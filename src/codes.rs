@@ -580,6 +580,11 @@ pub const CODES: &[Page] = &[
         title: "a stale waiver",
         text: "The machine has no finding of this code any more. Delete the line.",
     },
+    Page {
+        code: "E0810",
+        title: "a lock isn't what its policy comes to",
+        text: "`check --locked` compares NAME.lock with what NAME.stockade comes to now, and finds locks whose policy is gone. Review the lines that differ, then run `stockade lock` and commit the lock; delete one that locks nothing.",
+    },
     Page { code: "E0702", title: "a grant has ended", text: "Its `until` date is past." },
     Page {
         code: "E0703",

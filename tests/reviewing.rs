@@ -231,6 +231,7 @@ fn locks_hold() {
     let folder = dir.0.to_str().unwrap();
     assert_eq!(call(&["lock", folder]).code, 0);
     dir.write("Cargo.lock", "version = 4\n");
+    std::os::unix::fs::symlink("/etc/hostname", dir.0.join("other.lock")).unwrap();
     let whole = call(&["check", "--locked", folder]);
     assert_eq!(whole.code, 0, "{}", whole.err);
     std::fs::write(&file, "policy 1\nkernel 6.12\n").unwrap();
@@ -242,6 +243,12 @@ fn locks_hold() {
     let gone = call(&["check", "--locked", folder]);
     assert!(gone.code == 2 && gone.err.contains("unbound.lock locks nothing"), "{}", gone.err);
     assert!(!gone.err.contains("Cargo.lock"), "{}", gone.err);
+    let v = json(&["check", "--locked", "--format", "json", folder]);
+    let files = v["files"].as_array().unwrap();
+    let stale = files.iter().find(|f| f["file"].as_str().unwrap().ends_with("unbound.lock")).unwrap();
+    assert!(stale["ok"] == false && stale["diagnostics"][0]["code"] == "E0810", "{v}");
+    let v = json(&["check", "--locked", "--format", "sarif", folder]);
+    assert!(v["runs"][0]["results"].as_array().unwrap().iter().any(|r| r["ruleId"] == "E0810"), "{v}");
 }
 
 #[test]
@@ -447,6 +454,8 @@ fn git_revisions_are_compared() {
         assert!(ran.code == 0 && ran.out.contains("nofile 200"), "{range}: {}{}", ran.out, ran.err);
     }
     assert_eq!(call(&["diff", "--git", folder, "-x...HEAD"]).code, 2);
+    let third = call(&["diff", "--git", folder, "HEAD~1..HEAD", "HEAD"]);
+    assert!(third.code == 2 && third.err.contains("one too many"), "{}", third.err);
 }
 
 /// The page in a real browser: it shows what it must, its search works, and it fetches nothing.
@@ -964,6 +973,15 @@ fn paths_are_answered_by_what_is_seen() {
     let device = format!("{files}\n  devices {{ allow \"/dev/fuse\" why \"x\" }}");
     let opened = format!("{files}\n  mounts {{ bind \"/srv/a\" -> \"/usr/local\" rw exec why \"x\" }}");
     let written = opened.replace("exec \"/usr\";", "exec \"/usr\"; write \"/usr/local/bin\" why \"w\";");
+    let twice = format!(
+        "{}\n  files {{ write \"/a\"; exec \"/usr\" }}",
+        with(ro, "bind \"/srv/d\" -> \"/a\" ro\nbind \"/srv/d/x\" -> \"/b\" rw why \"w\"")
+    );
+    let named = with(ro, "bind \"/srv/d\" -> \"/a\" rw why \"w\"\nbind \"/srv/d\" -> \"/b\" ro exec why \"x\"");
+    let into = with(ro, "bind \"/srv/r/opt\" -> \"/data\" rw why \"w\"");
+    let nodes = with(ro, "bind \"/srv/n\" -> \"/nodes\" ro dev why \"y\"");
+    let links = with(ro, "bind \"/srv/up\" -> \"/usr/bin\" rw exec why \"x\"");
+    let old = format!("{rw}\n  require landlock 2 why \"an old host\"\n  files {{ exec \"/usr\" }}");
     for (body, question, expected) in [
         (&*one, "write \"/data\"", true),
         (&one, "write \"/data/x\"", false),
@@ -987,6 +1005,27 @@ fn paths_are_answered_by_what_is_seen() {
         (&files, "see \"/dev/fuse\"", false),
         (&opened, "wx", false),
         (&written, "wx", true),
+        // The same files by two names, and devices below a mount that is read-only.
+        (&twice, "write \"/b\"", true),
+        (&twice, "write \"/a\"", true),
+        (&twice, "write \"/a/x/y\"", true),
+        (&twice, "wx", false),
+        (&named, "write \"/b\"", true),
+        (&named, "wx", true),
+        (&into, "write \"/opt/x\"", true),
+        (&into, "write \"/usr\"", false),
+        (&nodes, "write \"/nodes\"", true),
+        (&nodes, "create \"/nodes\"", false),
+        (&nodes, "wx", false),
+        // Links that lead elsewhere.
+        (host, "exec \"/bin/sh\"", true),
+        (&links, "write \"/bin\"", true),
+        (&links, "wx", true),
+        (host, "see \"/dev/ptmx\"", true),
+        (host, "write \"/dev/ptmx\"", true),
+        (&old, "ioctl \"/srv\"", true),
+        (&old, "write \"/srv\"", true),
+        (&old, "create \"/srv\"", false),
         (host, "write \"/dev/shm\"", true),
         (host, "write \"/proc\"", true),
         (host, "write \"/proc/sys\"", false),
@@ -1024,7 +1063,7 @@ fn widenings_that_hide() {
         // What isn't written is the caller's, not unlimited.
         (root.to_owned(), with("  limits { rtprio 99 }"), "widened", "high", "rtprio 99"),
         (root.to_owned(), with("  limits { nice 40 }"), "widened", "medium", "nice 40"),
-        (root.to_owned(), with("  limits { nofile 1048576 }"), "changed", "low", "nofile 1048576"),
+        (root.to_owned(), with("  limits { nofile 1048576 }"), "changed", "medium", "nofile 1048576"),
         (root.to_owned(), with("  limits { memlock unlimited }"), "widened", "medium", "memlock unlimited"),
         (root.to_owned(), with("  limits { nofile 1024 }"), "narrowed", "low", "nofile 1024"),
         (with("  limits { nofile 64 }"), root.to_owned(), "widened", "medium", "nofile as the caller has it"),
@@ -1108,6 +1147,27 @@ fn widenings_that_hide() {
         let wanted = (effect.to_owned(), risk.to_owned(), text.to_owned());
         assert!(found.contains(&wanted), "{old}\n{new}\n{wanted:?}\n{shown}");
     }
+    // Less of it, and for ever: narrower today, wider from that day on.
+    let until = "until 2090-01-01 why \"x\"";
+    let dated = format!(
+        "{root}\n  syscalls {{ allow ptrace {until} }}\n  network {{ private; connect tcp 443 {until} }}\n  files {{ exec \"/usr\"; read \"/etc\" {until} }}"
+    );
+    let narrow = dated
+        .replace("allow ptrace until 2090-01-01", "allow ptrace(request == PTRACE_TRACEME)")
+        .replace("443 until 2090-01-01", "443 to 10.0.0.0/8")
+        .replace("\"/etc\" until 2090-01-01", "\"/etc/ssl\"");
+    let (found, shown) = rows(&dated, &narrow);
+    for text in
+        ["allow ptrace(request == PTRACE_TRACEME) without an end", "connect tcp 443 to 10.0.0.0/8", "read \"/etc/ssl\""]
+    {
+        let hit = |(effect, _, t): &(String, String, String)| effect == "widened" && t == text;
+        assert!(found.iter().any(hit), "{text}\n{found:?}\n{shown}");
+    }
+    assert!(found.iter().any(|(effect, ..)| effect == "narrowed"), "{shown}");
+    // Less writing is less.
+    let mounted = |access: &str| with(&format!("  mounts {{ bind \"/etc\" -> \"/x\" {access} why \"x\" }}"));
+    let (found, shown) = rows(&mounted("rw"), &mounted("ro"));
+    assert!(found.len() == 1 && found[0].0 == "narrowed" && found[0].2.contains("\"/x\" ro"), "{shown}");
     let dir = Dir::new("groups");
     let text = |user: &str| {
         format!(
@@ -1177,6 +1237,9 @@ fn a_ceiling_is_raised_by_silence() {
         ("  limits { nofile 100 }", "  limits { nofile 200 }", true),
         ("  limits { nofile 200 }", "  limits { nofile 100 }", false),
         ("", "  capabilities { keep chown why \"x\" }", true),
+        ("  capabilities { keep chown until 2090-01-01 why \"x\" }", "  capabilities { keep chown why \"x\" }", true),
+        ("  syscalls { allow ptrace until 2090-01-01 why \"x\" }", "  syscalls { allow ptrace why \"x\" }", true),
+        ("  syscalls { allow ptrace why \"x\" }", "  syscalls { allow ptrace until 2090-01-01 why \"x\" }", false),
     ] {
         assert_eq!(raised(old, new), expected, "{old} | {new}");
     }

@@ -27,23 +27,40 @@ pub(super) fn check(paths: &[PathBuf], strict: bool, locked: bool, format: Forma
         if strict {
             l.diagnostics.promote_warnings();
         }
-        let failed = l.diagnostics.has_errors();
-        if failed || locked && !review::is_locked(file)? {
+        let broken = l.diagnostics.has_errors();
+        let unlocked = match broken || !locked || review::is_locked(file)? {
+            true => None,
+            false => {
+                let lock = review::lock_of(file);
+                let message = format!("{} isn't what {} comes to", display_name(&lock), display_name(file));
+                Some(review::unlocked(&lock, message))
+            }
+        };
+        let failed = broken || unlocked.is_some();
+        if failed {
             worst = 2;
         }
         if matches!(format, Format::Sarif | Format::Markdown) {
-            found.push((display_name(file), review::check_found(&l), serde_json::Value::Null));
+            let mut list = review::check_found(&l);
+            list.extend(unlocked.map(|(finding, _)| finding));
+            found.push((display_name(file), list, serde_json::Value::Null));
         } else if json {
+            let mut diagnostics = l.diagnostics.to_json(&l.sources);
+            if let (Some(list), Some((_, value))) = (diagnostics.as_array_mut(), unlocked) {
+                list.push(value);
+            }
             results.push(json!({
                 "file": file.display().to_string(),
                 "ok": !failed,
-                "diagnostics": l.diagnostics.to_json(&l.sources),
+                "diagnostics": diagnostics,
                 "machines": filters.iter().map(Checked::json).collect::<Vec<_>>(),
             }));
         } else {
             l.report();
             let machines: Vec<String> = filters.iter().map(Checked::to_string).collect();
-            let verdict = if failed {
+            let verdict = if unlocked.is_some() {
+                "its lock says otherwise".to_owned()
+            } else if failed {
                 match l.diagnostics.errors() {
                     1 => "1 error".to_owned(),
                     n => format!("{n} errors"),
@@ -56,7 +73,12 @@ pub(super) fn check(paths: &[PathBuf], strict: bool, locked: bool, format: Forma
     }
     if locked {
         for lock in places::stale_locks(paths)? {
-            review::say_stale(&lock);
+            let message = review::stale(&lock);
+            front::say(&format!("error: {message}"));
+            let (finding, value) = review::unlocked(&lock, message);
+            found.push((display_name(&lock), vec![finding], serde_json::Value::Null));
+            let file = lock.display().to_string();
+            results.push(json!({ "file": file, "ok": false, "machines": [], "diagnostics": [value] }));
             worst = 2;
         }
     }

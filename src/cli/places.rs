@@ -66,7 +66,8 @@ fn below(folder: &Path, extension: &str, depth: usize, out: &mut Vec<PathBuf>) -
         if kind.is_dir() && !hidden && depth < 16 {
             below(&p, extension, depth + 1, out)?;
         } else if p.extension().is_some_and(|e| e == extension) {
-            if kind.is_symlink() {
+            // A policy that lies elsewhere isn't the folder's; what others link isn't looked at.
+            if kind.is_symlink() && extension == "stockade" {
                 let text =
                     format!("{} is a symbolic link: a folder's policies are files of their own", display_name(&p));
                 return Err(Stop::usage(text));

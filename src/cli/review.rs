@@ -121,10 +121,17 @@ fn compared(d: &Diff<'_>) -> Result<Option<Vec<Machine>>, Stop> {
             };
             let head = |r: &str| if r.is_empty() { "HEAD".to_owned() } else { r.to_owned() };
             // As git reads them: A...B is from where the two parted.
+            if let (true, Some(third)) = (d.old.contains(".."), new) {
+                return Err(Stop::usage(format!("`{}` are two revisions: `{third}` is one too many", d.old)));
+            }
             let (a, b) = match (d.old.split_once("..."), d.old.split_once("..")) {
                 (Some((a, b)), _) => {
                     let (a, b) = (head(a), head(b));
-                    let base = git(folder, &["merge-base", "--end-of-options", &a, &b])?;
+                    let base =
+                        git(folder, &["merge-base", "--end-of-options", &a, &b]).map_err(|stop| match &stop.text {
+                            t if t.ends_with(": ") => Stop::usage(format!("`{a}` and `{b}` have no common ancestor")),
+                            _ => stop,
+                        })?;
                     (String::from_utf8_lossy(&base).trim().to_owned(), Some(b))
                 }
                 (None, Some((a, b))) => (head(a), Some(head(b))),
@@ -380,7 +387,7 @@ fn answered(question: &str, answers: &[query::Answer], command: &str) -> String 
     out.end(command)
 }
 
-fn lock_of(file: &Path) -> PathBuf {
+pub(super) fn lock_of(file: &Path) -> PathBuf {
     file.with_extension("lock")
 }
 
@@ -423,13 +430,24 @@ pub(super) fn write_locks(paths: &[PathBuf]) -> Outcome {
 }
 
 /// A lock without its machine: it is gone, or was renamed, and a review has to see that.
-pub(super) fn say_stale(lock: &Path) {
+pub(super) fn stale(lock: &Path) -> String {
     let policy = lock.with_extension("stockade");
-    front::say(&format!(
-        "error: {} locks nothing: no machine is in {}; delete the lock, or bring the machine back",
+    format!(
+        "{} locks nothing: no machine is in {}; delete the lock, or bring the machine back",
         display_name(lock),
         display_name(&policy)
-    ));
+    )
+}
+
+/// What `check --locked` found, for readers of JSON, SARIF and Markdown.
+pub(super) fn unlocked(lock: &Path, message: String) -> (Finding, serde_json::Value) {
+    let file = display_name(lock);
+    let value = json!({
+        "severity": "error", "code": "E0810", "message": message, "help": null,
+        "labels": [{ "file": file, "line": 1 }],
+    });
+    let identity = format!("E0810 {message}");
+    (Finding { rule: "E0810".into(), level: "error", message, place: Some(format!("{file}:1")), identity }, value)
 }
 
 /// `check --locked`: what the committed lock says otherwise; `true` when it is the same.
@@ -437,11 +455,11 @@ pub(super) fn is_locked(file: &Path) -> Result<bool, Stop> {
     let Some(now) = locked_now(file)? else { return Ok(false) };
     let to = lock_of(file);
     if now.is_empty() {
-        let stale = fs::read(&to).is_ok_and(|t| t.starts_with(lock::BEGINNING.as_bytes()));
-        if stale {
-            say_stale(&to);
+        let in_vain = fs::read(&to).is_ok_and(|t| t.starts_with(lock::BEGINNING.as_bytes()));
+        if in_vain {
+            front::say(&format!("error: {}", stale(&to)));
         }
-        return Ok(!stale);
+        return Ok(!in_vain);
     }
     let committed = match fs::read_to_string(&to) {
         Ok(t) => t,

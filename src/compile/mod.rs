@@ -14,7 +14,7 @@ mod libseccomp;
 pub mod mounts;
 pub mod network;
 mod others;
-mod places;
+pub mod places;
 pub mod seccomp;
 pub mod users;
 pub mod vectors;

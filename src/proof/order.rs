@@ -51,6 +51,12 @@ pub fn is_in_vain(list: &[Fact], index: usize) -> bool {
 }
 
 fn covered(f: &Fact, list: &[Fact]) -> bool {
+    // What ends sooner doesn't cover what goes on.
+    let lasts = |o: &Fact| o.until.is_none() || f.until.as_ref().is_some_and(|day| o.until.as_ref() >= Some(day));
+    if !list.iter().all(lasts) {
+        let lasting: Vec<Fact> = list.iter().filter(|o| lasts(o)).cloned().collect();
+        return covered(f, &lasting);
+    }
     let same = |o: &&Fact| o.domain == f.domain && o.key == f.key;
     match &f.what {
         What::Present => list.iter().any(|o| same(&o)),
@@ -119,11 +125,31 @@ fn blocks_cover(anybody: bool, named: &[Block], inner: Block) -> bool {
     if named.iter().any(|b| b.contains(inner)) || anybody && !is_special(inner) {
         return true;
     }
-    // What lies inside may cover it in parts: by halves, as long as there is something inside.
-    let inside = |b: &Block| inner.contains(*b);
-    let parts = named.iter().any(inside) || anybody && special().any(|b| inside(&b));
-    let Some(halves) = inner.halves().filter(|_| parts) else { return false };
-    halves.iter().all(|h| blocks_cover(anybody, named, *h))
+    let (first, last) = inner.ends();
+    let mut parts: Vec<(u128, u128)> = named.iter().filter(|b| inner.contains(**b)).map(|b| b.ends()).collect();
+    // Of what lies in a block that is left out anybody is nobody.
+    if anybody && !special().any(|b| b.contains(inner)) {
+        // Everybody between those who are named or not at all.
+        let mut next = Some(first);
+        let mut left_out: Vec<(u128, u128)> = special().filter(|b| inner.contains(*b)).map(Block::ends).collect();
+        left_out.sort_unstable();
+        for (from, to) in left_out {
+            parts.extend(next.filter(|n| *n < from).map(|n| (n, from - 1)));
+            next = to.checked_add(1);
+        }
+        parts.extend(next.filter(|n| *n <= last).map(|n| (n, last)));
+    }
+    parts.sort_unstable();
+    // From the first address on, as far as the parts reach without a gap.
+    let mut next = Some(first);
+    for (from, to) in parts {
+        match next {
+            Some(n) if from <= n => next = next.max(to.checked_add(1)).filter(|_| to != u128::MAX),
+            Some(n) if n > last => return true,
+            _ => break,
+        }
+    }
+    next.is_none_or(|n| n > last)
 }
 
 /// What `new` grants that `old` doesn't, and the reverse.
@@ -161,6 +187,10 @@ pub fn compare<'a>(old: &'a [Fact], new: &'a [Fact]) -> Vec<Difference<'a>> {
             What::Hidden(_) => Effect::Widened,
             // Said once already, from the other side.
             What::Other(_) | What::Mount(..) | What::Inherited if after.is_some_and(|a| !covered(a, old)) => continue,
+            // The same, less of it.
+            What::Mount(source, _) if after.is_some_and(|a| matches!(&a.what, What::Mount(s, _) if s == source)) => {
+                Effect::Narrowed
+            }
             What::Rank(_) if after.is_some_and(|a| a.what == What::Inherited && !covered(a, old)) => continue,
             // What lay below a mount is seen again.
             What::Other(_) | What::Mount(..) => Effect::Changed,
@@ -168,18 +198,10 @@ pub fn compare<'a>(old: &'a [Fact], new: &'a [Fact]) -> Vec<Difference<'a>> {
         };
         // Only a value takes another's place; what is granted beside it is a row of its own.
         let after = after.filter(|a| {
-            matches!((&f.what, &a.what), (What::Rank(_), _) | (_, What::Rank(_)) | (What::Hidden(_), What::Hidden(_)))
+            let values = |w: &What| matches!(w, What::Rank(_) | What::Hidden(_) | What::Mount(..));
+            a.what == f.what || values(&a.what) || values(&f.what)
         });
         out.push(Difference { effect, old: Some(f), new: after });
-    }
-    for f in new {
-        let Some(o) = partner(f, old).filter(|o| o.what == f.what && o.until != f.until) else { continue };
-        let effect = match (&o.until, &f.until) {
-            (Some(before), Some(now)) if now < before => Effect::Narrowed,
-            (None, Some(_)) => Effect::Narrowed,
-            _ => Effect::Widened,
-        };
-        out.push(Difference { effect, old: Some(o), new: Some(f) });
     }
     // Limits of one device: where they aren't written there are none.
     for f in old.iter().filter(|f| is_lone_limit(f, new)) {
@@ -251,4 +273,45 @@ pub fn is_raised(old: (&Grants, Span), new: (&Grants, Span)) -> bool {
         || !uncovered(&b, &a).is_empty()
         || lists.iter().any(|speaks| speaks(old.0) && !speaks(new.0))
         || old.0.scalars.keys().filter(bounds).any(|k| !new.0.scalars.contains_key(k))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Addresses by hand against the sweep over blocks.
+    #[test]
+    fn blocks_are_covered_address_by_address() {
+        let b = |t: &str| Block::parse(t).unwrap();
+        let list = |t: &str| -> Vec<Option<Block>> {
+            t.split_whitespace().map(|w| if w == "any" { None } else { Some(b(w)) }).collect()
+        };
+        for (outer, inner, expected) in [
+            ("10.0.0.0/9 10.128.0.0/9", "10.0.0.0/8", true),
+            ("10.0.0.0/9 10.128.0.0/10", "10.0.0.0/8", false),
+            ("10.128.0.0/9 10.0.0.0/10 10.64.0.0/10", "10.0.0.0/8", true),
+            ("10.64.0.0/10 10.128.0.0/9", "10.0.0.0/8", false),
+            ("any", "10.0.0.0/8", true),
+            ("any", "169.254.169.254", false),
+            ("any", "169.254.0.0/16", false),
+            ("any", "128.0.0.0/1", false),
+            ("any 169.254.0.0/16", "168.0.0.0/6", true),
+            ("any 169.254.0.0/17", "168.0.0.0/6", false),
+            ("any 127.0.0.0/8 169.254.0.0/16 224.0.0.0/4 255.255.255.255", "0.0.0.0/0", true),
+            ("any 127.0.0.0/8 169.254.0.0/16 255.255.255.255", "0.0.0.0/0", false),
+            ("any ::1 fe80::/10 ff00::/8", "::/0", true),
+            ("any ::1 fe80::/10", "::/0", false),
+            ("0.0.0.0/1 128.0.0.0/1", "::/0", false),
+            ("::/1 8000::/1", "::/0", true),
+            ("::1 fe80::/10", "::/0", false),
+            ("192.0.2.0 192.0.2.1 192.0.2.2/31", "192.0.2.0/30", true),
+            ("192.0.2.0 192.0.2.2/31", "192.0.2.0/30", false),
+            ("255.255.255.255 255.255.255.254", "255.255.255.254/31", true),
+        ] {
+            assert_eq!(peers_cover(false, &list(outer), Some(b(inner))), expected, "{outer} | {inner}");
+        }
+        assert!(peers_cover(false, &list("0.0.0.0/0 ::/1 8000::/1"), None));
+        assert!(!peers_cover(false, &list("0.0.0.0/0 ::/1"), None));
+        assert!(peers_cover(true, &list("any"), Some(b("169.254.0.0/16"))), "whom it listens to");
+    }
 }

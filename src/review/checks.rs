@@ -3,12 +3,13 @@
 use super::diff::{Row, effect_of};
 use super::lines::Explained;
 use super::risk::{self, Risk};
+use crate::kernel::calls::Call;
 use crate::kernel::numbers::Arch;
 use crate::policy::Policy;
 use crate::policy::files;
 use crate::policy::resolve::Ceiling;
 use crate::policy::syscalls::{Action, Rule};
-use crate::proof::diagram::{FALSE, Store};
+use crate::proof::diagram::{FALSE, Node, Store};
 use crate::proof::grants::Domain;
 use crate::proof::order::{self, Effect};
 use crate::proof::{bpf, intent};
@@ -87,57 +88,81 @@ pub(super) fn claims(old: &Policy, old_sources: &Sources, new: &Policy, new_sour
     out
 }
 
-/// Grants of calls whose last day is another one.
+/// Days on which grants of calls end, the last first; `None` is never. Only days that matter: none where nothing ends.
+fn days<'a>(rules: impl Iterator<Item = &'a Rule>) -> Vec<Option<String>> {
+    let mut days: Vec<String> = rules.filter_map(|r| r.meta.until.as_ref().map(|u| u.value.clone())).collect();
+    days.sort_unstable();
+    days.dedup();
+    if days.is_empty() { Vec::new() } else { std::iter::once(None).chain(days.into_iter().rev().map(Some)).collect() }
+}
+
+/// Does a rule still hold after that day? A denial that ends is still written.
+fn lasts(r: &Rule, day: &Option<String>) -> bool {
+    let own = r.meta.until.as_ref().map(|u| &u.value);
+    r.action > Action::Log || own.is_none() || day.as_ref().is_some_and(|d| own >= Some(d))
+}
+
+/// Where a call runs, of what still holds after a day; all of it without one.
+fn allowed(s: &mut Store, call: &'static Call, p: &Policy, day: Option<&Option<String>>) -> Node {
+    let own = p.syscalls.iter().filter(|r| std::ptr::eq(r.call, call) && day.is_none_or(|d| lasts(r, d)));
+    let node = intent::of_call(s, &own.collect::<Vec<_>>(), call.since <= p.kernel);
+    s.combine(node, node, &|a, _| u32::from(bpf::decode(a) <= Action::Log))
+}
+
+/// Calls that run until a later day than they did, or only until an earlier one; also where they are fewer today.
 pub(super) fn ends(
     (old, old_sources): (&Policy, &Sources),
     (new, sources): (&Policy, &Sources),
     explained: &mut Explained,
 ) -> Vec<Row> {
     let mut out: Vec<Row> = Vec::new();
-    let day = |r: &Rule| r.meta.until.as_ref().map(|u| u.value.clone());
-    let shown = |d: &Option<String>| d.as_ref().map_or("without an end".to_owned(), |d| format!("until {d}"));
-    let dated = |p: &Policy| p.syscalls.iter().any(|r| r.meta.until.is_some());
-    if !dated(old) && !dated(new) {
-        return out;
-    }
-    for r in &new.syscalls {
-        let alike = |o: &&Rule| std::ptr::eq(o.call, r.call) && (o.action, &o.conditions) == (r.action, &r.conditions);
-        let (now, mut twins) = (day(r), old.syscalls.iter().filter(alike).peekable());
-        // One that both sides have with the same day is no change.
-        let Some(o) = twins.peek().copied().filter(|_| !old.syscalls.iter().filter(alike).any(|o| day(o) == now))
-        else {
-            continue;
-        };
-        let was = day(o);
-        explained.at(true, old_sources, o.span);
-        explained.at(false, sources, r.span);
-        let longer = match (&was, &now) {
-            (Some(before), Some(now)) => now > before,
-            (Some(_), None) => true,
-            _ => false,
-        };
-        // A denial that ends sooner lets more through.
-        let denial = r.action > Action::Log;
-        let grade = risk::rule(r);
-        let line = sources.cite(r.span);
-        if out.iter().any(|x| x.line == line) {
-            continue;
+    let mut s = Store::default();
+    let both = || old.syscalls.iter().chain(&new.syscalls);
+    let mut dated: Vec<&'static Call> = both().filter(|r| r.meta.until.is_some()).map(|r| r.call).collect();
+    dated.sort_by_key(|c| c.name);
+    dated.dedup_by_key(|c| c.name);
+    let shown = |day: Option<&String>| day.map_or("without an end".to_owned(), |d| format!("until {d}"));
+    for (call, day) in dated.into_iter().flat_map(|c| days(both()).into_iter().map(move |d| (c, d))) {
+        let [was, is] = [old, new].map(|p| allowed(&mut s, call, p, None));
+        let [before, after] = [old, new].map(|p| allowed(&mut s, call, p, Some(&day)));
+        // What runs today on both sides, and later on one of them only.
+        let today = s.and(was, is);
+        for (effect, one, other) in [(Effect::Widened, after, before), (Effect::Narrowed, before, after)] {
+            let only = s.choose(other, FALSE, one);
+            let only = s.and(only, today);
+            let own = new.syscalls.iter().filter(|r| std::ptr::eq(r.call, call) && r.action <= Action::Log);
+            let mut behind = own.filter(|r| lasts(r, &day) == (effect == Effect::Widened));
+            let Some(r) = behind.find(|r| {
+                let when = intent::holds(&mut s, &r.conditions);
+                s.and(when, only) != FALSE
+            }) else {
+                continue;
+            };
+            explained.at(false, sources, r.span);
+            for o in old.syscalls.iter().filter(|o| std::ptr::eq(o.call, call)) {
+                explained.at(true, old_sources, o.span);
+            }
+            let (line, grade) = (sources.cite(r.span), risk::call(&mut s, call, only));
+            if out.iter().any(|x| x.line == line) {
+                continue;
+            }
+            let now = shown(r.meta.until.as_ref().map(|u| &u.value));
+            out.push(Row {
+                effect,
+                domain: Domain::Syscalls,
+                risk: grade.risk,
+                text: format!("{} {r} {now}", r.action.word()),
+                consequence: grade.consequence,
+                reference: grade.reference,
+                line,
+                gone: false,
+                why: r.meta.why.clone(),
+                was: if effect == Effect::Widened { "it ended sooner".into() } else { shown(day.as_ref()) },
+                now,
+                witness: None,
+                via: new.grants.chain(r.span).to_vec(),
+            });
         }
-        out.push(Row {
-            effect: if longer == denial { Effect::Narrowed } else { Effect::Widened },
-            domain: Domain::Syscalls,
-            risk: grade.risk,
-            text: format!("{} {r} {}", r.action.word(), shown(&now)),
-            consequence: grade.consequence,
-            reference: grade.reference,
-            line,
-            gone: false,
-            why: r.meta.why.clone(),
-            was: shown(&was),
-            now: shown(&now),
-            witness: None,
-            via: new.grants.chain(r.span).to_vec(),
-        });
     }
     out
 }
@@ -178,13 +203,19 @@ pub(super) fn optional_rules(
     out
 }
 
-/// Does a ceiling let through what it didn't?
+/// Does a ceiling let through what it didn't, today or on a later day?
 fn is_raised(old: &Ceiling, new: &Ceiling, kernels: ((u16, u16), (u16, u16)), arch: Arch) -> bool {
-    let facts = order::is_raised((&old.grants, old.declared), (&new.grants, new.declared));
     let mut s = Store::default();
-    let before = intent::of_rules(&mut s, &old.grants.syscalls, kernels.0, arch);
-    let after = intent::of_rules(&mut s, &new.grants.syscalls, kernels.1, arch);
-    let wider =
-        s.combine(before, after, &|a, b| u32::from(effect_of(bpf::decode(a), bpf::decode(b)) == Some(Effect::Widened)));
-    facts || wider != FALSE || s.exceeded()
+    let mut wider = |day: Option<&Option<String>>| {
+        let own = |c: &Ceiling| -> Vec<Rule> {
+            c.grants.syscalls.iter().filter(|r| day.is_none_or(|d| lasts(r, d))).cloned().collect()
+        };
+        let before = intent::of_rules(&mut s, &own(old), kernels.0, arch);
+        let after = intent::of_rules(&mut s, &own(new), kernels.1, arch);
+        let wider = |a, b| u32::from(effect_of(bpf::decode(a), bpf::decode(b)) == Some(Effect::Widened));
+        s.combine(before, after, &wider) != FALSE || s.exceeded()
+    };
+    order::is_raised((&old.grants, old.declared), (&new.grants, new.declared))
+        || wider(None)
+        || days(old.grants.syscalls.iter().chain(&new.grants.syscalls)).iter().any(|d| wider(Some(d)))
 }

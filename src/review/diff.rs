@@ -371,6 +371,8 @@ fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec
         };
         let unbounded = gone && fact.domain == Domain::Limits && d.effect == Effect::Widened;
         let grade = if unbounded { risk::UNBOUNDED } else { risk::fact(fact, policy) };
+        let inherited = d.old.is_some_and(|o| o.what == What::Inherited) && d.effect != Effect::Narrowed;
+        let grade = if inherited && grade.risk < Risk::Medium { risk::BEYOND } else { grade };
         Some(Row {
             effect: d.effect,
             domain: fact.domain,

@@ -2,6 +2,7 @@
 //! Computed from what was compiled, never from the text.
 
 use crate::address::{Block, NOT_IMPLIED};
+use crate::compile::places::{ALIASES, resolved};
 use crate::kernel::calls::Call;
 use crate::kernel::constants;
 use crate::policy::Policy;
@@ -307,18 +308,6 @@ pub fn rule(r: &Rule) -> Grade {
     call(&mut s, r.call, region)
 }
 
-/// Names under which Debian's folders are known as well: links that a mount follows (hier(7), file-hierarchy(7)).
-const ALIASES: &[(&str, &str)] = &[
-    ("/bin", "/usr/bin"),
-    ("/sbin", "/usr/sbin"),
-    ("/lib", "/usr/lib"),
-    ("/lib32", "/usr/lib32"),
-    ("/lib64", "/usr/lib64"),
-    ("/libx32", "/usr/libx32"),
-    ("/var/run", "/run"),
-    ("/var/lock", "/run/lock"),
-];
-
 /// Places of the host that give more than files.
 const SENSITIVE: &[(&str, &str)] = &[
     ("/", "the whole host"),
@@ -348,6 +337,9 @@ const SENSITIVE: &[(&str, &str)] = &[
 /// The grade of a bound that is gone.
 pub const UNBOUNDED: Grade =
     grade(Medium, "no bound: it can use up what the host has", "getrlimit(2), cgroup v2 (kernel documentation)");
+
+/// The grade of a limit that may be above what the caller has.
+pub const BEYOND: Grade = grade(Medium, "perhaps more than the caller has, and root may give it", "setrlimit(2)");
 
 /// The grade of a fact of another domain.
 pub fn fact(f: &Fact, policy: &Policy) -> Grade {
@@ -519,10 +511,7 @@ fn is_sensitive(path: &str) -> bool {
     let below = |inner: &str, outer: &str| {
         inner == outer || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/') && outer != "/")
     };
-    let real = ALIASES
-        .iter()
-        .find(|(alias, _)| below(path, alias))
-        .map_or_else(|| path.to_owned(), |(alias, name)| format!("{name}{}", path.strip_prefix(alias).unwrap_or("")));
+    let real = resolved(path, ALIASES).unwrap_or_else(|| path.to_owned());
     real == "/" || SENSITIVE.iter().any(|(s, _)| below(&real, s) || below(s, &real))
 }
 
