@@ -120,6 +120,13 @@ impl Diagnostics {
         self.list.iter().filter(|d| d.severity == Severity::Error).all(|d| d.code.starts_with(prefix))
     }
 
+    /// The exit code of a command that was kept from its work by these: 3 where the policy is fine and this host can't
+    /// (E06xx), or a filter isn't proved (E0413); 2 for a fault in the policy.
+    pub fn exit_code(&self) -> u8 {
+        let mut errors = self.list.iter().filter(|d| d.severity == Severity::Error);
+        if errors.all(|d| d.code.starts_with("E06") || d.code == "E0413") { 3 } else { 2 }
+    }
+
     /// The findings.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.list.iter()
@@ -222,4 +229,26 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 /// `did you mean ...?`, ready for [`Diagnostic::help`].
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     nearest(word, known).map(|k| format!("did you mean `{k}`?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::FileId;
+
+    #[test]
+    fn a_fault_of_the_policy_outweighs_what_the_host_cannot() {
+        let span = Span { file: FileId(0), start: 0, end: 0 };
+        let code = |codes: &[&'static str]| {
+            let mut d = Diagnostics::default();
+            codes.iter().for_each(|c| d.push(Diagnostic::error(c, span, "x")));
+            d.push(Diagnostic::warning("W0801", span, "x"));
+            d.exit_code()
+        };
+        for (codes, expected) in
+            [(&["E0413"][..], 3), (&["E0605"], 3), (&["E0605", "E0413"], 3), (&["E0413", "E0201"], 2), (&["E0414"], 2)]
+        {
+            assert_eq!(code(codes), expected, "{codes:?}");
+        }
+    }
 }

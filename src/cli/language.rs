@@ -38,7 +38,9 @@ pub(super) fn check(paths: &[PathBuf], strict: bool, locked: bool, format: Forma
         };
         let failed = broken || unlocked.is_some();
         if failed {
-            worst = 2;
+            // A fault of the policy is said before a filter that isn't proved.
+            let code = if broken { l.diagnostics.exit_code() } else { 2 };
+            worst = if worst == 0 { code } else { worst.min(code) };
         }
         if matches!(format, Format::Sarif | Format::Markdown) {
             let mut list = review::check_found(&l);

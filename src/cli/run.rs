@@ -25,8 +25,7 @@ pub(super) fn plan(file: &Path, machine: Option<&str>, json: bool) -> Outcome {
     let home = home()?;
     let (plan, _) = match make(&mut loaded, machine, &home, &Taken::default())? {
         Some(p) => p,
-        // E06xx: the policy is fine, this host can't.
-        None => return Ok(if loaded.diagnostics.only("E06") { 3 } else { 2 }),
+        None => return Ok(loaded.diagnostics.exit_code()),
     };
     if json {
         print_json(&serde_json::json!({ "version": 1, "machine": plan.machine, "steps": plan.steps() }))?;
