@@ -14,7 +14,7 @@ help:
 	  'make test     everything that CI runs' \
 	  'make check    only what needs neither root nor a Debian' \
 	  'make bench    start-up time and memory beside the peers, as ratios' \
-	  'make judges   ten million calls before five judges (a few minutes)' \
+	  'make judges   ten million calls before six judges (a few minutes)' \
 	  'make mutants  faults in our own compiler, and how many the tests find (hours; needs cargo-mutants)' \
 	  'make faults   the whole fault sweep (about a quarter of an hour)' \
 	  'make install  to $$(PREFIX)/bin, default /usr/local'
