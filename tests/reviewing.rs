@@ -1180,6 +1180,13 @@ fn widenings_that_hide() {
     assert!(ran.code == 1 && ran.out.contains("+ process      group disk"), "{}{}", ran.out, ran.err);
 }
 
+/// A machine `m` of one server, with more statements.
+fn server(body: &str) -> String {
+    format!(
+        "policy 1\nkernel 6.12\nimport \"std/daemon\"\nmachine m {{\n  extends std/net-server\n  root dir \"/srv/m\" ro\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n{body}\n}}\n"
+    )
+}
+
 /// A denial that is gone: it was refused, it runs now, and each form says so.
 #[test]
 fn what_is_gone_is_said_to_be_gone() {
@@ -1193,13 +1200,8 @@ fn what_is_gone_is_said_to_be_gone() {
     );
     assert!(shown.contains("was: errno EPERM    now: allow"), "{shown}");
     let dir = Dir::new("gone");
-    let text = |line: &str| {
-        format!(
-            "policy 1\nkernel 6.12\nimport \"std/daemon\"\nmachine m {{\n  extends std/net-server\n{root}\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n{line}}}\n"
-        )
-    };
-    let a = dir.write("a.stockade", &text("  syscalls { deny getpid }\n"));
-    let b = dir.write("b.stockade", &text(""));
+    let a = dir.write("a.stockade", &server("  syscalls { deny getpid }"));
+    let b = dir.write("b.stockade", &server(""));
     let (a, b) = (a.to_str().unwrap(), b.to_str().unwrap());
     let markdown = call(&["diff", a, b, "--format", "markdown"]).out;
     assert!(markdown.contains("`errno EPERM getpid` (gone)"), "{markdown}");
@@ -1249,21 +1251,16 @@ fn a_ceiling_is_raised_by_silence() {
 #[test]
 fn answers_fit_a_comment_as_text() {
     let dir = Dir::new("comment");
-    let text = |body: &str| {
-        format!(
-            "policy 1\nkernel 6.12\nimport \"std/daemon\"\nmachine web {{\n  extends std/net-server\n  root dir \"/srv/m\" ro\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n{body}\n}}\n"
-        )
-    };
     let hostile = "![x](https://evil.example) @octocat <img src=x>";
-    let file = dir.write("web.stockade", &text(&format!("  syscalls {{ allow ioctl why \"{hostile}\" }}")));
-    let ran = call(&["query", "--format", "markdown", "web can ioctl(cmd == TIOCSTI)", file.to_str().unwrap()]);
+    let file = dir.write("web.stockade", &server(&format!("  syscalls {{ allow ioctl why \"{hostile}\" }}")));
+    let ran = call(&["query", "--format", "markdown", "m can ioctl(cmd == TIOCSTI)", file.to_str().unwrap()]);
     let outside: String = ran.out.split('`').step_by(2).collect();
     assert!(ran.code == 0 && ran.out.contains(hostile) && !outside.contains("evil"), "{}", ran.out);
     assert!(ran.out.contains("| machine | answer |") && ran.out.contains("<details>") && ran.out.contains("Made by"));
     let ports: Vec<String> = (1..1500).map(|n| format!("    connect tcp {n} to 10.1.2.0/24")).collect();
     let many = format!("  network {{\n    private\n{}\n  }}", ports.join("\n"));
-    let a = dir.write("a.stockade", &text("  network {\n    private\n  }"));
-    let b = dir.write("b.stockade", &text(&many));
+    let a = dir.write("a.stockade", &server("  network {\n    private\n  }"));
+    let b = dir.write("b.stockade", &server(&many));
     let long = call(&["diff", "--format", "markdown", a.to_str().unwrap(), b.to_str().unwrap()]).out;
     assert!(
         long.len() < 65_536 && long.contains("doesn't fit a comment") && long.contains("1499 widened"),
