@@ -245,6 +245,11 @@ pub const CODES: &[Page] = &[
         ),
     },
     Page {
+        code: "E0316",
+        title: "too many mounts or file rules",
+        text: "A machine has at most 512 mounts and 1,024 file rules: each of them is held against each other.",
+    },
+    Page {
         code: "E0312",
         title: "an override below a ceiling",
         text: "Where a machine is `within` a ceiling, no inherited denial can be lifted: the ceiling's owner decides.",

@@ -68,7 +68,13 @@ fn the_launchers_file_is_out_of_reach_of_its_owner() {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        std::thread::sleep(Duration::from_millis(500));
+        // Once it has a child it is what it stays.
+        let children = format!("/proc/{0}/task/{0}/children", child.id());
+        let end = Instant::now() + Duration::from_secs(20);
+        while std::fs::read_to_string(&children).unwrap().trim().is_empty() {
+            assert!(Instant::now() < end, "no machine");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let exe = std::fs::read_link(format!("/proc/{}/exe", child.id())).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(0));
         exe.to_string_lossy().into_owned()
@@ -355,7 +361,7 @@ fn an_older_host_is_refused() {
         let policy = resolve::resolve(id, &mut sources, &mut d, "2026-01-01").machines.remove(0);
         let paths = stockade::compile::mounts::implied_paths(&stockade::host::cpus().unwrap()).into_iter();
         let paths = paths.chain(["/", "/usr", "/bin", "/sbin", "/lib", "/lib64"].map(str::to_owned)).collect();
-        let mut host = Host::probe(&Wanted { paths, root: "/", network: true, cgroups: true }).unwrap();
+        let mut host = Host::probe(&Wanted { paths, names: false, root: "/", network: true, cgroups: true }).unwrap();
         host.free_ids = Some(0x1000_0000);
         change(&mut host);
         stockade::compile::compile(&policy, &host, &sources, &mut d);
@@ -525,7 +531,7 @@ fn a_full_disk_loses_nothing() {
         $S run t.stockade; echo "again $?"
         ls /run/stockade/machines
     "#;
-    let out = std::process::Command::new("unshare")
+    let out = Command::new("unshare")
         .args(["-m", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_stockade")])
         .arg(&dir.0)
         .output()
@@ -553,4 +559,63 @@ fn a_full_disk_loses_nothing() {
     );
     assert_eq!(full, 5, "{err}");
     assert!(err.contains("machine `t") && err.contains("was not started"), "{err}");
+}
+
+/// What is said of a path is held against the host's own names: one folder by a link, and one by a second mount, are
+/// the same files. `check` sees no host, `plan` and `run` do.
+#[test]
+fn two_names_of_a_folder_of_the_host_are_one() {
+    if !root() {
+        return;
+    }
+    let dir = Dir::new("names");
+    let at = |name: &str| dir.0.join(name).display().to_string();
+    for folder in ["r/etc", "r/x", "a/in", "b", "w/in"] {
+        std::fs::create_dir_all(dir.0.join(folder)).unwrap();
+    }
+    std::os::unix::fs::symlink(at("r"), at("link")).unwrap();
+    let plan = |root: &str, mounts: &str, claim: &str| {
+        let text = format!(
+            "policy 1\nkernel 6.12\nimport \"std/groups\"\nmachine m {{\n  root dir \"{root}\" ro\n  exec \"/bin/x\"\n  user 0 group 0\n  capabilities {{ none }}\n  syscalls {{ allow @start }}\n  mounts {{\n{mounts}\n  }}\n  assert {{ never {claim} }}\n}}\n"
+        );
+        let file = dir.write("names.stockade", &text);
+        assert_eq!(stockade().arg("check").arg(&file).output().unwrap().status.code(), Some(0), "{text}");
+        // Its own mounts: the second name of /a, and something else mounted in what is shown.
+        let script = format!(
+            "mount --bind {} {} && mount --bind {} {} && exec \"$0\" plan \"$1\"",
+            at("a"),
+            at("b"),
+            at("a/in"),
+            at("w/in")
+        );
+        let out = Command::new("unshare")
+            .args(["-m", "sh", "-c", &script])
+            .arg(stockade().get_program())
+            .arg(&file)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        let refused = out.status.code() == Some(2) && said.contains("E0703");
+        assert!(refused || out.status.success(), "{text}{said}");
+        refused
+    };
+    let bind = |from: &str, to: &str, how: &str| {
+        let how = if how == "rw" { "rw why \"w\"" } else { how };
+        format!("    bind \"{from}\" -> \"{to}\" {how}\n")
+    };
+    let r = at("r");
+    let link = at("link");
+    let inner = |root: &str| bind(&format!("{root}/etc"), "/x", "rw");
+    assert!(plan(&link, &inner(&r), "write \"/etc\""));
+    assert!(plan(&r, &inner(&link), "write \"/etc\""));
+    assert!(!plan(&link, &inner(&r), "write \"/usr\""));
+    let two = bind(&at("a"), "/p", "ro") + &bind(&at("b"), "/q", "rw");
+    assert!(plan(&r, &two, "write \"/p\""));
+    assert!(plan(&r, &two, "write \"/p/in\""));
+    assert!(!plan(&r, &two.replace("/q\" rw", "/q\" ro"), "write \"/p\""));
+    // /w/in shows what /a/in is.
+    let deep = bind(&at("a"), "/p", "ro") + &bind(&at("w"), "/q", "rw");
+    assert!(plan(&r, &deep, "write \"/p\""));
+    assert!(!plan(&r, &deep.replace(&at("w"), &at("r/x")), "write \"/p\""));
+    assert!(plan(&r, &bind("/proc/self/root/proc/sys", "/x", "rw noidmap"), "write \"/proc/sys\""));
 }

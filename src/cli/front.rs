@@ -116,6 +116,10 @@ pub(super) fn probe(policy: &Policy) -> Result<Host, Stop> {
     let below = |p: &str| if root == "/" { p.to_owned() } else { format!("{root}{p}") };
     paths.push(root.clone());
     paths.extend(["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"].map(below));
+    let names = compile::asserts::is_of_files(policy);
+    if names {
+        paths.extend(["/proc", "/sys", "/sys/fs/cgroup"].map(str::to_owned));
+    }
     for m in &policy.mounts {
         if let Source::Bind(p) | Source::Overlay(p, _) = &m.source {
             paths.push(p.clone());
@@ -126,7 +130,7 @@ pub(super) fn probe(policy: &Policy) -> Result<Host, Stop> {
     let network = policy.network.value.is_filtered();
     let grouped = |limit: &String| resources::resource(limit).is_none();
     let cgroups = policy.boots() || policy.limits.keys().any(grouped);
-    Host::probe(&Wanted { paths, root: &root, network, cgroups }).map_err(|e| Stop::host(e.to_string()))
+    Host::probe(&Wanted { paths, names, root: &root, network, cgroups }).map_err(|e| Stop::host(e.to_string()))
 }
 
 /// Today as `YYYY-MM-DD` in UTC (days to civil date, after the proleptic Gregorian calendar).

@@ -5,15 +5,19 @@ use super::places;
 use super::seccomp::{self, Filter};
 use crate::address::{Block, LOOPBACK, NOT_IMPLIED};
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::host::Names;
 use crate::kernel::calls::{Call, Type};
 use crate::kernel::numbers::Arch;
 use crate::policy::Policy;
-use crate::policy::asserts::Claim;
+use crate::policy::asserts::{Assertion, Claim};
 use crate::policy::capabilities;
+use crate::policy::files::Right;
 use crate::policy::meaning::Vector;
 use crate::policy::network::{Network, Protocol, Resolver, Use};
+use crate::policy::process::Userns;
 use crate::policy::syscalls::{Condition, Rule, Test};
 use crate::proof::bpf;
+use crate::proof::order::is_below;
 use crate::source::Span;
 
 /// Checks each assertion; the answer for calls, capabilities and ports is exact, for paths it is
@@ -22,11 +26,7 @@ pub(super) fn check(policy: &Policy, arch: Arch, d: &mut Diagnostics) {
     for a in &policy.assertions {
         let found = evidence(policy, arch, &a.claim, d);
         match (a.never, found) {
-            (true, Some((span, how))) => d.push(
-                Diagnostic::error("E0703", a.span, format!("the assertion fails for `{}`: {how}", policy.name))
-                    .also(span, "granted here")
-                    .help("remove the grant or the assertion"),
-            ),
+            (true, Some(found)) => d.push(broken(policy, a, found)),
             (false, None) => d.push(
                 Diagnostic::error(
                     "E0703",
@@ -36,6 +36,32 @@ pub(super) fn check(policy: &Policy, arch: Arch, d: &mut Diagnostics) {
                 .help("add the grant or remove the assertion"),
             ),
             _ => {}
+        }
+    }
+}
+
+fn broken(policy: &Policy, a: &Assertion, (span, how): (Span, String)) -> Diagnostic {
+    Diagnostic::error("E0703", a.span, format!("the assertion fails for `{}`: {how}", policy.name))
+        .also(span, "granted here")
+        .help("remove the grant or the assertion")
+}
+
+/// Is there an assertion that the names of the host's files decide?
+pub fn is_of_files(policy: &Policy) -> bool {
+    policy.assertions.iter().any(|a| a.never && matches!(a.claim, Claim::File(..) | Claim::WriteAndExec))
+}
+
+/// Holds what is said of paths again, now that it is known which names of this host are of the same files.
+pub(super) fn check_names(policy: &Policy, names: &Names, d: &mut Diagnostics) {
+    for a in policy.assertions.iter().filter(|a| a.never) {
+        let found = |names| match &a.claim {
+            Claim::File(right, path) => places::evidence(policy, names, *right, path),
+            Claim::WriteAndExec => places::write_and_exec(policy, names),
+            _ => None,
+        };
+        // What is found without them was said.
+        if let (None, Some(found)) = (found(None), found(Some(names))) {
+            d.push(broken(policy, a, found));
         }
     }
 }
@@ -92,8 +118,57 @@ pub fn evidence(policy: &Policy, arch: Arch, claim: &Claim, d: &mut Diagnostics)
         }
         Claim::WriteAndExec => write_and_exec(policy, arch, d),
         Claim::SetuidExec => policy.no_new_privs_span.map(|s| (s, "no_new_privs is given up".into())),
-        Claim::File(right, path) => places::evidence(policy, *right, path),
+        Claim::File(right, path) => places::evidence(policy, None, *right, path)
+            .or_else(|| mounting(policy, arch, d).filter(|m| m.reaches(*right, path)).map(|m| (m.span, m.how))),
     }
+}
+
+/// How a machine can change what it sees.
+struct Mounting {
+    span: Span,
+    how: String,
+    /// It can undo what the launcher mounted, and not only cover it.
+    undoes: bool,
+}
+
+impl Mounting {
+    fn reaches(&self, right: Option<Right>, path: &str) -> bool {
+        let covers = matches!(right, Some(Right::Write | Right::Create | Right::Exec));
+        // What is mounted over the kernel's own files leaves them as they are.
+        let own = ["/proc", "/sys"].iter().any(|p| is_below(path, p));
+        self.undoes || covers && !own
+    }
+}
+
+/// The call by which a machine mounts, if it has CAP_SYS_ADMIN for it in its own or a new user namespace. Who has
+/// rules for files changes no mount (landlock(7)). Mounts that come from another user namespace are locked: they are
+/// covered, not undone (mount_namespaces(7)).
+fn mounting(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<Mounting> {
+    const SYS_ADMIN: u8 = 21;
+    /// CLONE_NEWUSER
+    const NEW: u64 = 0x1000_0000;
+    if !policy.files.is_empty() {
+        return None;
+    }
+    let mut runs =
+        |name: &str, tests: &[Condition]| call_evidence(policy, arch, crate::kernel::calls::find(name)?, tests, d);
+    let granted = policy.capabilities.iter().any(|g| g.capability == SYS_ADMIN);
+    // The flags come first in both; those of clone3 are behind a pointer.
+    let new = [Condition { argument: 0, kind: Type::Ulong, test: Test::HasAll(NEW) }];
+    let makes = [("unshare", &new[..]), ("clone", &new[..]), ("clone3", &[])];
+    if !granted && makes.iter().all(|(name, tests)| runs(name, tests).is_none()) {
+        return None;
+    }
+    let calls = ["mount", "move_mount", "mount_setattr", "umount2", "pivot_root"];
+    let (span, how) = calls.iter().find_map(|n| runs(n, &[]))?;
+    let undoes = granted && policy.userns.value == Userns::Identity;
+    let what = if undoes { "change its mounts" } else { "mount over it" };
+    Some(Mounting { span, how: format!("{how}, so it can {what}"), undoes })
+}
+
+fn has_all(call: &Call, argument: &str, bits: u64) -> Option<Condition> {
+    let index = call.args.iter().position(|a| a.name == argument)?;
+    Some(Condition { argument: u8::try_from(index).ok()?, kind: call.args.get(index)?.ty, test: Test::HasAll(bits) })
 }
 
 /// The line that grants a port.
@@ -154,12 +229,16 @@ fn call_evidence(
 fn write_and_exec(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<(Span, String)> {
     for name in ["mmap", "mprotect", "pkey_mprotect"] {
         let Some(call) = crate::kernel::calls::find(name) else { continue };
-        let Some(index) = call.args.iter().position(|a| a.name == "prot") else { continue };
-        let both =
-            Condition { argument: u8::try_from(index).unwrap_or(0), kind: Type::Ulong, test: Test::HasAll(0x2 | 0x4) };
+        // PROT_WRITE and PROT_EXEC.
+        let Some(both) = has_all(call, "prot", 0x2 | 0x4) else { continue };
         if let Some(found) = call_evidence(policy, arch, call, &[both], d) {
             return Some(found);
         }
+    }
+    // A file that lies in memory only is mapped twice: to be written here, to be executed there.
+    let call = crate::kernel::calls::find("memfd_create");
+    if let Some((span, how)) = call.and_then(|c| call_evidence(policy, arch, c, &[], d)) {
+        return Some((span, format!("{how}, and what is written to it can be executed")));
     }
     // SHM_EXEC makes shared memory executable, READ_IMPLIES_EXEC everything that is readable.
     for (name, argument, bits) in [("shmat", "shmflg", 0o100_000), ("personality", "personality", 0x40_0000)] {
@@ -176,5 +255,7 @@ fn write_and_exec(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<(S
             return Some(found);
         }
     }
-    places::write_and_exec(policy)
+    let own = mounting(policy, arch, d)
+        .map(|m| (m.span, format!("{}, and what it mounts can be written and executed", m.how)));
+    own.or_else(|| places::write_and_exec(policy, None))
 }

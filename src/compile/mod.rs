@@ -140,6 +140,9 @@ pub fn portable(policy: &Policy, arch: crate::kernel::numbers::Arch, d: &mut Dia
 pub fn compile(policy: &Policy, host: &Host, sources: &Sources, d: &mut Diagnostics) -> Option<Confinement> {
     let before = d.errors();
     let filter = portable(policy, host.arch, d);
+    if let Some(names) = &host.names {
+        asserts::check_names(policy, names, d);
+    }
     if let Some(f) = &filter {
         can_start(policy, f, d);
     }

@@ -3,9 +3,11 @@
 
 use super::landlock::DEVICES;
 use super::mounts::{NODES, PROC_MASKS, READ_ONLY, SYS_MASKS, TOP};
+use crate::host::Names;
 use crate::policy::Policy;
-use crate::policy::files::{Right, Rule};
+use crate::policy::files::Right;
 use crate::policy::mounts::{Access, Origin, Source};
+use crate::policy::network::{Network, Resolver};
 use crate::proof::order::is_below;
 use crate::source::Span;
 
@@ -58,97 +60,76 @@ struct Place {
 /// A part of what is seen: a place from a path on.
 type Region<'t> = (&'t Place, String);
 
+/// A file rule, or a device that can be used.
+struct Opening<'p> {
+    path: &'p str,
+    /// `None` is a device: it is read, written to and spoken with.
+    right: Option<Right>,
+    /// The line; `None` for what every machine has.
+    span: Option<Span>,
+    /// The place that is seen there, and where that path's files are.
+    place: Option<usize>,
+    there: String,
+}
+
+/// What a machine sees, and which rules open it.
+struct Model<'p> {
+    policy: &'p Policy,
+    tree: Vec<Place>,
+    openings: Vec<Opening<'p>>,
+}
+
 /// The line that lets a right exist on this path or below it, and how; `None` for the right is that it is seen.
-pub(super) fn evidence(policy: &Policy, right: Option<Right>, path: &str) -> Option<(Span, String)> {
-    let tree = tree(policy);
-    let mut found = regions(&tree, path);
+pub(super) fn evidence(
+    policy: &Policy,
+    names: Option<&Names>,
+    right: Option<Right>,
+    path: &str,
+) -> Option<(Span, String)> {
+    let model = Model::of(policy, names);
+    let mut found = model.regions(path);
     for links in [ALIASES, LINKS] {
-        found.extend(resolved(path, links).iter().flat_map(|p| regions(&tree, p)));
+        found.extend(resolved(path, links).iter().flat_map(|p| model.regions(p)));
     }
-    if matches!(right, Some(Right::Write | Right::Create | Right::Refer)) {
-        // The same files by another name.
-        let others: Vec<Region<'_>> = found.iter().flat_map(|r| elsewhere(&tree, r)).collect();
-        found.extend(others);
-    }
-    found.into_iter().find_map(|(place, from)| {
-        if !place.grants(right, &from) {
-            return None;
-        }
-        let rule = match right {
-            Some(right) if is_ruled(policy, right) => Some(opened(policy, &tree, place, right, &from)?),
-            _ => None,
-        };
-        Some(match rule {
-            Some(Opened::Rule(r)) => (r.span, format!("`{}` grants it", r.path)),
-            Some(Opened::Device(span, path)) => (span.unwrap_or(policy.span), format!("`{path}` can be used")),
-            None => (place.span.unwrap_or(policy.span), place.words()),
+    let granted = found.iter().find_map(|region| model.granted(right, region));
+    granted
+        .or_else(|| {
+            // The same files by another name.
+            let changes = matches!(right, Some(Right::Write | Right::Create | Right::Refer));
+            let others = found.iter().filter(|_| changes).flat_map(|r| model.elsewhere(r));
+            let (span, how) = others.into_iter().find_map(|r| model.granted(right, &r))?;
+            Some((span, format!("{how}, and shows the same files")))
         })
-    })
+        .or_else(|| model.replaced(right, path))
+}
+
+/// The lines that keep a machine from what is asked: what is mounted there.
+pub fn against(policy: &Policy, path: &str) -> Option<Span> {
+    let model = Model::of(policy, None);
+    model.at(path).and_then(|p| p.span)
 }
 
 /// A place that can be written and executed, by one name or by two.
-pub(super) fn write_and_exec(policy: &Policy) -> Option<(Span, String)> {
-    let tree = tree(policy);
-    let may = |right: Right, (place, from): &Region<'_>| {
-        place.grants(Some(right), from)
-            && (!is_ruled(policy, right) || opened(policy, &tree, place, right, from).is_some())
-    };
+pub(super) fn write_and_exec(policy: &Policy, names: Option<&Names>) -> Option<(Span, String)> {
+    let model = Model::of(policy, names);
     // Where a rule begins is where more may be allowed than at the place itself.
-    let mut starts: Vec<String> = regions(&tree, "/").into_iter().map(|(_, from)| from).collect();
+    let mut starts: Vec<String> = model.regions("/").into_iter().map(|(_, from)| from).collect();
     starts.extend(policy.files.iter().map(|r| r.path.clone()));
-    for start in &starts {
-        let Some(place) = at(&tree, start) else { continue };
-        let region = (place, start.clone());
+    starts.sort_unstable();
+    starts.dedup();
+    let found = starts.into_iter().find_map(|start| {
+        let place = model.at(&start)?;
         // The place itself from there on, without what is mounted in it.
-        let ruled = |right| !is_ruled(policy, right) || covered(policy, &tree, right, &region);
-        let written =
-            place.writable && ruled(Right::Write) || elsewhere(&tree, &region).iter().any(|r| may(Right::Write, r));
-        if !place.hidden && place.exec && ruled(Right::Exec) && written {
-            return Some((place.span.unwrap_or(policy.span), format!("`{start}` can be written and executed")));
+        let region = (place, start);
+        let ruled = |right| !is_ruled(policy, right) || model.covered(right, &region);
+        if place.hidden || !place.exec || !ruled(Right::Exec) {
+            return None;
         }
-    }
-    None
-}
-
-/// Does a rule open all of a region, and not only something in it?
-fn covered(policy: &Policy, tree: &[Place], right: Right, (place, from): &Region<'_>) -> bool {
-    let own = place.on_host(from);
-    policy
-        .files
-        .iter()
-        .filter(|r| r.right == right)
-        .any(|r| is_below(from, &r.path) || at(tree, &r.path).is_some_and(|p| is_below(&own, &p.on_host(&r.path))))
-}
-
-/// What is seen at a path and below it: each place with the path at which it begins.
-fn regions<'t>(tree: &'t [Place], path: &str) -> Vec<Region<'t>> {
-    let mut out: Vec<Region<'_>> = at(tree, path).map(|p| (p, path.to_owned())).into_iter().collect();
-    for (i, place) in tree.iter().enumerate().filter(|(_, p)| p.target != path && is_below(&p.target, path)) {
-        // What was mounted over it or above it later hides it.
-        if !tree.iter().skip(i + 1).any(|later| is_below(&place.target, &later.target)) {
-            out.push((place, place.target.clone()));
-        }
-    }
-    out
-}
-
-/// Where the files of a region, or some of them, are seen by another name and can be changed there.
-fn elsewhere<'t>(tree: &'t [Place], (place, from): &Region<'t>) -> Vec<Region<'t>> {
-    let own = place.on_host(from);
-    let others = tree.iter().filter(|p| !std::ptr::eq(*p, *place) && !p.layer && p.writable && !p.hidden);
-    others
-        .filter_map(|p| match own.strip_prefix(p.source.as_str()) {
-            Some(rest) if is_below(&own, &p.source) => Some((p, format!("{}{rest}", p.target))),
-            _ if is_below(&p.source, &own) => Some((p, p.target.clone())),
-            _ => None,
-        })
-        .filter(|(p, path)| at(tree, path).is_some_and(|seen| std::ptr::eq(seen, *p)))
-        .collect()
-}
-
-/// What is seen at a path: the last that was mounted there or above.
-fn at<'t>(tree: &'t [Place], path: &str) -> Option<&'t Place> {
-    tree.iter().rev().find(|p| is_below(path, &p.target))
+        let may = |r: &Region<'_>| model.granted(Some(Right::Write), r).is_some();
+        let written = place.writable && ruled(Right::Write) || model.elsewhere(&region).iter().any(may);
+        written.then_some(region)
+    });
+    found.map(|(place, start)| (place.span.unwrap_or(policy.span), format!("`{start}` can be written and executed")))
 }
 
 /// Do file rules hold this right on every kernel that the policy accepts? Writing by truncate(2) is held since the
@@ -162,32 +143,138 @@ fn is_ruled(policy: &Policy, right: Right) -> bool {
     !policy.files.is_empty() && policy.landlock.as_ref().is_none_or(|floor| floor.value >= since)
 }
 
-enum Opened<'p> {
-    Rule(&'p Rule),
-    Device(Option<Span>, &'p str),
+impl<'p> Model<'p> {
+    fn of(policy: &'p Policy, names: Option<&Names>) -> Self {
+        let tree = tree(policy, names);
+        let mut model = Model { policy, tree, openings: Vec::new() };
+        let rules = policy.files.iter().map(|r| (r.path.as_str(), Some(r.right), Some(r.span)));
+        let devices = policy.devices.iter().map(|d| (d.path.as_str(), None, Some(d.span)));
+        let all = rules.chain(devices).chain(DEVICES.iter().map(|d| (*d, None, None)));
+        model.openings = all
+            .map(|(path, right, span)| {
+                let place = model.tree.iter().rposition(|p| is_below(path, &p.target));
+                let there = place.and_then(|i| model.tree.get(i)).map(|p| p.on_host(path)).unwrap_or_default();
+                Opening { path, right, span, place, there }
+            })
+            .collect();
+        model
+    }
+
+    /// Why a right exists in a region, if it does.
+    fn granted(&self, right: Option<Right>, region @ (place, from): &Region<'_>) -> Option<(Span, String)> {
+        if !place.grants(right, from) {
+            return None;
+        }
+        Some(match right.filter(|r| is_ruled(self.policy, *r)) {
+            None => (place.span.unwrap_or(self.policy.span), place.words()),
+            Some(right) => {
+                let o = self.opened(right, region)?;
+                let how = if o.right.is_some() { "grants it" } else { "can be used" };
+                (o.span.unwrap_or(self.policy.span), format!("`{}` {how}", o.path))
+            }
+        })
+    }
+
+    /// What opens a right in a region, or somewhere in it.
+    fn opened(&self, right: Right, (place, from): &Region<'_>) -> Option<&Opening<'p>> {
+        let own = place.on_host(from);
+        self.openings.iter().filter(|o| o.opens(right)).find(|o| {
+            // Landlock goes up from a file by folders and mounts as they are seen from there.
+            is_below(from, o.path)
+                || self.shares(o, place) && (is_below(&o.there, &own) || o.is_above(&own, &place.source))
+        })
+    }
+
+    /// Does a rule open all of a region, and not only something in it?
+    fn covered(&self, right: Right, (place, from): &Region<'_>) -> bool {
+        let own = place.on_host(from);
+        let rules = self.openings.iter().filter(|o| o.right == Some(right));
+        rules.into_iter().any(|o| is_below(from, o.path) || self.shares(o, place) && o.is_above(&own, &place.source))
+    }
+
+    /// Are the files of a rule's path those of the place where the places overlap? A layer's files are its own.
+    fn shares(&self, o: &Opening<'_>, place: &Place) -> bool {
+        let there = o.place.and_then(|i| self.tree.get(i));
+        there.is_some_and(|p| std::ptr::eq(p, place) || !p.layer && !place.layer)
+    }
+
+    /// What is seen at a path and below it: each place with the path at which it begins.
+    fn regions(&self, path: &str) -> Vec<Region<'_>> {
+        let mut out: Vec<Region<'_>> = self.at(path).map(|p| (p, path.to_owned())).into_iter().collect();
+        for (i, place) in self.tree.iter().enumerate().filter(|(_, p)| p.target != path && is_below(&p.target, path)) {
+            // What was mounted over it or above it later hides it.
+            if !self.tree.iter().skip(i + 1).any(|later| is_below(&place.target, &later.target)) {
+                out.push((place, place.target.clone()));
+            }
+        }
+        out
+    }
+
+    /// Where the files of a region, or some of them, are seen by another name and can be changed there.
+    fn elsewhere(&self, (place, from): &Region<'_>) -> Vec<Region<'_>> {
+        let own = place.on_host(from);
+        // What every machine has of the kernel isn't the host's: its /proc shows other processes.
+        let others = self.tree.iter().filter(|p| !std::ptr::eq(*p, *place) && p.span.is_some() && !p.layer);
+        let others = others.filter(|p| p.writable && !p.hidden);
+        others
+            .filter_map(|p| match own.strip_prefix(p.source.as_str()) {
+                Some(rest) if is_below(&own, &p.source) => Some((p, format!("{}{rest}", p.target))),
+                _ if is_below(&p.source, &own) => Some((p, p.target.clone())),
+                _ => None,
+            })
+            .filter(|(p, path)| self.at(path).is_some_and(|seen| std::ptr::eq(seen, *p)))
+            .collect()
+    }
+
+    /// Can the name be made to lead to other files? What is mounted on stays where it is, but a folder above it is
+    /// renamed as any other (rename(2)), with all that is mounted in it, and another is made in its stead.
+    fn replaced(&self, right: Option<Right>, path: &str) -> Option<(Span, String)> {
+        let right = right.filter(|r| matches!(r, Right::Write | Right::Create | Right::Exec))?;
+        let mut below = self.at(path)?.target.clone();
+        // From the mount that is seen there up to the root.
+        while below != "/" {
+            let folder = parent(&below);
+            let place = self.at(folder)?;
+            if folder != place.target && place.writable && !place.hidden {
+                let above = (place, parent(folder).to_owned());
+                let new = (place, folder.to_owned());
+                let may = self.granted(Some(Right::Create), &above)?;
+                if self.granted(Some(right), &new).is_some() {
+                    return Some((may.0, format!("`{folder}` can be renamed, and another be made in its stead")));
+                }
+            }
+            below.clone_from(&place.target);
+        }
+        None
+    }
+
+    /// What is seen at a path: the last that was mounted there or above.
+    fn at(&self, path: &str) -> Option<&Place> {
+        self.tree.iter().rev().find(|p| is_below(path, &p.target))
+    }
 }
 
-/// What opens a right in a place, from a path on. Landlock knows files and not names: a rule holds for the same files
-/// under every name, and for all below a path that it names.
-fn opened<'p>(policy: &'p Policy, tree: &[Place], place: &Place, right: Right, from: &str) -> Option<Opened<'p>> {
-    let own = place.on_host(from);
-    let meets = |path: &str| {
-        is_below(from, path)
-            || at(tree, path).is_some_and(|p| {
-                let there = p.on_host(path);
-                is_below(&there, &own) || is_below(&own, &there)
-            })
-    };
-    // Execution reads.
-    let opens = |r: &&Rule| r.right == right || r.right == Right::Exec && right == Right::Read;
-    if let Some(r) = policy.files.iter().filter(opens).find(|r| meets(&r.path)) {
-        return Some(Opened::Rule(r));
+fn parent(path: &str) -> &str {
+    match path.rsplit_once('/') {
+        None | Some(("", _)) => "/",
+        Some((above, _)) => above,
     }
-    if !matches!(right, Right::Read | Right::Write | Right::Ioctl) {
-        return None;
+}
+
+impl Opening<'_> {
+    fn opens(&self, right: Right) -> bool {
+        match self.right {
+            None => matches!(right, Right::Read | Right::Write | Right::Ioctl),
+            // Execution reads.
+            Some(r) => r == right || r == Right::Exec && right == Right::Read,
+        }
     }
-    let own = policy.devices.iter().find(|d| meets(&d.path)).map(|d| Opened::Device(Some(d.span), &d.path));
-    own.or_else(|| DEVICES.iter().find(|d| meets(d)).map(|d| Opened::Device(None, d)))
+
+    /// Does it open what lies at `own` from above it? Not from above what a mount shows: a file that is reached by
+    /// that mount doesn't lie there.
+    fn is_above(&self, own: &str, shown: &str) -> bool {
+        is_below(own, &self.there) && is_below(&self.there, shown)
+    }
 }
 
 impl Place {
@@ -218,15 +305,21 @@ impl Place {
 }
 
 /// The tree as [`super::mounts`] stacks it.
-fn tree(policy: &Policy) -> Vec<Place> {
+fn tree(policy: &Policy, names: Option<&Names>) -> Vec<Place> {
     let boots = policy.boots();
     let root = &policy.root;
     let span = Some(root.span);
     let mut out: Vec<Place> = Vec::new();
+    let name = |path: &str| match names.and_then(|n| n.of.get(path)) {
+        Some(known) => known.clone(),
+        None => resolved(path, ALIASES).unwrap_or_else(|| path.trim_end_matches('/').to_owned()),
+    };
     let folder = match &root.value.origin {
         Origin::Host => "",
         Origin::Directory(d) => d.trim_end_matches('/'),
     };
+    // What is mounted on the host below it is shown with it.
+    let below = |path: &str| names.and_then(|n| n.below.get(path)).map_or(&[][..], Vec::as_slice);
     let mut push = |target: &str, source: Option<String>, whole, [writable, exec]: [bool; 2], span| {
         let source = source.unwrap_or_else(|| format!("own {}", out.len()));
         let (target, devices) = (target.to_owned(), false);
@@ -239,43 +332,59 @@ fn tree(policy: &Policy) -> Vec<Place> {
         push("/", None, open, [open, true], span);
         push("/etc", None, true, [open, true], span);
         // Links into /usr, or not there: where the root is written to they may become folders.
-        for name in TOP {
-            push(&format!("/{name}"), Some(format!("{folder}/{name}")), true, [open, true], span);
+        for top in TOP {
+            push(&format!("/{top}"), Some(name(&format!("{folder}/{top}"))), true, [open, true], span);
         }
-        push("/usr", Some(format!("{folder}/usr")), true, [false, true], span);
+        push("/usr", Some(name(&format!("{folder}/usr"))), true, [false, true], span);
     } else {
-        push("/", Some(folder.to_owned()), true, [access != Access::ReadOnly, true], span);
+        let shown = if folder.is_empty() { "/" } else { folder };
+        push("/", Some(name(shown)), true, [access != Access::ReadOnly, true], span);
+        for (rest, source) in below(shown) {
+            push(rest, Some(source.clone()), true, [access == Access::ReadWrite, true], span);
+        }
     }
-    push("/proc", None, true, [true, false], None);
-    push("/sys", None, true, [false, false], None);
+    // What the kernel shows of itself it shows in every mount of it.
+    push("/proc", Some(name("/proc")), true, [true, false], None);
+    push("/sys", Some(name("/sys")), true, [false, false], None);
     push("/dev", None, boots, [boots, false], None);
     // A read-only mount doesn't keep anybody from writing to a device.
-    for node in NODES.iter().map(|n| format!("/dev/{n}")).chain(["/dev/console".to_owned()]) {
-        push(&node, None, true, [true, false], None);
+    for node in NODES.iter().map(|n| format!("/dev/{n}")) {
+        push(&node, Some(name(&node)), true, [true, false], None);
     }
-    for place in ["/dev/pts", "/dev/shm", "/dev/mqueue"] {
+    for place in ["/dev/console", "/dev/pts", "/dev/shm", "/dev/mqueue"] {
         push(place, None, true, [true, false], None);
     }
     for d in &policy.devices {
-        push(&d.path, Some(d.path.clone()), true, [true, false], Some(d.span));
+        push(&d.path, Some(name(&d.path)), true, [true, false], Some(d.span));
     }
     if boots {
-        push("/sys/fs/cgroup", None, true, [true, false], None);
+        push("/sys/fs/cgroup", Some(name("/sys/fs/cgroup")), true, [true, false], None);
         push("/run", None, true, [true, true], None);
     }
     let masks = |source: &Source| matches!(source, Source::Mask | Source::Hide);
     for m in policy.mounts.iter().filter(|m| !masks(&m.source)) {
         let source = match &m.source {
-            Source::Bind(p) | Source::Overlay(p, _) => Some(p.trim_end_matches('/').to_owned()),
+            Source::Bind(p) | Source::Overlay(p, _) => Some(p),
             _ => None,
         };
-        push(&m.target, source, true, [m.writable, m.exec], Some(m.span));
+        push(&m.target, source.map(|p| name(p)), true, [m.writable, m.exec], Some(m.span));
+        for (rest, source) in source.map_or(&[][..], |p| below(p)) {
+            push(&format!("{}{rest}", m.target), Some(source.clone()), true, [m.writable, m.exec], Some(m.span));
+        }
+    }
+    if !boots && policy.network.value.is_routed() {
+        if matches!(policy.resolver.value, Resolver::List(_)) {
+            push("/etc/resolv.conf", None, true, [false, false], Some(policy.resolver.span));
+        }
+        if matches!(policy.network.value, Network::Zone(_)) {
+            push("/etc/hosts", None, true, [false, false], Some(policy.network.span));
+        }
     }
     for place in READ_ONLY {
-        push(place, None, true, [false, false], None);
+        push(place, Some(name(place)), true, [false, false], None);
     }
     for place in &mut out {
-        let written = policy.mounts.iter().find(|m| place.span == Some(m.span) && place.target == m.target);
+        let written = policy.mounts.iter().find(|m| place.span == Some(m.span) && is_below(&place.target, &m.target));
         place.devices = written.is_some_and(|m| m.dev);
         place.layer = place.target == "/" && access == Access::Ephemeral
             || written.is_some_and(|m| matches!(m.source, Source::Overlay(..)));

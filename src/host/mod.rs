@@ -30,6 +30,61 @@ pub enum Kind {
     Other,
 }
 
+/// What files of the host are called apart from the way to them: the file system, and the path in it. The same folder
+/// mounted or linked to at two places has one such name.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// By path.
+    pub of: BTreeMap<String, String>,
+    /// What is mounted below a path: from there on, and its name.
+    pub below: BTreeMap<String, Vec<(String, String)>>,
+}
+
+impl Names {
+    fn of(paths: &BTreeMap<String, PathFacts>) -> io::Result<Names> {
+        let mut names = Names::default();
+        let text = fs::read_to_string("/proc/self/mountinfo")?;
+        // proc_pid_mountinfo(5): id, parent, device, root, mount point; the last of a mount point is seen.
+        let mounts: Vec<(String, String, String)> = text
+            .lines()
+            .filter_map(|l| {
+                let mut f = l.split(' ').skip(2);
+                Some((f.next()?.to_owned(), unescaped(f.next()?), unescaped(f.next()?)))
+            })
+            .collect();
+        let join = |device: &str, root: &str, rest: &str| {
+            format!("{device} {}{}", root.trim_end_matches('/'), rest.trim_end_matches('/'))
+        };
+        for (path, facts) in paths {
+            let at = |point: &str| match point {
+                "/" => Some(facts.canonical.as_str()),
+                _ => facts.canonical.strip_prefix(point).filter(|rest| rest.is_empty() || rest.starts_with('/')),
+            };
+            let holder = mounts.iter().filter_map(|(device, top, point)| Some((point.len(), device, top, at(point)?)));
+            // Of those above it the longest, and of these the last.
+            let Some((_, device, top, rest)) = holder.max_by_key(|(length, ..)| *length) else {
+                return Err(io::Error::new(io::ErrorKind::NotFound, format!("no mount holds {path}")));
+            };
+            names.of.insert(path.clone(), join(device, top, rest));
+            let above = facts.canonical.trim_end_matches('/');
+            let below = mounts.iter().filter_map(|(device, top, point)| {
+                let rest = point.strip_prefix(above).filter(|rest| rest.len() > 1 && rest.starts_with('/'))?;
+                Some((rest.to_owned(), join(device, top, "")))
+            });
+            names.below.insert(path.clone(), below.collect());
+        }
+        Ok(names)
+    }
+}
+
+/// Spaces and the like are octal in mountinfo.
+fn unescaped(text: &str) -> String {
+    ["\\040", "\\011", "\\012", "\\134"]
+        .iter()
+        .zip([" ", "\t", "\n", "\\"])
+        .fold(text.to_owned(), |t, (code, plain)| t.replace(code, plain))
+}
+
 /// A path of the host as it is now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PathFacts {
@@ -87,6 +142,8 @@ pub struct Host {
     pub free_ids: Option<u32>,
     /// Paths that the policy or an implied rule names.
     pub paths: BTreeMap<String, PathFacts>,
+    /// Which of them are names of the same files, when that was asked.
+    pub names: Option<Names>,
     /// Accounts of the root that the machine will see.
     pub accounts: Accounts,
     /// Init program of that root.
@@ -101,6 +158,8 @@ pub struct Host {
 pub struct Wanted<'a> {
     /// Host paths.
     pub paths: Vec<String>,
+    /// Which of the paths are names of the same files.
+    pub names: bool,
     /// The root folder whose accounts and init count.
     pub root: &'a str,
     /// The machine is linked to a network.
@@ -134,6 +193,8 @@ impl Host {
             let (_, hard) = getrlimit(*word).map_err(|e| fail("the resource limits")(&e))?;
             hard_limits.insert(resource_number(*word), hard);
         }
+        let paths = facts_of(&wanted.paths)?;
+        let names = wanted.names.then(|| Names::of(&paths)).transpose().map_err(|e| fail("the host's mounts")(&e))?;
         let root = root_facts(wanted.root).map_err(|e| fail("the root's accounts")(&e))?;
         Ok(Host {
             arch: Arch::NATIVE,
@@ -155,7 +216,8 @@ impl Host {
             },
             hard_limits,
             free_ids: None,
-            paths: facts_of(&wanted.paths)?,
+            paths,
+            names,
             accounts: root.0,
             init: root.1,
             environment: std::env::vars_os()

@@ -215,7 +215,21 @@ fn boot_rules(
     }
 }
 
+/// Mounts and file rules of one machine. Each is held against each.
+const MOST: [usize; 2] = [512, 1024];
+
 fn mount_rules(cx: &mut Context<'_>, g: &Grants) {
+    let over =
+        [(g.mounts.get(MOST[0]).map(|m| m.span), "mounts"), (g.files.get(MOST[1]).map(|r| r.span), "file rules")];
+    for ((span, what), most) in over.into_iter().zip(MOST) {
+        if let Some(span) = span {
+            let text = format!("a machine has at most {most} {what}");
+            cx.error("E0316", span, text, "show or open a folder above them instead");
+        }
+    }
+    if over.iter().any(|(span, _)| span.is_some()) {
+        return;
+    }
     let mut seen: Vec<&mounts::Mount> = Vec::new();
     for m in &g.mounts {
         if let Some(old) = seen.iter().find(|o| o.target == m.target) {

@@ -60,7 +60,11 @@ fn covered(f: &Fact, list: &[Fact]) -> bool {
     let same = |o: &&Fact| o.domain == f.domain && o.key == f.key;
     match &f.what {
         What::Present => list.iter().any(|o| same(&o)),
-        What::Hidden(deep) => list.iter().filter(same).any(|o| matches!(o.what, What::Hidden(d) if d || !deep)),
+        // Who hides a folder hides what is in it.
+        What::Hidden(deep) => list
+            .iter()
+            .filter(|o| o.domain == f.domain && is_below(&f.key, &o.key))
+            .any(|o| matches!(o.what, What::Hidden(d) if d || !deep)),
         // A limit that isn't written is none.
         What::Rank(_) if f.domain == Domain::Limits && !list.iter().any(|o| same(&o)) => true,
         What::Rank(n) => list.iter().filter(same).any(|o| matches!(o.what, What::Rank(m) if m >= *n)),

@@ -1,7 +1,7 @@
 //! Questions about a machine: can it, who can, and which lines are behind the answer.
 
 use super::risk::{self, Risk};
-use crate::compile::asserts;
+use crate::compile::{asserts, places};
 use crate::diagnostic::Diagnostics;
 use crate::kernel::calls;
 use crate::kernel::numbers::Arch;
@@ -56,7 +56,13 @@ pub fn ask(policy: &Policy, sources: &Sources, claim: &Claim, arch: Arch) -> Ans
         Claim::Capability(_) | Claim::Port(..) | Claim::SetuidExec => "exact",
         _ => "modelled",
     };
-    let lines = found.iter().map(|(span, _)| (sources.cite(*span), sources.text(*span).to_owned())).collect();
+    // A no to a path has a line as well: of what is seen there.
+    let against = match (&found, claim) {
+        (None, Claim::File(_, path)) => places::against(policy, path),
+        _ => None,
+    };
+    let spans = found.iter().map(|(span, _)| *span).chain(against);
+    let lines = spans.map(|span| (sources.cite(span), sources.text(span).to_owned())).collect();
     Answer {
         machine: policy.name.clone(),
         place: sources.cite(policy.span),
