@@ -364,7 +364,8 @@ fn an_older_host_is_refused() {
         let mut host = Host::probe(&Wanted { paths, names: false, root: "/", network: true, cgroups: true }).unwrap();
         host.free_ids = Some(0x1000_0000);
         change(&mut host);
-        stockade::compile::compile(&policy, &host, &sources, &mut d);
+        let compiled = stockade::compile::compile(&policy, &host, &sources, &mut d);
+        assert_eq!(compiled.is_some(), !d.has_errors());
         d.iter().map(|x| (x.code, x.message.clone())).collect::<Vec<_>>()
     };
     let shared = machine("\"/bin/true\"", "  network { host why \"test\" }");
@@ -618,4 +619,56 @@ fn two_names_of_a_folder_of_the_host_are_one() {
     assert!(plan(&r, &deep, "write \"/p\""));
     assert!(!plan(&r, &deep.replace(&at("w"), &at("r/x")), "write \"/p\""));
     assert!(plan(&r, &bind("/proc/self/root/proc/sys", "/x", "rw noidmap"), "write \"/proc/sys\""));
+}
+
+/// The launcher proves what the plan loads itself, and lets nobody go before.
+#[test]
+fn a_filter_that_is_not_proved_runs_nothing() {
+    use stockade::diagnostic::Diagnostics;
+    use stockade::launch::state::Home;
+    use stockade::policy::{loader, resolve};
+    use stockade::source::Sources;
+    if !root() {
+        return;
+    }
+    let dir = Dir::new("unproved");
+    let shared = dir.0.join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let text = machine(
+        "\"/usr/bin/touch\" \"/shared/ran\"",
+        &format!("  mounts {{ bind \"{}\" -> \"/shared\" rw noidmap why \"a trace\" }}", shared.display()),
+    );
+    let (mut sources, mut d) = (Sources::default(), Diagnostics::default());
+    let id = loader::from_text("unproved", text.as_bytes(), &mut sources, &mut d).unwrap();
+    let policy = resolve::resolve(id, &mut sources, &mut d, "2026-01-01").machines.remove(0);
+    let paths = stockade::compile::mounts::implied_paths(&stockade::host::cpus().unwrap()).into_iter();
+    let paths = paths.chain(["/", "/usr", "/bin", "/sbin", "/lib", "/lib64"].map(str::to_owned));
+    let paths = paths.chain([shared.display().to_string()]).collect();
+    let wanted = stockade::host::Wanted { paths, names: false, root: "/", network: false, cgroups: false };
+    let mut host = stockade::host::Host::probe(&wanted).unwrap();
+    host.free_ids = Some(0x1200_0000);
+    let compiled = stockade::compile::compile(&policy, &host, &sources, &mut d);
+    let plan = stockade::plan::build(&compiled.expect("a confinement").proved_at_launch()).unwrap();
+    let launch = |prove: stockade::launch::Prove<'_>| stockade::launch::launch(&plan, Home::open(0).unwrap(), prove);
+    let failure = launch(&|_| Err("by no means".into())).err().unwrap();
+    assert!(failure.text.contains("isn't proved equal to the policy (E0413): by no means"), "{}", failure.text);
+    assert_eq!(failure.code, 125);
+    let step = &plan.steps()[failure.step - 1];
+    assert!(matches!(step.action, stockade::plan::Action::LoadSeccomp(_)), "{failure:?}");
+    assert!(!shared.join("ran").exists());
+    // The very plan runs once it is proved, by the bytes that it loads.
+    let loaded = std::cell::Cell::new(0);
+    let proof = |program: &[stockade::sys::confine::Instruction]| {
+        loaded.set(loaded.get() + 1);
+        stockade::compile::seccomp::prove(&policy, host.arch, program)
+    };
+    let machine = launch(&proof).unwrap();
+    assert_eq!(loaded.get(), 1);
+    let end = Instant::now() + Duration::from_secs(20);
+    while !shared.join("ran").exists() {
+        assert!(Instant::now() < end, "it doesn't run");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    machine.finish().unwrap();
 }

@@ -39,8 +39,7 @@ fn confined(file: &Path, machine: Option<&str>) -> Result<Option<(Loaded, Confin
     if l.report() {
         return Ok(None);
     }
-    let home = run::home()?;
-    Ok(run::confine(&mut l, machine, &home, &run::Taken::default())?.map(|(c, _)| (l, c)))
+    Ok(run::confine(&mut l, machine, &run::home()?)?.map(|c| (l, c)))
 }
 
 /// The file goes to standard output, each loss to standard error; 1 when something was lost.

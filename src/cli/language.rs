@@ -283,7 +283,7 @@ pub(super) fn explain(subject: &str, machine: Option<&str>, json: bool) -> Outco
         super::run::place(policy, &mut host, &super::run::home()?, &[])?;
     }
     let mut d = Diagnostics::default();
-    let confinement = compile::compile(policy, &host, &l.sources, &mut d);
+    let confinement = compile::compile(policy, &host, &l.sources, &mut d).and_then(|c| c.proved(policy, &mut d));
     let effective = Effective::of(policy, &l.sources, confinement.as_ref());
     if json {
         print_json(&json!(effective))?;

@@ -235,15 +235,38 @@ enum Verb {
         json: bool,
     },
     /// Boot a machine in the foreground, under exactly its plan
-    Run {
-        /// Policy file
-        file: PathBuf,
-        /// The machine, when the file has several
-        machine: Option<String>,
-        /// Write how it ended and which limits it met to this file, as JSON
-        #[arg(long, value_name = "FILE")]
-        report: Option<PathBuf>,
-    },
+    Run(Run),
+}
+
+#[derive(clap::Args)]
+struct Run {
+    /// Policy file
+    file: PathBuf,
+    /// The machine, when the file has several
+    machine: Option<String>,
+    /// Write how it ended and which limits it met to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+// `run` by itself: a start needn't make the command lines of all the other verbs first.
+/// Boot a machine in the foreground, under exactly its plan
+#[derive(Parser)]
+#[command(name = "run", bin_name = "stockade run", max_term_width = 100)]
+struct Alone {
+    #[command(flatten)]
+    run: Run,
+    /// Say what is done, on standard error; twice for details
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+fn arguments() -> Result<Arguments, clap::Error> {
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == "run") {
+        let Alone { run, verbose } = Alone::try_parse_from(std::env::args_os().skip(1))?;
+        return Ok(Arguments { verbose, verb: Verb::Run(run) });
+    }
+    Arguments::try_parse()
 }
 
 #[derive(Subcommand)]
@@ -321,7 +344,7 @@ enum Export {
 
 /// Runs the command; the result is the process's exit code.
 pub fn run() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match arguments() {
         Ok(a) => a,
         Err(e) => {
             let code = if e.use_stderr() { 2 } else { 0 };
@@ -374,7 +397,7 @@ pub fn run() -> ExitCode {
         Verb::Doctor { json } => doctor::doctor(json),
         Verb::Plan { file, machine, json } => run::plan(&file, machine.as_deref(), json),
         Verb::Status { machine, json } => status::status(machine.as_deref(), json),
-        Verb::Run { file, machine, report } => run::run(&file, machine.as_deref(), report.as_deref()),
+        Verb::Run(Run { file, machine, report }) => run::run(&file, machine.as_deref(), report.as_deref()),
     };
     match result {
         Ok(code) => ExitCode::from(code),
@@ -398,4 +421,25 @@ fn trace(verbose: u8) {
         .with_writer(std::io::stderr)
         .without_time()
         .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Alone, Arguments};
+    use clap::{CommandFactory as _, Parser as _};
+
+    /// `run` by itself is what it is among the others.
+    #[test]
+    fn run_has_one_command_line() {
+        let mut all = Arguments::command();
+        all.build();
+        let among = all.find_subcommand_mut("run").unwrap();
+        assert_eq!(among.render_long_help().to_string(), Alone::command().render_long_help().to_string());
+        assert_eq!(among.render_help().to_string(), Alone::command().render_help().to_string());
+        for wrong in [&[][..], &["--repot", "x", "f"], &["f", "m", "n"], &["--report"], &["--version"]] {
+            let among = Arguments::try_parse_from([&["stockade", "run"], wrong].concat()).err().unwrap();
+            let alone = Alone::try_parse_from([&["run"], wrong].concat()).err().unwrap();
+            assert_eq!(among.to_string(), alone.to_string());
+        }
+    }
 }

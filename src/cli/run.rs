@@ -3,7 +3,7 @@
 use super::front::{self, Loaded, Outcome, Stop};
 use super::language::print_json;
 use crate::address::Block;
-use crate::compile::{self, Confinement, network};
+use crate::compile::{self, Confinement, Unproved, network, seccomp};
 use crate::host::{self, Host};
 use crate::launch::{self, Failure, state::Home};
 use crate::machine::console::{self, End};
@@ -12,6 +12,7 @@ use crate::plan::{self, Action, Plan};
 use crate::policy::Policy;
 use crate::policy::network::Network;
 use crate::policy::process::Userns;
+use crate::sys::confine::Instruction;
 use std::path::Path;
 
 /// Exit code when nothing was run.
@@ -22,11 +23,10 @@ pub(super) fn plan(file: &Path, machine: Option<&str>, json: bool) -> Outcome {
     if loaded.report() {
         return Ok(2);
     }
-    let home = home()?;
-    let (plan, _) = match make(&mut loaded, machine, &home, &Taken::default())? {
-        Some(p) => p,
-        None => return Ok(loaded.diagnostics.exit_code()),
+    let Some(confinement) = confine(&mut loaded, machine, &home()?)? else {
+        return Ok(loaded.diagnostics.exit_code());
     };
+    let plan = build(&confinement)?;
     if json {
         print_json(&serde_json::json!({ "version": 1, "machine": plan.machine, "steps": plan.steps() }))?;
     } else {
@@ -63,15 +63,16 @@ fn run_checked(file: &Path, machine: Option<&str>, report: Option<&Path>) -> Out
     // Said at once when it can't be written, not after the machine's end.
     let mut report = report.map(Report::open).transpose()?;
     loop {
-        let (plan, host) = match make(&mut loaded, machine, &home, &taken)? {
-            Some(p) => p,
-            None => return Ok(NOTHING),
+        let Some(Made { policy, unproved, host }) = make(&mut loaded, machine, &home, &taken)? else {
+            return Ok(NOTHING);
         };
+        let plan = build(&unproved.proved_at_launch())?;
+        let prove = |program: &[Instruction]| seccomp::prove(&policy, host.arch, program);
         launch::binary::seal_if_needed(&plan)
             .map_err(|e| Stop::host(format!("can't run from a sealed copy of this program: {e}")))?;
         let signals = console::block_signals().map_err(|e| Stop::host(format!("can't block signals: {}", e.desc())))?;
         tracing::info!(machine = %plan.machine, steps = plan.steps().len(), "launching");
-        let mut running = match launch::launch(&plan, home.clone()) {
+        let mut running = match launch::launch(&plan, home.clone(), &prove) {
             Ok(m) => m,
             // Another machine took the range between the look and the lock.
             Err(f) if f.ids_taken && tries < 16 && may_choose(&loaded, machine, &host) => {
@@ -199,21 +200,30 @@ pub(super) fn home() -> Result<Home, Stop> {
     Home::open(nix::unistd::geteuid().as_raw()).map_err(|e| Stop::host(format!("can't open the state folder: {e}")))
 }
 
-/// Compiles for this host and builds the plan; `None` when errors were reported.
-fn make(loaded: &mut Loaded, machine: Option<&str>, home: &Home, taken: &Taken) -> Result<Option<(Plan, Host)>, Stop> {
-    let Some((confinement, host)) = confine(loaded, machine, home, taken)? else { return Ok(None) };
-    let plan = plan::build(&confinement)
-        .map_err(|v| Stop::host(format!("the plan breaks a rule of its own ({v}): please report this")))?;
-    Ok(Some((plan, host)))
+fn build(confinement: &Confinement) -> Result<Plan, Stop> {
+    plan::build(confinement)
+        .map_err(|v| Stop::host(format!("the plan breaks a rule of its own ({v}): please report this")))
 }
 
 /// What the kernel of this host would be told; `None` when errors were reported.
-pub(super) fn confine(
-    loaded: &mut Loaded,
-    machine: Option<&str>,
-    home: &Home,
-    taken: &Taken,
-) -> Result<Option<(Confinement, Host)>, Stop> {
+pub(super) fn confine(loaded: &mut Loaded, machine: Option<&str>, home: &Home) -> Result<Option<Confinement>, Stop> {
+    let Some(Made { policy, unproved, .. }) = make(loaded, machine, home, &Taken::default())? else { return Ok(None) };
+    let confinement = unproved.proved(&policy, &mut loaded.diagnostics);
+    if confinement.is_none() {
+        loaded.report();
+    }
+    Ok(confinement)
+}
+
+/// A policy compiled for this host.
+struct Made {
+    policy: Policy,
+    unproved: Unproved,
+    host: Host,
+}
+
+/// Compiles for this host; `None` when errors were reported.
+fn make(loaded: &mut Loaded, machine: Option<&str>, home: &Home, taken: &Taken) -> Result<Option<Made>, Stop> {
     let policy = loaded.machine(machine)?.clone();
     let mut host = front::probe(&policy)?;
     if host.privileged {
@@ -228,7 +238,7 @@ pub(super) fn confine(
         return Ok(None);
     }
     match compiled {
-        Some(c) => Ok(Some((c, host))),
+        Some(unproved) => Ok(Some(Made { policy, unproved, host })),
         None => {
             Err(Stop::host("the policy can't be compiled for this host, and no reason was given: please report this"))
         }

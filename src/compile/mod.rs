@@ -127,8 +127,13 @@ pub fn native() -> crate::kernel::numbers::Arch {
     crate::kernel::numbers::Arch::NATIVE
 }
 
-/// Compiles only what needs no host: calls, assertions and tests. What `check` runs on any machine.
+/// Compiles only what needs no host: calls and their proof, assertions and tests. What `check` runs on any machine.
 pub fn portable(policy: &Policy, arch: crate::kernel::numbers::Arch, d: &mut Diagnostics) -> Option<seccomp::Filter> {
+    filter(policy, arch, d).filter(|f| seccomp::proved(policy, f, d))
+}
+
+/// The same without the proof.
+fn filter(policy: &Policy, arch: crate::kernel::numbers::Arch, d: &mut Diagnostics) -> Option<seccomp::Filter> {
     let filter = seccomp::compile(policy, arch, d)?;
     asserts::check(policy, arch, d);
     within::check(policy, &filter, d);
@@ -136,10 +141,28 @@ pub fn portable(policy: &Policy, arch: crate::kernel::numbers::Arch, d: &mut Dia
     Some(filter)
 }
 
+/// A confinement whose filter isn't proved yet.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Unproved(Confinement);
+
+impl Unproved {
+    /// Proves the filter; `None` when it isn't the policy, which is reported.
+    pub fn proved(self, policy: &Policy, d: &mut Diagnostics) -> Option<Confinement> {
+        seccomp::proved(policy, &self.0.filter, d).then_some(self.0)
+    }
+
+    /// Leaves the proof to the launcher, which loads nothing before it has it: the host is idle while the
+    /// machine's tree is built.
+    pub fn proved_at_launch(self) -> Confinement {
+        self.0
+    }
+}
+
 /// Compiles the whole policy for this host; `None` when an error was reported.
-pub fn compile(policy: &Policy, host: &Host, sources: &Sources, d: &mut Diagnostics) -> Option<Confinement> {
+pub fn compile(policy: &Policy, host: &Host, sources: &Sources, d: &mut Diagnostics) -> Option<Unproved> {
     let before = d.errors();
-    let filter = portable(policy, host.arch, d);
+    let filter = filter(policy, host.arch, d);
     if let Some(names) = &host.names {
         asserts::check_names(policy, names, d);
     }
@@ -195,7 +218,7 @@ pub fn compile(policy: &Policy, host: &Host, sources: &Sources, d: &mut Diagnost
         Some(span) => (false, origin(span)),
         None => (true, Origin::implied("always, unless the policy gives it up")),
     };
-    Some(Confinement {
+    Some(Unproved(Confinement {
         machine: policy.name.clone(),
         namespaces: u64::from(namespaces.bits().unsigned_abs()),
         boots: policy.boots(),
@@ -221,7 +244,7 @@ pub fn compile(policy: &Policy, host: &Host, sources: &Sources, d: &mut Diagnost
         exposure,
         time: policy.limits.get("time").filter(|t| t.value != resources::UNLIMITED).map(|t| (t.value, origin(t.span))),
         last_capability: host.last_capability,
-    })
+    }))
 }
 
 /// The filter is there before the program: without these two calls it could neither start nor end.

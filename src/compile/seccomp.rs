@@ -31,7 +31,7 @@ pub struct Regions {
     sets: Vec<(Action, Vec<Cube>)>,
 }
 
-/// Compiles the calls of a policy; `None` when an error was reported.
+/// Compiles the calls of a policy; `None` when an error was reported. Nothing is proved by that: see [`proved`].
 pub(super) fn compile(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<Filter> {
     let before = d.errors();
     let regions = regions(policy, arch, d);
@@ -53,21 +53,18 @@ pub(super) fn compile(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Optio
         );
         return None;
     };
-    let filter = Filter { arch, program };
-    match prove(policy, arch, &filter.program) {
-        Ok(()) => Some(filter),
-        Err(why) => {
-            d.push(
-                Diagnostic::error(
-                    "E0413",
-                    policy.span,
-                    format!("the filter of `{}` isn't proved equal to the policy: {why}", policy.name),
-                )
-                .help("it is refused. Unless the policy is very large, please report this privately"),
-            );
-            None
-        }
-    }
+    Some(Filter { arch, program })
+}
+
+/// Whether a filter is proved equal to the policy; why not is reported.
+pub(super) fn proved(policy: &Policy, filter: &Filter, d: &mut Diagnostics) -> bool {
+    let Err(why) = prove(policy, filter.arch, &filter.program) else { return true };
+    let message = format!("the filter of `{}` isn't proved equal to the policy: {why}", policy.name);
+    d.push(
+        Diagnostic::error("E0413", policy.span, message)
+            .help("it is refused. Unless the policy is very large, please report this privately"),
+    );
+    false
 }
 
 /// The calls that a policy speaks of, each with its sets.

@@ -11,6 +11,7 @@ use super::watch::Rules;
 use super::{forwarding, groups, netfilter, network_lane, nft, zone};
 use crate::plan::step::{Objects, Range};
 use crate::plan::{Action, Lane, Plan};
+use crate::sys::confine::Instruction;
 use crate::sys::message::{self, Received};
 use crate::sys::process::{self, Side};
 use nix::errno::Errno;
@@ -39,13 +40,20 @@ pub(super) fn gone(e: Errno) -> Result<(), Errno> {
     if e == Errno::ESRCH { Ok(()) } else { Err(e) }
 }
 
+/// Proves that a program is the filter of the policy that the plan was made of, or says why not.
+pub type Prove<'p> = &'p dyn Fn(&[Instruction]) -> Result<(), String>;
+
 /// What the supervisor holds while it launches.
 struct Host<'p> {
     plan: &'p Plan,
+    /// `None` once the plan's filter is proved.
+    prove: Option<Prove<'p>>,
     home: Home,
     lock: Option<Lock>,
     ids: Vec<Lock>,
     builder: (i32, OwnedFd),
+    /// The builder found its first turn waiting for it.
+    started: bool,
     init: (i32, OwnedFd),
     program: (i32, OwnedFd),
     program_pidfd: Option<OwnedFd>,
@@ -61,8 +69,9 @@ struct Host<'p> {
     rules: Option<Rules>,
 }
 
-/// Carries the plan out. On failure everything that was made is gone again.
-pub fn launch(plan: &Plan, home: Home) -> Result<Machine, Failure> {
+/// Carries the plan out. The filter that is loaded is proved first, exactly those bytes. On failure everything
+/// that was made is gone again.
+pub fn launch<'p>(plan: &'p Plan, home: Home, prove: Prove<'p>) -> Result<Machine, Failure> {
     let early = |text: String| Failure { step: 0, text, help: None, code: 125, ids_taken: false };
     let ops = prepare::prepare(plan).map_err(|e| early(e.to_string()))?;
     let socket = || message::pair().map_err(|e| early(format!("can't make a socket: {}", e.desc())));
@@ -71,10 +80,12 @@ pub fn launch(plan: &Plan, home: Home) -> Result<Machine, Failure> {
     let rules = Rules::listen(plan, &home).map_err(|e| early(format!("can't listen to the packet filter: {e}")))?;
     let mut host = Host {
         plan,
+        prove: Some(prove),
         home,
         lock: None,
         ids: Vec::new(),
         builder: (0, hb),
+        started: false,
         init: (0, hi),
         program: (0, hp),
         program_pidfd: None,
@@ -116,14 +127,21 @@ impl Host<'_> {
         if joins && self.program.0 == 0 {
             self.meet_program(step)?;
         }
+        if self.is_release(step) {
+            self.prove()?;
+        }
         let socket = self.socket(lane);
         let (value, fd) =
             if joins { (self.program.0, self.program_pidfd.as_ref().map(|f| f.as_fd())) } else { (0, None) };
-        // A process that died already is noticed by the answer that doesn't come.
-        let sent = Baton::new(Kind::Pass, step, value).send(socket, fd);
-        if sent.is_err() && sent != Err(Errno::EPIPE) {
-            return Err(self.died(step, lane));
+        if !std::mem::take(&mut self.started) {
+            // A process that died already is noticed by the answer that doesn't come.
+            let sent = Baton::new(Kind::Pass, step, value).send(socket, fd);
+            if sent.is_err() && sent != Err(Errno::EPIPE) {
+                return Err(self.died(step, lane));
+            }
         }
+        // It has its turn, and there is nothing else to do meanwhile.
+        self.prove()?;
         let last = self.plan.steps().len();
         loop {
             match baton::receive(socket) {
@@ -145,6 +163,21 @@ impl Host<'_> {
                 _ => return Err(self.died(step, lane)),
             }
         }
+    }
+
+    /// Proves what the plan will load, once.
+    fn prove(&mut self) -> Result<(), Failure> {
+        let Some(prove) = self.prove.take() else { return Ok(()) };
+        for (step, s) in self.plan.steps().iter().enumerate() {
+            if let Action::LoadSeccomp(p) = &s.action {
+                prove(&p.0).map_err(|why| {
+                    let text = format!("its filter isn't proved equal to the policy (E0413): {why}");
+                    let help = "nothing was run. Unless the policy is very large, please report this privately";
+                    Failure { help: Some(help.into()), ..self.text(step, text) }
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// After its last step the builder ends, and is waited for: it has the launcher's own rights and a place
@@ -349,6 +382,14 @@ impl Host<'_> {
     fn clone_builder(&mut self, step: usize, outer: Option<(u32, u32)>, ops: &[Op]) -> Result<(), Failure> {
         let Some([b, i, p]) = self.ends.take() else { return Err(self.fault(step, Detail::Call, Errno::EBADF)) };
         let ends = Ends { builder: b.as_raw_fd(), init: i.as_raw_fd(), program: p.as_raw_fd() };
+        // With its turn there already it starts on another CPU: one that is woken by a message is put on that
+        // of the sender (the kernel takes it that the sender waits next), which is busy with the proof.
+        if outer.is_none() && self.plan.steps().get(step + 1).is_some_and(|s| s.lane == Lane::Builder) {
+            Baton::new(Kind::Pass, step + 1, 0)
+                .send(self.builder.1.as_raw_fd(), None)
+                .map_err(|e| self.fault(step, Detail::Call, e))?;
+            self.started = true;
+        }
         // CLONE_NEWNS, and CLONE_NEWUSER for an ordinary user.
         let namespaces = 0x2_0000 | if outer.is_some() { 0x1000_0000 } else { 0 };
         match process::clone(namespaces, false) {

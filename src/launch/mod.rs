@@ -20,5 +20,5 @@ mod watch;
 pub mod zone;
 
 pub use groups::{Usage, usage};
-pub use host_lane::{Failure, launch};
+pub use host_lane::{Failure, Prove, launch};
 pub use running::{Event, Machine, Met, Used, met};
