@@ -1096,6 +1096,7 @@ fn who_may_mount_decides_what_is_seen() {
     };
     let none = "  capabilities { none }";
     let admin = "  capabilities { keep sys_admin why \"x\" }";
+    let search = "  capabilities { keep dac_read_search why \"x\" }";
     let calls = |list: &str| format!("  syscalls {{ allow @start; {list} }}");
     let mount = calls("allow mount");
     let both = calls("allow mount; allow unshare(unshare_flags has any [CLONE_NEWUSER])");
@@ -1122,6 +1123,10 @@ fn who_may_mount_decides_what_is_seen() {
         (format!("{admin}\n{mount}\n{identity}"), "read \"/etc/app\"", true),
         (format!("{admin}\n{}\n{identity}", calls("allow umount2")), "see \"/etc/app\"", true),
         (format!("{none}\n{both}\n{identity}"), "read \"/etc/app\"", false),
+        (format!("{admin}\n{}\n{identity}", calls("allow open_tree")), "read \"/etc/app\"", true),
+        (format!("{none}\n{both}").replace("allow mount", "allow fsmount"), "wx", true),
+        (format!("{search}\n{}\n{identity}", calls("allow open_by_handle_at")), "read \"/etc/app\"", true),
+        (format!("{search}\n{}", calls("allow open_by_handle_at")), "write \"/etc\"", false),
     ] {
         assert_eq!(ask(&body, question), expected, "{body}\n{question}");
     }

@@ -145,6 +145,7 @@ impl Mounting {
 /// covered, not undone (mount_namespaces(7)).
 fn mounting(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<Mounting> {
     const SYS_ADMIN: u8 = 21;
+    const DAC_READ_SEARCH: u8 = 2;
     /// CLONE_NEWUSER
     const NEW: u64 = 0x1000_0000;
     if !policy.files.is_empty() {
@@ -152,16 +153,23 @@ fn mounting(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<Mounting
     }
     let mut runs =
         |name: &str, tests: &[Condition]| call_evidence(policy, arch, crate::kernel::calls::find(name)?, tests, d);
-    let granted = policy.capabilities.iter().any(|g| g.capability == SYS_ADMIN);
+    let has = |n| policy.capabilities.iter().any(|g| g.capability == n);
+    let hosts = policy.userns.value == Userns::Identity;
+    // Any file of a file system of which one is seen (open_by_handle_at(2)).
+    if let (true, Some((span, how))) = (hosts && has(DAC_READ_SEARCH), runs("open_by_handle_at", &[])) {
+        return Some(Mounting { span, how: format!("{how}, so it can go past its mounts"), undoes: true });
+    }
+    let granted = has(SYS_ADMIN);
     // The flags come first in both; those of clone3 are behind a pointer.
     let new = [Condition { argument: 0, kind: Type::Ulong, test: Test::HasAll(NEW) }];
     let makes = [("unshare", &new[..]), ("clone", &new[..]), ("clone3", &[])];
     if !granted && makes.iter().all(|(name, tests)| runs(name, tests).is_none()) {
         return None;
     }
-    let calls = ["mount", "move_mount", "mount_setattr", "umount2", "pivot_root"];
+    let calls =
+        ["mount", "move_mount", "fsmount", "open_tree", "open_tree_attr", "mount_setattr", "umount2", "pivot_root"];
     let (span, how) = calls.iter().find_map(|n| runs(n, &[]))?;
-    let undoes = granted && policy.userns.value == Userns::Identity;
+    let undoes = granted && hosts;
     let what = if undoes { "change its mounts" } else { "mount over it" };
     Some(Mounting { span, how: format!("{how}, so it can {what}"), undoes })
 }
