@@ -190,8 +190,11 @@ pub const CODES: &[Page] = &[
     },
     Page {
         code: "E0304",
-        title: "inheritance in a circle",
-        text: "A profile extends itself, directly or through others.",
+        title: "inheritance in a circle, or too long",
+        text: concat!(
+            "A profile extends itself, directly or through others; or the way to it is longer than 32 profiles, or it comes by so\n",
+            "many ways that nobody could follow them.",
+        ),
     },
     Page {
         code: "E0305",
@@ -246,8 +249,8 @@ pub const CODES: &[Page] = &[
     },
     Page {
         code: "E0316",
-        title: "too many mounts or file rules",
-        text: "A machine has at most 512 mounts and 1,024 file rules: each of them is held against each other.",
+        title: "too many mounts, file rules or rules for calls",
+        text: "A machine has at most 512 mounts, 1,024 file rules and 50,000 rules for calls: each is held against others.",
     },
     Page {
         code: "E0312",

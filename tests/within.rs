@@ -259,3 +259,65 @@ fn claims_about_networks_are_answered_as_they_are_enforced() {
         assert!(holds || ran.err.contains("E0703"), "{network} | {claim}\n{}", ran.err);
     }
 }
+
+/// What is granted with a word to the log is a grant: `remove` takes it away, and no `override` has to lift it.
+#[test]
+fn a_logged_grant_is_removed() {
+    let text = |inherited: &str, own: &str| {
+        format!(
+            "policy 1\nkernel 6.12\nimport \"std/groups\"\nprofile p {{\n  syscalls {{ allow @start; {inherited} }}\n}}\nmachine m {{\n  extends p\n  root host\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n  syscalls {{ {own} }}\n}}\ntest \"gone\" on m {{ deny syscall mount }}\n"
+        )
+    };
+    for inherited in ["allow mount; log mount", "log mount"] {
+        let ran = verb("check", &text(inherited, "remove mount"));
+        assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    }
+    let ran = verb("check", &text("log mount", "override deny mount why \"x\""));
+    assert!(ran.code == 2 && ran.err.contains("E0306"), "{}", ran.err);
+}
+
+/// One value of a variable, in one block as across profiles.
+#[test]
+fn a_variable_has_one_value() {
+    let with = |lines: &str| {
+        verb("check", &machine(CALLS, &calls("").replace(NONE, &format!("{NONE}\n  environment {{ {lines} }}"))))
+    };
+    assert!(with("set A \"1\"; set A \"2\"").err.contains("E0301"));
+    assert!(with("set A \"1\"; pass A").err.contains("E0301"));
+    assert_eq!(with("set A \"1\"; set B \"2\"").code, 0);
+}
+
+/// Profiles that are extended by many ways are merged once: what they say isn't doubled at each.
+#[test]
+fn what_comes_by_many_ways_is_one() {
+    let layers: String = (0..24)
+        .map(|i| {
+            format!(
+                "profile a{i} {{ extends a{0}; extends b{0} }}\nprofile b{i} {{ extends a{0}; extends b{0} }}\n",
+                i + 1
+            )
+        })
+        .collect();
+    let text = format!(
+        "policy 1\nkernel 6.12\nimport \"std/groups\"\nprofile c {{ syscalls {{ allow @start; deny ptrace }} }}\nprofile base {{ syscalls {{ deny mlock }} }}\n{layers}profile a24 {{ extends base; within c; waive W0801 why \"x\" }}\nprofile b24 {{ within c }}\nmachine m {{\n  extends a0\n  root host\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n  syscalls {{ allow @start }}\n}}\n"
+    );
+    let ran = verb("check", &text);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    // Twenty layers of ten, each of which extends all of the next.
+    let all = |i: usize| (0..10).map(|k| format!("extends p{i}x{k}; ")).collect::<String>();
+    let layers: String = (0..20)
+        .flat_map(|i| (0..10).map(move |j| (i, j)))
+        .map(|(i, j)| {
+            format!("profile p{i}x{j} {{ {} }}\n", if i < 19 { all(i + 1) } else { "limits { core 0 }".into() })
+        })
+        .collect();
+    let machine = |own: &str| {
+        format!(
+            "policy 1\nkernel 6.12\nimport \"std/groups\"\n{layers}machine m {{\n  extends p0x0\n  root host\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n  syscalls {{ {own} }}\n}}\n"
+        )
+    };
+    let ran = verb("check", &machine("allow @start"));
+    assert!(ran.code == 2 && ran.err.contains("E0304") && ran.err.contains("by too many ways"), "{}", ran.err);
+    let ran = verb("check", &machine(&"allow @system-service; ".repeat(500)).replace("  extends p0x0\n", ""));
+    assert!(ran.code == 2 && ran.err.contains("E0316"), "{}", ran.err);
+}

@@ -43,9 +43,13 @@ pub(super) fn union(cx: &mut Context<'_>, into: &mut Grants, from: Grants, child
     into.environment.extend(from.environment.into_iter().filter(|g| !seen.contains(&g.span)));
     into.devices.extend(from.devices.into_iter().filter(|g| !seen.contains(&g.span)));
     into.assertions.extend(from.assertions.into_iter().filter(|g| !seen.contains(&g.span)));
-    into.within.extend(from.within);
-    into.lifts.extend(from.lifts);
-    into.waivers.extend(from.waivers);
+    // What comes by two ways is the same line.
+    let known: HashSet<Span> = into.within.iter().map(|w| w.span).collect();
+    into.within.extend(from.within.into_iter().filter(|w| !known.contains(&w.span)));
+    let known: HashSet<Span> = into.lifts.iter().copied().collect();
+    into.lifts.extend(from.lifts.into_iter().filter(|l| !known.contains(l)));
+    let known: HashSet<Span> = into.waivers.iter().map(|w| w.span).collect();
+    into.waivers.extend(from.waivers.into_iter().filter(|w| !known.contains(&w.span)));
 }
 
 /// A variable has one value, whoever sets it.
@@ -76,6 +80,9 @@ impl Grants {
     }
 }
 
+/// Most rules for calls of one item; each line of a group is one.
+const MOST_RULES: usize = 50_000;
+
 /// What the item itself says, over what it inherits.
 pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Grants, own: Grants) -> Option<Grants> {
     for r in &own.removes {
@@ -95,7 +102,7 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
             for (call, conditions, _) in &found {
                 base.syscalls.retain(|r| {
                     let hit = r.call.name == call.name && (conditions.is_empty() || r.conditions == *conditions);
-                    let denial = r.action > syscalls::Action::Allow;
+                    let denial = r.action > syscalls::Action::Log;
                     !(hit && denial == lifting)
                 });
             }
@@ -119,6 +126,11 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
                 base.syscalls.push(syscalls::Rule { call, conditions, action, meta, span, group });
             }
         }
+        if base.syscalls.len() > MOST_RULES {
+            let text = format!("more than {MOST_RULES} rules for calls");
+            cx.error("E0316", line.span, text, "name each group once");
+            break;
+        }
     }
     for (key, new) in own.scalars {
         match base.scalars.get(&key) {
@@ -137,8 +149,10 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
     base.files.extend(own.files);
     base.ports.extend(own.ports);
     base.publishes.extend(own.publishes);
-    variables(cx, &base.environment, &own.environment);
-    base.environment.extend(own.environment);
+    for v in own.environment {
+        variables(cx, &base.environment, std::slice::from_ref(&v));
+        base.environment.push(v);
+    }
     base.devices.extend(own.devices);
     base.assertions.extend(own.assertions);
     base.within.extend(own.within);

@@ -297,12 +297,15 @@ fn build_all(main: FileId, decl: &Declarations<'_>, diagnostics: &mut Diagnostic
         return Vec::new();
     };
     let mut machines = Vec::new();
+    let mut walk = Walk::default();
     // Profiles are read for their faults even when no machine uses them.
     for d in decl.items.values().filter(|d| !d.bootable && d.name.span.file == main) {
-        effective(&mut cx, decl, d, &mut Walk::default());
+        walk.work = 0;
+        effective(&mut cx, decl, d, &mut walk);
     }
     for d in decl.items.values().filter(|d| d.bootable && d.name.span.file == main) {
-        machines.extend(machine(&mut cx, decl, d, &d.name, kernel.value, today));
+        walk.work = 0;
+        machines.extend(machine(&mut cx, decl, (d, &d.name), &mut walk, kernel.value, today));
     }
     for i in decl.instances.iter().filter(|i| i.name.span.file == main) {
         let Some(d) = decl.items.get(&i.of.value).filter(|d| d.bootable) else {
@@ -315,7 +318,7 @@ fn build_all(main: FileId, decl: &Declarations<'_>, diagnostics: &mut Diagnostic
         }
         let params = defaults.clone().into_iter().chain(i.values.clone()).collect();
         let mut cx = Context { diagnostics: cx.diagnostics, params: &params };
-        machines.extend(machine(&mut cx, decl, d, &i.name, kernel.value, today));
+        machines.extend(machine(&mut cx, decl, (d, &i.name), &mut Walk::default(), kernel.value, today));
     }
     for t in &decl.tests {
         let Some(m) = machines.iter_mut().find(|m| m.name == t.machine.value) else {
@@ -333,13 +336,12 @@ fn build_all(main: FileId, decl: &Declarations<'_>, diagnostics: &mut Diagnostic
 fn machine(
     cx: &mut Context<'_>,
     decl: &Declarations<'_>,
-    d: &Declared<'_>,
-    name: &Spanned<String>,
+    (d, name): (&Declared<'_>, &Spanned<String>),
+    walk: &mut Walk,
     kernel: (u16, u16),
     today: &str,
 ) -> Option<Policy> {
-    let grants = effective(cx, decl, d, &mut Walk::default())?;
-    let mut grants = grants;
+    let mut grants = effective(cx, decl, d, walk)?;
     let defaults: BTreeMap<String, String> = decl.params.iter().map(|(k, (_, v))| (k.clone(), v.clone())).collect();
     // A ceiling is its owner's: no instance of a machine sets its parameters.
     let mut owner = Context { diagnostics: cx.diagnostics, params: &defaults };
@@ -395,7 +397,12 @@ struct Walk {
     path: Vec<String>,
     /// Profiles that are merged already: each is read once, however many extend it.
     done: BTreeMap<String, Grants>,
+    /// What was merged into this item so far.
+    work: usize,
 }
+
+/// Most lines and names that are merged into one item, each as often as it comes.
+const MOST_WORK: usize = 200_000;
 
 /// Parents merged, then what this item itself says.
 fn effective(cx: &mut Context<'_>, decl: &Declarations<'_>, d: &Declared<'_>, walk: &mut Walk) -> Option<Grants> {
@@ -439,6 +446,13 @@ fn effective(cx: &mut Context<'_>, decl: &Declarations<'_>, d: &Declared<'_>, wa
             continue;
         }
         if let Some(g) = effective(cx, decl, p, walk) {
+            let names: usize = g.ancestors.iter().map(|a| a.path.len()).sum();
+            walk.work += names + g.syscalls.len() + g.mounts.len() + g.files.len() + g.ports.len();
+            if walk.work > MOST_WORK {
+                let message = format!("`{}` comes by too many ways", parent.value);
+                cx.error("E0304", parent.span, message, "extend each profile once, by the shortest way");
+                break;
+            }
             let name = &p.name.value;
             let further =
                 g.ancestors.iter().map(|a| (a.body, [std::slice::from_ref(name), a.path.as_slice()].concat()));
