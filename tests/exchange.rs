@@ -1309,3 +1309,122 @@ fn our_model_of_systemd_is_what_systemd_loads() {
         }
     }
 }
+
+/// Found by a hostile review: each widened what the file says, or said too little.
+#[test]
+fn what_a_file_keeps_out_stays_out() {
+    // An empty value takes a list back, and nothing else.
+    for key in [
+        "PrivateNetwork=yes",
+        "MemoryDenyWriteExecute=yes",
+        "RestrictSUIDSGID=yes",
+        "ProtectClock=yes",
+        "LimitNOFILE=64",
+        "RuntimeMaxSec=5",
+        "UMask=0077",
+        "ProtectSystem=strict",
+        "MemoryMax=1G",
+    ] {
+        let name = key.split('=').next().unwrap();
+        let text = format!("[Service]\nExecStart=/bin/true\n{key}\n{name}=\n");
+        refused("systemd", "u.service", &text, "an empty value takes nothing back");
+    }
+    for (section, key) in [
+        ("Exec", "DropCapability=CAP_SYS_ADMIN"),
+        ("Exec", "Capability=CAP_NET_ADMIN"),
+        ("Exec", "SystemCallFilter=~@mount"),
+        ("Exec", "LimitNOFILE=64"),
+        ("Files", "Inaccessible=/etc/secret"),
+        ("Files", "ReadOnly=yes"),
+        ("Network", "Private=yes"),
+    ] {
+        let name = key.split('=').next().unwrap();
+        let text = format!("[Exec]\nBoot=yes\n[{section}]\n{key}\n{name}=\n");
+        refused("nspawn", "m.nspawn", &text, "an empty value takes nothing back");
+    }
+    refused("nspawn", "m.nspawn", "[Exec]\nBoot=yes\n[Foo]\nMemoryMax=1G\n", "unknown section [Foo]");
+    // Only these blanks end a value.
+    refused("systemd", "u.service", "[Service]\nExecStart=/bin/true\nPrivateNetwork=\u{a0}no\n", "neither yes nor no");
+    // What is closed below the kernel's own folders.
+    let text = unit("InaccessiblePaths=/dev/shm /sys/class /proc/cpuinfo /dev/kvm");
+    for place in ["/dev/shm", "/sys/class", "/proc/cpuinfo"] {
+        assert!(text.contains(&format!("hide \"{place}\"")), "{text}");
+    }
+    assert!(!text.contains("/dev/kvm"), "{text}");
+    // The switches take capabilities as well.
+    let all = "CAP_SYS_MODULE CAP_SYSLOG CAP_SYS_TIME CAP_WAKE_ALARM CAP_MKNOD CAP_SYS_RAWIO CAP_CHOWN";
+    let switches =
+        "ProtectKernelModules=yes\nProtectKernelLogs=yes\nProtectClock=yes\nPrivateDevices=yes\nInaccessiblePaths=/srv";
+    let text = format!("[Service]\nExecStart=/usr/bin/true\nCapabilityBoundingSet={all}\n{switches}\n");
+    let text = imported("systemd", "u.service", &text, &[]).0;
+    assert!(text.contains("keep chown") && text.matches("keep ").count() == 1, "{text}");
+    assert!(text.contains("hide \"/usr/lib/modules\""), "{text}");
+    let text = unit("AmbientCapabilities=CAP_SYS_TIME\nProtectClock=yes");
+    assert!(!text.contains("sys_time"), "{text}");
+    let text = unit("Environment=LD_PRELOAD=/x.so A=1 B=2\nPassEnvironment=C\nUnsetEnvironment=LD_PRELOAD B=2 C");
+    assert!(text.contains("set A \"1\"") && !text.contains("LD_PRELOAD") && !text.contains("set B"), "{text}");
+    assert!(!text.contains("pass C"), "{text}");
+    let text = imported("systemd", "u.service", "[Service]\nUser=daemon\nExecStart=-@/usr/bin/true myname a\n", &[]).0;
+    assert!(text.contains("exec \"/usr/bin/true\" \"a\""), "{text}");
+    for (directives, why) in [
+        ("ProtectSystem=full\nReadWritePaths=/etc", "keeps it read-only"),
+        ("ProtectSystem=yes\nBindPaths=/usr", "keeps it read-only"),
+        ("ProtectSystem=strict\nReadWritePaths=/", "keeps it read-only"),
+        ("ProtectHome=read-only\nReadWritePaths=/home", "keeps it read-only"),
+        ("InaccessiblePaths=/dev/kvm\nDeviceAllow=/dev/kvm rw", "/dev/kvm: a device that the machine has"),
+        ("ProtectKernelLogs=yes\nDeviceAllow=/dev/kmsg rw", "/dev/kmsg: a device that the machine has"),
+        ("InaccessiblePaths=/dev", "/dev: a device that the machine has"),
+        ("InaccessiblePaths=/var/run\nReadWritePaths=/run/foo", "the unit closes /run"),
+        ("InaccessiblePaths=/var//run/foo\nReadWritePaths=/run/foo", "the unit closes /run/foo"),
+        ("InaccessiblePaths=/run/lock\nReadWritePaths=/var/lock", "the unit closes /run/lock"),
+        ("PrivateTmp=yes\nInaccessiblePaths=/tmp", "PrivateTmp= puts a folder"),
+        ("PrivateTmp=yes\nInaccessiblePaths=/var", "PrivateTmp= puts a folder"),
+    ] {
+        refused("systemd", "u.service", &format!("[Service]\nExecStart=/bin/true\n{directives}\n"), why);
+    }
+    // What lies in what is kept may be written to, and what is given up again as well.
+    for fine in
+        ["ProtectSystem=full\nReadWritePaths=/etc/app", "ProtectSystem=full\nProtectSystem=no\nReadWritePaths=/etc"]
+    {
+        assert!(unit(fine).contains(" rw"), "{fine}");
+    }
+    // Docker compares names as they are written.
+    let profile = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mount"],"action":"SCMP_ACT_ERRNO","excludes":{"caps":["CAP_chown"]}}]}"#;
+    refused("docker", "p.json", profile, "unknown capability");
+    // A fifo isn't waited for.
+    let dir = Dir::new("fifo");
+    let fifo = dir.0.join("p.json");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    let ran = call(&["import", "docker", fifo.to_str().unwrap()]);
+    assert!(ran.code == 2 && ran.err.contains("no regular file"), "{}", ran.err);
+}
+
+/// Likewise of what is written for others.
+#[test]
+fn losses_that_were_not_named() {
+    let machine = |body: &str| {
+        format!(
+            "policy 1\nkernel 6.12\nimport \"std/groups\"\nmachine m {{\n  root host\n  exec \"/usr/bin/true\" \"a$$b $(PATH) $\"\n{body}\n  syscalls {{ allow @system-service }}\n}}\n"
+        )
+    };
+    let export = |arguments: &[&str], body: &str| {
+        let dir = Dir::new("export");
+        let file = dir.write("m.stockade", &machine(body));
+        call(&[&["export"], arguments, &[file.to_str().unwrap()]].concat())
+    };
+    // systemd keeps one of several lines for a place, and it isn't the tmpfs.
+    let tmpfs =
+        "  user nobody\n  capabilities { none }\n  mounts { tmpfs \"/w\" size=1MiB; tmpfs \"/x\" size=1MiB exec }";
+    let ran = export(&["systemd"], tmpfs);
+    assert!(ran.out.contains("TemporaryFileSystem=/w:rw,noexec,size="), "{}", ran.out);
+    assert!(ran.out.contains("TemporaryFileSystem=/x:rw,size="), "{}", ran.out);
+    assert!(!ran.out.contains("NoExecPaths=/w"), "{}", ran.out);
+    for loss in ["/dev/shm is the host's", "cgroup namespace", "loopback is up"] {
+        assert!(ran.err.contains(loss), "{loss}: {}", ran.err);
+    }
+    let ran = export(&["kubernetes", "--image", "i"], "  user root\n  capabilities { none }");
+    assert!(ran.err.contains("lost: securebits"), "{}", ran.err);
+    // Each `$` is doubled: the kubelet makes one of two.
+    let pod: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(pod["spec"]["containers"][0]["args"], json!(["a$$$$b $$(PATH) $$"]), "{}", ran.out);
+}

@@ -27,10 +27,10 @@ pub(super) fn bpf(file: &Path, machine: Option<&str>) -> Outcome {
     if out.is_terminal() {
         return Err(Stop::usage("a filter is bytes: redirect it, as in `11> >(...)` or `> nginx.bpf`"));
     }
-    out.write_all(&Program(filter.program).bytes())
-        .and_then(|()| out.flush())
-        .map_err(|e| Stop::host(format!("can't write the filter: {e}")))?;
-    Ok(0)
+    match out.write_all(&Program(filter.program).bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Stop::host(format!("can't write the filter: {e}"))),
+        _ => Ok(0),
+    }
 }
 
 /// Loads a policy and compiles it for this host; `None` when errors were reported.

@@ -7,6 +7,7 @@ use crate::exchange::{nspawn, unit};
 use crate::kernel::numbers::Arch;
 use crate::source::display_name;
 use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// Longest file that is read, in bytes; Docker's own profile has 16 KiB.
@@ -68,7 +69,15 @@ fn said(file: &Path, imported: Result<Imported, String>) -> Outcome {
 
 fn text(file: &Path) -> Result<String, Stop> {
     let fail = |e: String| Stop::usage(format!("can't read {}: {e}", display_name(file)));
-    let opened = std::fs::File::open(file).map_err(|e| fail(e.to_string()))?;
+    // Without waiting for the other end of a fifo.
+    let opened = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(file)
+        .map_err(|e| fail(e.to_string()))?;
+    if !opened.metadata().map_err(|e| fail(e.to_string()))?.is_file() {
+        return Err(fail("it is no regular file".into()));
+    }
     let mut bytes = Vec::new();
     opened.take(MOST + 1).read_to_end(&mut bytes).map_err(|e| fail(e.to_string()))?;
     if bytes.len() as u64 > MOST {

@@ -180,7 +180,7 @@ pub(super) const SYS_MASKS: &[&str] =
 /// One powercap-like leak for each CPU: how often it was throttled.
 const THROTTLE: &str = "/thermal_throttle";
 pub(super) const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
-pub(super) const NODES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
+pub(crate) const NODES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 /// Entries of `/` beside /usr that a host without merged /usr has as folders.
 pub(super) const TOP: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 

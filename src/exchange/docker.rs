@@ -255,7 +255,8 @@ fn compare(a: &Arg) -> Result<Compare, String> {
 fn counts(includes: &Filter, excludes: &Filter, grants: bool, setting: &Setting<'_>) -> Result<bool, String> {
     let holds = |c: &String| {
         let word = c.strip_prefix("CAP_").unwrap_or_default().to_lowercase();
-        if crate::policy::capabilities::number(&word).is_none() {
+        // Docker compares names as they are written: another case is another name.
+        if crate::policy::capabilities::number(&word).is_none() || *c != c.to_uppercase() {
             return Err(format!("unknown capability `{}`", c.escape_debug()));
         }
         Ok(setting.capabilities.contains(&word))

@@ -43,14 +43,15 @@ pub fn read(text: &str) -> Result<Vec<Line>, String> {
             joined = Some((number, format!("{start} ")));
             continue;
         }
-        let line = line.trim_end();
+        // Other blanks than these belong to the text (string-util.h, WHITESPACE).
+        let line = line.trim_end_matches([' ', '\t']);
         if line.is_empty() {
             continue;
         }
         if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
             section = name.to_owned();
         } else if let Some((key, value)) = line.split_once('=').filter(|_| !section.is_empty()) {
-            let (key, value) = (key.trim().to_owned(), value.trim().to_owned());
+            let [key, value] = [key, value].map(|t| t.trim_matches([' ', '\t']).to_owned());
             out.push(Line { section: section.clone(), key, value, number });
         } else {
             return Err(format!("line {number}: `{line}` is neither a section nor `Key=value` in one"));
@@ -77,17 +78,30 @@ fn list_of(key: &str) -> &str {
 }
 
 /// Goes through a file's assignments; the error has a line for each that was refused. An empty value takes
-/// back what was said of its key before.
-pub fn each(text: &str, mut take: impl FnMut(&Line) -> Result<(), String>) -> Result<(), String> {
+/// back what was said of its key before where `resets` says so; of any other key it is ignored there or means
+/// something that hangs on the version, so it is refused.
+pub fn each(
+    text: &str,
+    resets: impl Fn(&Line) -> bool,
+    mut take: impl FnMut(&Line) -> Result<(), String>,
+) -> Result<(), String> {
     let mut wrong = Vec::new();
     let lines = read(text)?;
-    let mut resets: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    for line in lines.iter().filter(|l| l.value.is_empty()) {
-        resets.insert((&line.section, list_of(&line.key)), line.number);
+    let mut last: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for line in lines.iter().filter(|l| l.value.is_empty() && resets(l)) {
+        last.insert((&line.section, list_of(&line.key)), line.number);
     }
     for line in &lines {
-        let reset = resets.get(&(&line.section, list_of(&line.key))).is_some_and(|n| *n > line.number);
-        if reset || line.value.is_empty() && !EMPTY.contains(&line.key.as_str()) {
+        let own = EMPTY.contains(&line.key.as_str());
+        if line.value.is_empty() && !own && !resets(line) {
+            wrong.push(format!(
+                "line {}: `{}`: an empty value takes nothing back here: delete it",
+                line.number, line.key
+            ));
+            continue;
+        }
+        let reset = last.get(&(&line.section, list_of(&line.key))).is_some_and(|n| *n > line.number);
+        if reset || line.value.is_empty() && !own {
             continue;
         }
         if let Err(e) = take(line) {

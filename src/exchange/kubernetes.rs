@@ -92,6 +92,9 @@ pub fn export(
     if sets.ambient != 0 {
         lost.push("capabilities: a program that isn't root doesn't get them: a Pod has no ambient set".into());
     }
+    if c.securebits != 0 {
+        lost.push("securebits: not locked; ambient capabilities can be raised, as far as the bounding set goes".into());
+    }
     let added: Vec<String> = names(held).iter().map(|n| n.to_uppercase()).collect();
     if !c.no_new_privs.0 {
         lost.push("no-new-privs off: the Pod keeps it on".into());
@@ -157,7 +160,8 @@ pub fn export(
     Ok(Exported { text: format!("{text}\n"), lost })
 }
 
-/// A text without references: `$(NAME)` would be replaced by a variable's value.
+/// A text without references: `$(NAME)` would be replaced by a variable's value, and `$$` by one `$`
+/// (third_party/forked/golang/expansion).
 fn literal(text: &str) -> String {
-    text.replace("$(", "$$(")
+    text.replace('$', "$$")
 }

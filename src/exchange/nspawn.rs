@@ -75,7 +75,9 @@ struct Machine {
 /// Imports a file as a machine over the folder `root`.
 pub fn import(name: &str, root: &str, text: &str) -> Result<Imported, String> {
     let mut m = Machine { allowed: nspawn().collect(), ..Machine::default() };
-    ini::each(text, |line| m.key(line))?;
+    // Only these take an empty value as none (nspawn-settings.c, config_parse_strv and config_parse_string).
+    let resets = |l: &Line| ["Environment", "Parameters", "User", "WorkingDirectory"].contains(&l.key.as_str());
+    ini::each(text, resets, |line| m.key(line))?;
     let owners = m.ownership.as_deref().unwrap_or(if m.fixed.is_some() { "off" } else { "auto" });
     if m.foreign && matches!(owners, "off" | "no" | "false" | "0") {
         return Err(
@@ -113,6 +115,9 @@ pub fn import(name: &str, root: &str, text: &str) -> Result<Imported, String> {
 
 impl Machine {
     fn key(&mut self, line: &Line) -> Result<(), String> {
+        if !["Exec", "Files", "Network"].contains(&line.section.as_str()) {
+            return Err(format!("unknown section [{}]", line.section));
+        }
         if line.key.starts_with("Limit") && line.section != "Exec" {
             return Err(format!("unknown key of [{}]", line.section));
         }
@@ -122,8 +127,7 @@ impl Machine {
         match line.section.as_str() {
             "Exec" => self.exec(line),
             "Files" => self.files(line),
-            "Network" => self.network(line),
-            other => Err(format!("unknown section [{other}]")),
+            _ => self.network(line),
         }
     }
 

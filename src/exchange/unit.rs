@@ -1,8 +1,10 @@
 //! Machines made of service units (systemd.exec(5), systemd.service(5), systemd 252). A directive that confines
 //! is kept or is an error; one that says how the service is managed is named and left to the manager.
 
+mod tree;
+
 use super::import::{Imported, one_statement, settle};
-use super::ini::{self, Limits, Line, block, boolean, path, tmpfs, words};
+use super::ini::{self, Limits, Line, block, boolean, path, words};
 use super::profile::Profile;
 use super::unit_calls::Calls;
 use super::unit_keys::{ALWAYS, MANAGED};
@@ -24,8 +26,8 @@ struct Mount {
     number: usize,
 }
 
-/// Most places that a unit may mount.
-const MOST_MOUNTS: usize = 1000;
+/// What ProtectHome= is about.
+const HOMES: &[&str] = &["/home", "/root", "/run/user"];
 
 #[derive(Default)]
 struct Service {
@@ -38,11 +40,15 @@ struct Service {
     bounding: Option<Vec<String>>,
     ambient: Vec<String>,
     environment: Vec<String>,
+    unset: Vec<String>,
     mounts: Vec<Mount>,
+    /// What the unit keeps read-only itself: nothing at that very place is written to.
+    held: Vec<String>,
     /// What the unit closes: nothing may be shown there, or below.
     closed: Vec<(String, usize)>,
     private_tmp: bool,
-    devices: Vec<String>,
+    /// Each as it is, and in quotes.
+    devices: Vec<(String, String)>,
     private_devices: bool,
     private_network: bool,
     /// IPAddressAllow= and IPAddressDeny=.
@@ -59,13 +65,13 @@ struct Service {
 pub fn import(name: &str, text: &str) -> Result<Imported, String> {
     let mut s = Service::default();
     // First of all: paths mean something else below a root folder, wherever it is written.
-    ini::each(text, |line| {
+    ini::each(text, resets, |line| {
         if (line.section.as_str(), line.key.as_str()) == ("Service", "RootDirectory") {
             s.root = plain(&line.value).and_then(|p| path(&p)).ok();
         }
         Ok(())
     })?;
-    ini::each(text, |line| match line.section.as_str() {
+    ini::each(text, resets, |line| match line.section.as_str() {
         "Service" => s.key(line),
         "Unit" | "Install" => {
             s.manage(&format!("[{}]", line.section));
@@ -75,6 +81,12 @@ pub fn import(name: &str, text: &str) -> Result<Imported, String> {
     })?;
     s.addresses().map_err(|(key, why)| format!("line {}: `{key}`: {why}", s.addresses_line))?;
     s.calls.finish();
+    for place in s.calls.closes.clone() {
+        s.closed.push((place.to_owned(), 0));
+        if place == "/usr/lib/modules" {
+            s.notes.push(format!("ProtectKernelModules=: delete `hide \"{place}\"` where the host has no such folder"));
+        }
+    }
     if !s.managed.is_empty() {
         s.notes.push(format!("left to the service manager: {}", s.managed.join(", ")));
     }
@@ -90,6 +102,42 @@ pub fn import(name: &str, text: &str) -> Result<Imported, String> {
     }
     s.notes.append(&mut s.calls.notes);
     Ok(Imported { text, differences, notes: s.notes })
+}
+
+/// Lists and texts, of which an empty value leaves nothing (systemd.exec(5), "If the empty string is assigned").
+const RESET: &[&str] = &[
+    "AmbientCapabilities",
+    "BindPaths",
+    "BindReadOnlyPaths",
+    "CapabilityBoundingSet",
+    "DeviceAllow",
+    "Environment",
+    "EnvironmentFile",
+    "ExecStart",
+    "Group",
+    "IPAddressAllow",
+    "IPAddressDeny",
+    "InaccessibleDirectories",
+    "InaccessiblePaths",
+    "PassEnvironment",
+    "ReadOnlyDirectories",
+    "ReadOnlyPaths",
+    "ReadWriteDirectories",
+    "ReadWritePaths",
+    "RestrictAddressFamilies",
+    "RestrictNamespaces",
+    "RootDirectory",
+    "SupplementaryGroups",
+    "SystemCallArchitectures",
+    "SystemCallFilter",
+    "TemporaryFileSystem",
+    "UnsetEnvironment",
+    "User",
+    "WorkingDirectory",
+];
+
+fn resets(line: &Line) -> bool {
+    line.section != "Service" || RESET.contains(&line.key.as_str()) || MANAGED.contains(&line.key.as_str())
 }
 
 impl Service {
@@ -136,6 +184,13 @@ impl Service {
                 let items: Vec<String> = words(value)?.iter().map(|i| plain(i)).collect::<Result<_, String>>()?;
                 self.environment.extend(ini::variables(&items)?);
             }
+            "UnsetEnvironment" => {
+                for item in words(value)? {
+                    // Without a value it is the variable, whatever it is set to.
+                    let name = ini::variable(item.split('=').next().unwrap_or_default())?;
+                    self.unset.push(name.to_owned());
+                }
+            }
             "PassEnvironment" => {
                 for name in words(value)? {
                     self.environment.push(format!("pass {}", ini::variable(&name)?));
@@ -162,9 +217,9 @@ impl Service {
             }
             "DeviceAllow" => match words(value)?.as_slice() {
                 [device, rights] if rights.contains('r') && rights.contains('w') => {
-                    self.devices.push(format!("allow {} why \"DeviceAllow= of the unit\"", path(device)?));
+                    self.devices.push((device.clone(), path(device)?));
                 }
-                [device] => self.devices.push(format!("allow {} why \"DeviceAllow= of the unit\"", path(device)?)),
+                [device] => self.devices.push((device.clone(), path(device)?)),
                 _ => return Err("a device is read and written here, or not shown".into()),
             },
             _ => return self.isolation(line),
@@ -180,7 +235,17 @@ impl Service {
             false => Err(format!("unknown value `{value}`")),
         };
         match line.key.as_str() {
-            "ProtectSystem" => one_of(&["full", "strict"])?,
+            "ProtectSystem" => {
+                one_of(&["full", "strict"])?;
+                let held: &[&str] = match value {
+                    "strict" => &["/"],
+                    "full" => &["/usr", "/boot", "/efi", "/etc"],
+                    v if boolean(v)? => &["/usr", "/boot", "/efi"],
+                    _ => &[],
+                };
+                self.held.retain(|p| HOMES.contains(&p.as_str()));
+                self.held.extend(held.iter().map(|p| (*p).to_owned()));
+            }
             "ProtectProc" => one_of(&["noaccess", "invisible", "ptraceable", "default"])?,
             "KeyringMode" => one_of(&["inherit", "private", "shared"])?,
             "DevicePolicy" => match value {
@@ -191,11 +256,12 @@ impl Service {
             "ProtectHome" => {
                 one_of(&["tmpfs", "read-only"])?;
                 if value == "tmpfs" || boolean(value).unwrap_or(false) {
-                    for home in ["/home", "/root", "/run/user"] {
-                        self.closed.push((home.to_owned(), line.number));
+                    for home in HOMES {
+                        self.closed.push(((*home).to_owned(), line.number));
                     }
                 } else if value == "read-only" {
                     self.closed.push(("/run/user".into(), line.number));
+                    self.held.extend(HOMES.iter().map(|p| (*p).to_owned()));
                 }
             }
             "PrivateTmp" => {
@@ -282,11 +348,12 @@ impl Service {
             return Err("a machine runs one program".into());
         }
         let command = value.trim_start_matches(['-', ':', '@']);
+        let prefixes = value.get(..value.len() - command.len()).unwrap_or_default();
         if command.starts_with(['+', '!']) {
             return Err("it runs with full privileges there: such a service can't be confined by its unit".into());
         }
         let mut argv = words(command)?;
-        if value.starts_with('@') && argv.len() > 1 {
+        if prefixes.contains('@') && argv.len() > 1 {
             argv.remove(1);
         }
         if !argv.first().is_some_and(|p| p.starts_with('/')) {
@@ -315,185 +382,6 @@ impl Service {
         Ok(())
     }
 
-    fn files(&mut self, line: &Line) -> Result<(), String> {
-        let number = line.number;
-        for item in words(&plain(&line.value)?)? {
-            // `-`: it may be missing. `+`: below the root folder, which is refused with these directives.
-            let item = item.trim_start_matches('-').trim_start_matches('+');
-            // An older name of the same folder.
-            let item = match item.strip_prefix("/var/run/") {
-                Some(rest) => format!("/run/{rest}"),
-                None => item.to_owned(),
-            };
-            let absolute = ["Paths", "Directories", "FileSystem"].iter().any(|end| line.key.ends_with(end));
-            let item = if absolute { self.simple(&item)? } else { item };
-            let item = item.as_str();
-            let named = |base: &str| format!("{base}/{}", item.split(':').next().unwrap_or_default());
-            let same = |p: String, writable: bool| Mount {
-                from: Some(p.clone()),
-                to: p,
-                writable,
-                seen: true,
-                line: None,
-                number,
-            };
-            let jailed = || match self.root {
-                Some(_) => Err("with RootDirectory= it speaks of two trees: write the mounts by hand".to_owned()),
-                None => Ok(()),
-            };
-            let mount = match line.key.as_str() {
-                "StateDirectory" => same(named("/var/lib"), true),
-                "CacheDirectory" => same(named("/var/cache"), true),
-                "LogsDirectory" => same(named("/var/log"), true),
-                "RuntimeDirectory" => {
-                    let to = named("/run");
-                    Mount { from: None, to, writable: true, seen: false, line: Some("mode=0755 owner=".into()), number }
-                }
-                // /etc is shown as it is.
-                "ConfigurationDirectory" if self.root.is_none() => continue,
-                "ConfigurationDirectory" => same(named("/etc"), false),
-                "ReadWritePaths" | "ReadWriteDirectories" => {
-                    jailed()?;
-                    same(item.to_owned(), true)
-                }
-                "ReadOnlyPaths" | "ReadOnlyDirectories" => {
-                    jailed()?;
-                    same(item.to_owned(), false)
-                }
-                "BindPaths" | "BindReadOnlyPaths" => {
-                    let parts: Vec<&str> = item.split(':').collect();
-                    let (from, to) = match parts.as_slice() {
-                        [one] => (*one, *one),
-                        [from, to] | [from, to, "rbind"] => (*from, *to),
-                        _ => return Err(format!("`{item}`: what is mounted below comes along")),
-                    };
-                    let writable = line.key == "BindPaths";
-                    Mount { from: Some(from.into()), to: to.into(), writable, seen: false, line: None, number }
-                }
-                "TemporaryFileSystem" => {
-                    jailed()?;
-                    let to = item.split(':').next().unwrap_or_default().to_owned();
-                    Mount { from: None, to, writable: true, seen: false, line: Some(tmpfs(item)?), number }
-                }
-                "InaccessiblePaths" | "InaccessibleDirectories" => {
-                    jailed()?;
-                    self.closed.push((item.to_owned(), number));
-                    continue;
-                }
-                "StateDirectoryMode"
-                | "CacheDirectoryMode"
-                | "LogsDirectoryMode"
-                | "RuntimeDirectoryMode"
-                | "ConfigurationDirectoryMode" => continue,
-                "EnvironmentFile" => {
-                    self.notes.push(format!("line {number}: {item} isn't read: write what it sets"));
-                    continue;
-                }
-                _ => return Err("unknown directive of [Service]".into()),
-            };
-            self.mounts.push(mount);
-        }
-        Ok(())
-    }
-
-    /// A path, and each part of `FROM:TO`, as systemd simplifies it (path_simplify); of the host, where it is since
-    /// /usr was merged (file-hierarchy(7)).
-    fn simple(&self, item: &str) -> Result<String, String> {
-        let mut out = Vec::new();
-        for (i, part) in item.split(':').enumerate() {
-            if !part.starts_with('/') {
-                // Options.
-                if i == 0 {
-                    return Err(format!("`{part}` is no absolute path"));
-                }
-                out.push(part.to_owned());
-                continue;
-            }
-            let names: Vec<&str> = part.split('/').filter(|n| !n.is_empty() && *n != ".").collect();
-            if names.contains(&"..") {
-                return Err(format!("`{part}`: write the path without `..`"));
-            }
-            let merged = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
-            let usr = self.root.is_none() && names.first().is_some_and(|n| merged.contains(n));
-            out.push(format!("{}/{}", if usr { "/usr" } else { "" }, names.join("/")));
-        }
-        Ok(out.join(":"))
-    }
-
-    /// The lines of `mounts`, after the unit's directives were held against each other.
-    fn mounts(&self) -> Result<Vec<String>, String> {
-        let below = |inner: &str, outer: &str| {
-            inner == outer || outer == "/" || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
-        };
-        if self.mounts.len() > MOST_MOUNTS {
-            return Err(format!("more than {MOST_MOUNTS} places are mounted"));
-        }
-        if let Some((_, number)) = self.closed.iter().find(|(p, _)| p == "/") {
-            return Err(format!("line {number}: nothing would be left to run"));
-        }
-        let mut out = Vec::new();
-        let mut kept: Vec<&Mount> = Vec::new();
-        let mut targets: Vec<(&str, bool)> = Vec::new();
-        if self.private_tmp {
-            out.extend(["/tmp", "/var/tmp"].map(|p| format!("tmpfs {} mode=1777", quote(p))));
-        }
-        for m in &self.mounts {
-            let fail = |why: &str| Err(format!("line {}: {}: {why}", m.number, m.to));
-            if self.private_tmp && ["/tmp", "/var/tmp"].iter().any(|t| below(&m.to, t)) {
-                if m.from.as_ref().is_some_and(|f| *f == m.to) && m.writable {
-                    // Its own /tmp can be written in any case.
-                    continue;
-                }
-                return fail("PrivateTmp= puts a folder of the service's own there");
-            }
-            if let Some((p, _)) = self.closed.iter().find(|(p, _)| below(&m.to, p)) {
-                return fail(&format!("the unit closes {p} itself: write what is meant by hand"));
-            }
-            if targets
-                .iter()
-                .any(|(t, w)| below(t, &m.to) && t != &m.to.as_str() || *w != m.writable && below(&m.to, t))
-            {
-                return fail("it lies over, or in, another place of the unit with other rights: write it by hand");
-            }
-            // RuntimeDirectory= is a folder of the host there, and hides nothing.
-            let runtime = |t: &Mount| t.line.as_ref().is_some_and(|l| l.ends_with("owner="));
-            let hides = |t: &Mount| t.from.is_none() && !runtime(t) && below(&m.to, &t.to);
-            if m.seen && self.mounts.iter().any(hides) {
-                return fail("a file system in memory hides it there: write by hand which is meant");
-            }
-            if let Some(same) = kept.iter().find(|k| k.to == m.to) {
-                let one_folder = runtime(same) && m.seen || same.seen && runtime(m);
-                if !one_folder && (&same.from, &same.line) != (&m.from, &m.line) {
-                    return fail("two lines put something else there: write by hand which is meant");
-                }
-                continue;
-            }
-            kept.push(m);
-            targets.push((&m.to, m.writable));
-            out.push(match (&m.from, &m.line) {
-                (Some(from), _) => {
-                    let access = if m.writable { "rw" } else { "ro" };
-                    format!("bind {} -> {} {access}", path(from)?, path(&m.to)?)
-                }
-                (None, Some(line)) if line.ends_with("owner=") => {
-                    format!("tmpfs {} {line}{}", path(&m.to)?, self.user.as_deref().unwrap_or("root"))
-                }
-                (None, line) => line.clone().unwrap_or_default(),
-            });
-        }
-        if self.root.is_none() && !targets.iter().any(|(t, _)| *t == "/etc") {
-            out.insert(0, "bind \"/etc\" -> \"/etc\" ro".into());
-        }
-        // Below a root folder there is a home to close; of the host nothing is shown there.
-        for (p, _) in &self.closed {
-            let shown = self.root.is_some() || below(p, "/usr") || below(p, "/etc");
-            if shown || targets.iter().any(|(t, _)| below(p, t)) {
-                out.push(format!("hide {}", path(p)?));
-            }
-        }
-        Ok(out)
-    }
-
     fn text(&self, name: &str) -> Result<String, String> {
         if self.exec.is_empty() {
             return Err("the unit has no ExecStart=".into());
@@ -520,13 +408,26 @@ impl Service {
             (None, true) => Vec::new(),
             (None, false) => self.ambient.iter().collect(),
         };
-        let mut kept: Vec<String> = held.iter().map(|c| format!("keep {c} why \"the unit grants it\"")).collect();
+        let held = held.into_iter().filter(|c| !self.calls.taken.contains(&c.as_str()));
+        let mut kept: Vec<String> = held.map(|c| format!("keep {c} why \"the unit grants it\"")).collect();
         kept.sort();
         kept.dedup();
         if kept.is_empty() {
             kept.push("none".into());
         }
-        let devices = if self.private_devices { &[][..] } else { &self.devices };
+        let devices: Vec<String> = match self.private_devices {
+            true => Vec::new(),
+            false => self
+                .devices
+                .iter()
+                .map(|(_, quoted)| format!("allow {quoted} why \"DeviceAllow= of the unit\""))
+                .collect(),
+        };
+        let set = |line: &String| {
+            let name = line.split(' ').nth(1).unwrap_or_default();
+            !self.unset.iter().any(|u| u == name)
+        };
+        let environment: Vec<String> = self.environment.iter().filter(|l| set(l)).cloned().collect();
         let network = vec![
             match self.private_network {
                 true => "none".to_owned(),
@@ -537,9 +438,9 @@ impl Service {
         ];
         let blocks = [
             ("capabilities", kept),
-            ("environment", self.environment.clone()),
+            ("environment", environment),
             ("mounts", self.mounts()?),
-            ("devices", devices.to_vec()),
+            ("devices", devices),
             ("network", network),
             ("limits", self.limits.lines()),
         ];

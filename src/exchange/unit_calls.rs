@@ -21,6 +21,10 @@ pub struct Calls {
     denied: Vec<String>,
     /// The filters of the refusals.
     refusals: Vec<Profile>,
+    /// Capabilities that the directives take away (systemd 252, unit_patch_contexts).
+    pub taken: Vec<&'static str>,
+    /// Places that they close (systemd 252, src/core/namespace.c).
+    pub closes: Vec<&'static str>,
     /// A refused call fails and doesn't kill.
     errno: bool,
     /// Remarks.
@@ -213,6 +217,15 @@ impl Calls {
 
     /// A directive that is on.
     pub fn restrict(&mut self, key: &str) {
+        let (taken, closes): (&[_], &[_]) = match key {
+            "PrivateDevices" => (&["mknod", "sys_rawio"], &[]),
+            "ProtectClock" => (&["sys_time", "wake_alarm"], &[]),
+            "ProtectKernelLogs" => (&["syslog"], &["/dev/kmsg"]),
+            "ProtectKernelModules" => (&["sys_module"], &["/usr/lib/modules"]),
+            _ => (&[], &[]),
+        };
+        self.taken.extend(taken);
+        self.closes.extend(closes);
         match key {
             "RestrictRealtime" => {
                 let Some(call) = calls::find("sched_setscheduler") else { return };

@@ -146,6 +146,11 @@ fn isolation(policy: &Policy, c: &Confinement, out: &mut Vec<String>, lost: &mut
     );
     lost.push("the PID namespace is the host's: ProtectProc=invisible hides other users' processes only".into());
     lost.push(format!("hostname: `{}` isn't set, and the host's name is seen", c.hostname.0));
+    lost.push("/dev/shm is the host's own, without a bound of the machine's; /dev/log and huge pages are there".into());
+    lost.push("the cgroup namespace is the host's".into());
+    if policy.network.value == Network::None {
+        lost.push("network: the loopback is up".into());
+    }
 }
 
 fn files(
@@ -183,7 +188,9 @@ fn files(
             }
             Source::Tmpfs(size, mode, owner) => {
                 let access = if m.writable { "rw" } else { "ro" };
-                out.push(format!("TemporaryFileSystem={target}:{access},size={size},mode={mode:o}"));
+                // Not by NoExecPaths=: of two lines for one place systemd keeps one, and that isn't this.
+                let exec = if m.exec { "" } else { ",noexec" };
+                out.push(format!("TemporaryFileSystem={target}:{access}{exec},size={size},mode={mode:o}"));
                 if owner.is_some() {
                     lost.push(format!("mounts: {}: it belongs to root ({})", m.target, cite(m.span)));
                 }
@@ -196,7 +203,7 @@ fn files(
             let flags = if c.no_new_privs.0 { "nodev isn't" } else { "nosuid and nodev aren't" };
             lost.push(format!("mounts: {}: {flags} set, owners aren't translated ({})", m.target, cite(m.span)));
         }
-        if !m.exec && matches!(m.source, Source::Bind(_) | Source::Tmpfs(..)) {
+        if !m.exec && matches!(m.source, Source::Bind(_)) {
             out.push(format!("NoExecPaths={target}"));
         }
     }

@@ -61,8 +61,6 @@ pub(super) const MANAGED: &[&str] = &[
     "TTYVTDisallocate",
     "TTYRows",
     "TTYColumns",
-    // Nothing of the manager's environment comes along.
-    "UnsetEnvironment",
     "CPUSchedulingPolicy",
     "CPUSchedulingPriority",
     "CPUSchedulingResetOnFork",

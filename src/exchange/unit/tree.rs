@@ -1,0 +1,221 @@
+//! What a unit's directives show, close and keep read-only, held against each other (systemd 252,
+//! src/core/namespace.c): where two of them speak of one place, systemd has an order, and here it is an error.
+
+use super::super::ini::{Line, path, tmpfs, words};
+use super::{Mount, Service, plain};
+use crate::compile::mounts::NODES;
+use crate::syntax::print::quote;
+
+/// Most places that a unit may mount.
+const MOST_MOUNTS: usize = 1000;
+
+impl Service {
+    pub(super) fn files(&mut self, line: &Line) -> Result<(), String> {
+        let number = line.number;
+        for item in words(&plain(&line.value)?)? {
+            // `-`: it may be missing. `+`: below the root folder, which is refused with these directives.
+            let item = item.trim_start_matches('-').trim_start_matches('+');
+            let item = item.to_owned();
+            let absolute = ["Paths", "Directories", "FileSystem"].iter().any(|end| line.key.ends_with(end));
+            let item = if absolute { self.simple(&item)? } else { item };
+            let item = item.as_str();
+            let named = |base: &str| format!("{base}/{}", item.split(':').next().unwrap_or_default());
+            let same = |p: String, writable: bool| Mount {
+                from: Some(p.clone()),
+                to: p,
+                writable,
+                seen: true,
+                line: None,
+                number,
+            };
+            let jailed = || match self.root {
+                Some(_) => Err("with RootDirectory= it speaks of two trees: write the mounts by hand".to_owned()),
+                None => Ok(()),
+            };
+            let mount = match line.key.as_str() {
+                "StateDirectory" => same(named("/var/lib"), true),
+                "CacheDirectory" => same(named("/var/cache"), true),
+                "LogsDirectory" => same(named("/var/log"), true),
+                "RuntimeDirectory" => {
+                    let to = named("/run");
+                    Mount { from: None, to, writable: true, seen: false, line: Some("mode=0755 owner=".into()), number }
+                }
+                // /etc is shown as it is.
+                "ConfigurationDirectory" if self.root.is_none() => continue,
+                "ConfigurationDirectory" => same(named("/etc"), false),
+                "ReadWritePaths" | "ReadWriteDirectories" => {
+                    jailed()?;
+                    same(item.to_owned(), true)
+                }
+                "ReadOnlyPaths" | "ReadOnlyDirectories" => {
+                    jailed()?;
+                    same(item.to_owned(), false)
+                }
+                "BindPaths" | "BindReadOnlyPaths" => {
+                    let parts: Vec<&str> = item.split(':').collect();
+                    let (from, to) = match parts.as_slice() {
+                        [one] => (*one, *one),
+                        [from, to] | [from, to, "rbind"] => (*from, *to),
+                        _ => return Err(format!("`{item}`: what is mounted below comes along")),
+                    };
+                    let writable = line.key == "BindPaths";
+                    Mount { from: Some(from.into()), to: to.into(), writable, seen: false, line: None, number }
+                }
+                "TemporaryFileSystem" => {
+                    jailed()?;
+                    let to = item.split(':').next().unwrap_or_default().to_owned();
+                    Mount { from: None, to, writable: true, seen: false, line: Some(tmpfs(item)?), number }
+                }
+                "InaccessiblePaths" | "InaccessibleDirectories" => {
+                    jailed()?;
+                    self.closed.push((item.to_owned(), number));
+                    continue;
+                }
+                "StateDirectoryMode"
+                | "CacheDirectoryMode"
+                | "LogsDirectoryMode"
+                | "RuntimeDirectoryMode"
+                | "ConfigurationDirectoryMode" => continue,
+                "EnvironmentFile" => {
+                    self.notes.push(format!("line {number}: {item} isn't read: write what it sets"));
+                    continue;
+                }
+                _ => return Err("unknown directive of [Service]".into()),
+            };
+            self.mounts.push(mount);
+        }
+        Ok(())
+    }
+
+    /// A path, and each part of `FROM:TO`, as systemd simplifies it (path_simplify); of the host, where it is since
+    /// /usr was merged (file-hierarchy(7)).
+    fn simple(&self, item: &str) -> Result<String, String> {
+        let mut out = Vec::new();
+        for (i, part) in item.split(':').enumerate() {
+            if !part.starts_with('/') {
+                // Options.
+                if i == 0 {
+                    return Err(format!("`{part}` is no absolute path"));
+                }
+                out.push(part.to_owned());
+                continue;
+            }
+            let names: Vec<&str> = part.split('/').filter(|n| !n.is_empty() && *n != ".").collect();
+            if names.contains(&"..") {
+                return Err(format!("`{part}`: write the path without `..`"));
+            }
+            let merged = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+            let usr = self.root.is_none() && names.first().is_some_and(|n| merged.contains(n));
+            // Older names of the same folders; systemd reads the first of them so in any tree.
+            let run = match names.as_slice() {
+                ["var", "run", ..] => Some("/run"),
+                ["var", "lock", ..] if self.root.is_none() => Some("/run/lock"),
+                _ => None,
+            };
+            out.push(match run {
+                Some(run) => {
+                    let rest = names.iter().skip(2).map(|n| format!("/{n}")).collect::<String>();
+                    format!("{run}{rest}")
+                }
+                None => format!("{}/{}", if usr { "/usr" } else { "" }, names.join("/")),
+            });
+        }
+        Ok(out.join(":"))
+    }
+
+    /// The lines of `mounts`, after the unit's directives were held against each other.
+    pub(super) fn mounts(&self) -> Result<Vec<String>, String> {
+        let below = |inner: &str, outer: &str| {
+            inner == outer || outer == "/" || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
+        };
+        if self.mounts.len() > MOST_MOUNTS {
+            return Err(format!("more than {MOST_MOUNTS} places are mounted"));
+        }
+        if let Some((_, number)) = self.closed.iter().find(|(p, _)| p == "/") {
+            return Err(format!("line {number}: nothing would be left to run"));
+        }
+        let mut out = Vec::new();
+        let mut kept: Vec<&Mount> = Vec::new();
+        let mut targets: Vec<(&str, bool)> = Vec::new();
+        let closes = |place: &str| self.closed.iter().find(|(p, _)| below(place, p));
+        if self.private_tmp {
+            for place in ["/tmp", "/var/tmp"] {
+                if let Some((p, number)) = closes(place) {
+                    return Err(format!(
+                        "line {number}: the unit closes {p}, in which PrivateTmp= puts a folder of its own"
+                    ));
+                }
+                out.push(format!("tmpfs {} mode=1777", quote(place)));
+            }
+        }
+        // A device that the unit closes itself isn't given.
+        if let Some((p, number)) = self.closed.iter().find(|(p, _)| {
+            below("/dev", p) && p != "/" || self.devices.iter().any(|(d, _)| !self.private_devices && below(d, p))
+        }) {
+            return Err(format!(
+                "line {number}: {p}: a device that the machine has is in it: write by hand which is meant"
+            ));
+        }
+        for m in &self.mounts {
+            let fail = |why: &str| Err(format!("line {}: {}: {why}", m.number, m.to));
+            if self.private_tmp && ["/tmp", "/var/tmp"].iter().any(|t| below(&m.to, t)) {
+                if m.from.as_ref().is_some_and(|f| *f == m.to) && m.writable {
+                    // Its own /tmp can be written in any case.
+                    continue;
+                }
+                return fail("PrivateTmp= puts a folder of the service's own there");
+            }
+            if m.writable && self.held.contains(&m.to) {
+                return fail("ProtectSystem= or ProtectHome= keeps it read-only: write by hand which is meant");
+            }
+            if let Some((p, _)) = closes(&m.to) {
+                return fail(&format!("the unit closes {p} itself: write what is meant by hand"));
+            }
+            if targets
+                .iter()
+                .any(|(t, w)| below(t, &m.to) && t != &m.to.as_str() || *w != m.writable && below(&m.to, t))
+            {
+                return fail("it lies over, or in, another place of the unit with other rights: write it by hand");
+            }
+            // RuntimeDirectory= is a folder of the host there, and hides nothing.
+            let runtime = |t: &Mount| t.line.as_ref().is_some_and(|l| l.ends_with("owner="));
+            let hides = |t: &Mount| t.from.is_none() && !runtime(t) && below(&m.to, &t.to);
+            if m.seen && self.mounts.iter().any(hides) {
+                return fail("a file system in memory hides it there: write by hand which is meant");
+            }
+            if let Some(same) = kept.iter().find(|k| k.to == m.to) {
+                let one_folder = runtime(same) && m.seen || same.seen && runtime(m);
+                if !one_folder && (&same.from, &same.line) != (&m.from, &m.line) {
+                    return fail("two lines put something else there: write by hand which is meant");
+                }
+                continue;
+            }
+            kept.push(m);
+            targets.push((&m.to, m.writable));
+            out.push(match (&m.from, &m.line) {
+                (Some(from), _) => {
+                    let access = if m.writable { "rw" } else { "ro" };
+                    format!("bind {} -> {} {access}", path(from)?, path(&m.to)?)
+                }
+                (None, Some(line)) if line.ends_with("owner=") => {
+                    format!("tmpfs {} {line}{}", path(&m.to)?, self.user.as_deref().unwrap_or("root"))
+                }
+                (None, line) => line.clone().unwrap_or_default(),
+            });
+        }
+        if self.root.is_none() && !targets.iter().any(|(t, _)| *t == "/etc") {
+            out.insert(0, "bind \"/etc\" -> \"/etc\" ro".into());
+        }
+        // Below a root folder there is a home to close; of the host nothing is shown there but these.
+        for (p, _) in &self.closed {
+            let kernel = ["/proc", "/sys", "/dev/shm", "/dev/mqueue", "/dev/pts"];
+            let node = p.strip_prefix("/dev/").is_some_and(|n| NODES.contains(&n));
+            let of_host = below(p, "/usr") || below(p, "/etc") || node || kernel.iter().any(|k| below(p, k));
+            let shown = of_host || self.root.is_some() && !below(p, "/dev");
+            if shown || targets.iter().any(|(t, _)| below(p, t)) {
+                out.push(format!("hide {}", path(p)?));
+            }
+        }
+        Ok(out)
+    }
+}
