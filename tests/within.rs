@@ -272,8 +272,22 @@ fn a_logged_grant_is_removed() {
         let ran = verb("check", &text(inherited, "remove mount"));
         assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
     }
-    let ran = verb("check", &text("log mount", "override deny mount why \"x\""));
-    assert!(ran.code == 2 && ran.err.contains("E0306"), "{}", ran.err);
+    // An override takes away what its word says, and no more.
+    for inherited in ["log mount", "kill mount"] {
+        let ran = verb("check", &text(inherited, "override deny mount why \"x\"; allow mount"));
+        assert!(ran.code == 2 && ran.err.contains("E0306"), "{inherited}: {}", ran.err);
+    }
+    let ran = verb(
+        "check",
+        &text("deny mount; kill mount", "override deny mount why \"x\"; allow mount")
+            .replace("deny syscall", "kill syscall"),
+    );
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    let ran = verb(
+        "check",
+        &text("kill mount", "override kill mount why \"x\"; allow mount").replace("deny syscall", "allow syscall"),
+    );
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
 }
 
 /// One value of a variable, in one block as across profiles.

@@ -94,7 +94,7 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
         if let syscalls::Verb::Set(_) = line.verb {
             continue;
         }
-        let lifting = line.verb == syscalls::Verb::Lift;
+        let lifting = matches!(line.verb, syscalls::Verb::Lift(_));
         // Each item of a list has to hit something: one that doesn't is stale or mistyped.
         for target in &line.targets {
             let found = syscalls::expand(cx, &decl.groups, std::slice::from_ref(target));
@@ -102,13 +102,12 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
             for (call, conditions, _) in &found {
                 base.syscalls.retain(|r| {
                     let hit = r.call.name == call.name && (conditions.is_empty() || r.conditions == *conditions);
-                    let denial = r.action > syscalls::Action::Log;
-                    !(hit && denial == lifting)
+                    !(hit && line.verb.takes(r.action))
                 });
             }
             if base.syscalls.len() == before {
                 let what = if lifting {
-                    "this overrides a denial that isn't there"
+                    "this overrides what isn't there: the word is that of the inherited line"
                 } else {
                     "this removes what nobody granted"
                 };
@@ -157,7 +156,7 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
     base.assertions.extend(own.assertions);
     base.within.extend(own.within);
     base.waivers.extend(own.waivers);
-    base.lifts.extend(own.lines.iter().filter(|l| l.verb == syscalls::Verb::Lift).map(|l| l.span));
+    base.lifts.extend(own.lines.iter().filter(|l| matches!(l.verb, syscalls::Verb::Lift(_))).map(|l| l.span));
     Some(base)
 }
 

@@ -114,7 +114,28 @@ pub(super) struct Line {
 pub(super) enum Verb {
     Set(Action),
     Remove,
-    Lift,
+    Lift(Lifted),
+}
+
+/// What an `override` takes away: the word says which, and no more than that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lifted {
+    Log,
+    Denial,
+    Kill,
+}
+
+impl Verb {
+    /// Does it take an inherited rule with this action away?
+    pub(super) fn takes(self, action: Action) -> bool {
+        match self {
+            Verb::Set(_) => false,
+            Verb::Remove => action <= Action::Log,
+            Verb::Lift(Lifted::Log) => action == Action::Log,
+            Verb::Lift(Lifted::Denial) => matches!(action, Action::Errno(_)),
+            Verb::Lift(Lifted::Kill) => action == Action::Kill,
+        }
+    }
 }
 
 /// Reads one statement of a `syscalls` block or of a group.
@@ -138,7 +159,9 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement) -> Option<Line> {
         ("kill", false) => Verb::Set(Action::Kill),
         ("deny", false) => Verb::Set(Action::Errno(errno(cx, &mut args)?)),
         ("remove", false) => Verb::Remove,
-        ("deny" | "kill" | "log", true) => Verb::Lift,
+        ("deny", true) => Verb::Lift(Lifted::Denial),
+        ("kill", true) => Verb::Lift(Lifted::Kill),
+        ("log", true) => Verb::Lift(Lifted::Log),
         (_, true) => {
             cx.error("E0201", verb.span, "only a denial is overridden here", "override deny NAME why \"...\"");
             return None;
@@ -149,10 +172,10 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement) -> Option<Line> {
         }
     };
     args.finish(cx);
-    if matches!(verb, Verb::Remove | Verb::Lift) {
+    if matches!(verb, Verb::Remove | Verb::Lift(_)) {
         args.no_until(cx);
     }
-    if verb == Verb::Lift && args.meta.why.is_none() {
+    if matches!(verb, Verb::Lift(_)) && args.meta.why.is_none() {
         cx.error("E0305", args.span, "an override needs a reason", "add why \"...\"");
     }
     Some(Line { verb, targets, meta: args.meta.clone(), span: args.span })
