@@ -827,3 +827,20 @@ fn rules_of_a_call_are_bounded_together() {
     assert!(with(1048).is_none_or(|c| !c.contains("E0414")), "{:?}", with(1048));
     assert!(with(1049).is_some_and(|c| c.contains("E0414")), "{:?}", with(1049));
 }
+
+/// Two errnos for one call are found where the conditions of both can hold at once, and only there.
+#[test]
+fn two_errnos_for_one_call_are_an_error() {
+    let refused = |rules: &str| {
+        let text = format!(
+            "policy 1\nkernel 6.12\nimport \"std/groups\"\nmachine m {{\n  root host\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n  syscalls {{\n    allow @start\n    {rules}\n  }}\n}}\n"
+        );
+        let policies = resolved(&text).unwrap_or_else(|d| panic!("{:?}", codes(&d)));
+        compiled(&policies[0]).err().map(|d| codes(&d))
+    };
+    let both = Some(BTreeSet::from(["E0311"]));
+    assert_eq!(refused("deny ptrace errno EPERM; deny ptrace errno ENOSYS"), both);
+    assert_eq!(refused("deny ptrace(request in 1..=5) errno EACCES; deny ptrace(request == 5) errno ENOSYS"), both);
+    assert_eq!(refused("deny ptrace(request in 1..=4) errno EACCES; deny ptrace(request == 5) errno ENOSYS"), None);
+    assert_eq!(refused("deny ptrace errno EPERM; deny ptrace errno EPERM"), None);
+}
