@@ -672,3 +672,28 @@ fn a_filter_that_is_not_proved_runs_nothing() {
     }
     machine.finish().unwrap();
 }
+
+/// What is said of names is what the kernel does: a mount stays, the folder above it doesn't.
+#[test]
+fn a_folder_above_a_mount_is_renamed() {
+    if !root() {
+        return;
+    }
+    let dir = Dir::new("renamed");
+    let text = |script: &str, claim: &str| {
+        host_machine(
+            &format!("\"/bin/sh\" \"-c\" \"{script}\""),
+            &format!(
+                "  user root\n  capabilities {{ none }}\n  mounts {{\n    tmpfs \"/t\" size=1MiB\n    bind \"{0}\" -> \"/t/a/conf\" ro\n    bind \"{0}\" -> \"/t/conf\" ro\n  }}\n  assert {{ never write \"{claim}\" }}",
+                dir.0.display()
+            ),
+        )
+    };
+    let move_below = "mv /t/a /t/b && mkdir -p /t/a/conf && echo changed > /t/a/conf/x && cat /t/a/conf/x";
+    let ran = verb("check", &text(move_below, "/t/a/conf"));
+    assert!(ran.code == 2 && ran.err.contains("`/t/a` can be renamed"), "{}", ran.err);
+    let ran = run(&text(move_below, "/t/conf"));
+    assert!(ran.code == 0 && ran.out == "changed\n", "{}{}", ran.out, ran.err);
+    let ran = run(&text("mv /t/conf /t/b || echo held; echo x > /t/conf/x || echo closed", "/t/conf"));
+    assert_eq!(ran.out, "held\nclosed\n", "{}", ran.err);
+}
