@@ -555,7 +555,76 @@ fn no_field_of_a_policy_is_left_out() {
         let found = effects(&old, &new);
         assert!(found.contains(&wanted.to_owned()), "{old}\n{new}\n{found:?}");
     }
-    assert_eq!(effects(host, &with("require landlock 8")), Vec::<String>::new(), "a higher floor grants nothing");
+    assert_eq!(effects(host, &with("require landlock 8")), ["narrowed"], "a higher floor grants nothing");
+    assert_eq!(effects(&with("require landlock 8"), host), ["widened"]);
+}
+
+/// Found by a hostile review: each was no effect, or narrowed.
+#[test]
+fn widenings_of_bounds_groups_and_owners() {
+    let with = |line: &str| format!("  root host\n  {line}");
+    let dated = |limit: &str| with(&format!("limits {{ {limit} until 2030-01-01 }}"));
+    let bound = |limit: &str| with(&format!("limits {{ {limit} }}"));
+    let none = "  root host";
+    assert_eq!(effects(&dated("memory 64MiB"), none), ["widened"]);
+    assert_eq!(effects(&dated("nofile 1024"), &bound("nofile 65536")), ["widened"]);
+    assert_eq!(effects(&dated("rtprio 1"), &bound("rtprio 99")), ["widened"]);
+    assert_eq!(effects(&dated("io \"/dev/sda\" read=1MiB"), &bound("io \"/dev/sda\" read=2GiB")), ["widened"]);
+    assert_eq!(effects(&bound("memory 64MiB"), &dated("memory 64MiB")), Vec::<String>::new());
+    // All of the tree by rules isn't no rules.
+    let all = with("files { read \"/\"; write \"/\" why \"x\"; exec \"/\"; create \"/\"; refer \"/\"; ioctl \"/\" }");
+    assert_eq!(effects(&all, none), ["widened"]);
+    assert_eq!(effects(none, &all), ["narrowed"]);
+    // Whose the files are.
+    let map = |how: &str| {
+        with(&format!(
+            "userns map 0 -> 100000 count 60000\n  mounts {{ bind \"/srv/d\" -> \"/x\" rw {how} why \"w\" }}"
+        ))
+    };
+    assert_eq!(effects(&map(""), &map("noidmap")), ["changed"]);
+    assert_eq!(effects(&map("noidmap"), &map("")), ["changed"]);
+    let auto = |how: &str| with(&format!("mounts {{ bind \"/srv/d\" -> \"/x\" rw {how} why \"w\" }}"));
+    assert_eq!(effects(&auto(""), &auto("noidmap")), ["narrowed"]);
+}
+
+/// The groups of a user, and what they open.
+#[test]
+fn groups_that_are_not_written_are_granted() {
+    let machine = |user: &str| {
+        format!(
+            "policy 1\nkernel 6.12\nimport \"std/daemon\"\nmachine m {{\n  extends std/daemon\n  root host\n  exec \"/usr/bin/true\"\n  user {user}\n  userns identity why \"x\"\n  capabilities {{ none }}\n}}\n"
+        )
+    };
+    let dir = Dir::new("groups");
+    let rows = |old: &str, new: &str| {
+        let (a, b) = (dir.write("a.stockade", &machine(old)), dir.write("b.stockade", &machine(new)));
+        let v = json(&["diff", a.to_str().unwrap(), b.to_str().unwrap(), "--format", "json"]);
+        let rows = v["machines"][0]["rows"].as_array().unwrap().clone();
+        rows.iter()
+            .map(|r| format!("{} {}", r["effect"].as_str().unwrap(), r["risk"].as_str().unwrap()))
+            .collect::<Vec<_>>()
+    };
+    assert!(rows("postgres group nogroup", "postgres").contains(&"widened high".to_owned()));
+    assert!(rows("nobody", "root").contains(&"widened high".to_owned()));
+    assert!(rows("nobody", "postgres").contains(&"widened high".to_owned()));
+    assert!(!rows("1 group 2 groups [3]", "1 group 3 groups [2]").is_empty());
+}
+
+/// What follows an advice of `lint` is no less able to do its job, and an image is a machine's own.
+#[test]
+fn lint_leaves_what_is_needed() {
+    let dir = Dir::new("lint");
+    let lint = |body: &str| {
+        let text = format!(
+            "policy 1\nkernel 6.12\nimport \"std/daemon\"\nmachine m {{\n  extends std/net-server\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n{body}\n}}\n"
+        );
+        let ran = call(&["lint", dir.write("m.stockade", &text).to_str().unwrap()]);
+        format!("{}{}", ran.out, ran.err)
+    };
+    let asked = lint("  root host\n  network { private; resolver 9.9.9.9; connect udp 53; connect tcp 53 }");
+    assert!(!asked.contains("W0802"), "{asked}");
+    assert!(!lint("  root image \"deb\" ro").contains("W0801"));
+    assert!(lint("  root dir \"/var/lib/machines\" ro").contains("W0801"));
 }
 
 /// What is neither more nor less isn't shown to be no wider: a gate for what is widened doesn't let it pass.

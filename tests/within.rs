@@ -335,3 +335,21 @@ fn what_comes_by_many_ways_is_one() {
     let ran = verb("check", &machine(&"allow @system-service; ".repeat(500)).replace("  extends p0x0\n", ""));
     assert!(ran.code == 2 && ran.err.contains("E0316"), "{}", ran.err);
 }
+
+/// What a ceiling bounds by a day, by a group, by rules for all of the tree.
+#[test]
+fn a_ceiling_bounds_what_it_says() {
+    let with = |ceiling: &str| format!("{CALLS}\n{ceiling}");
+    let body = |line: &str| calls("").replace(NONE, &format!("{NONE}\n  {line}"));
+    for (bound, more) in [("memory 64MiB", "memory 8GiB"), ("rtprio 0", "rtprio 99")] {
+        let ceiling = with(&format!("limits {{ {bound} until 2030-01-01 }}"));
+        refused(&ceiling, &body(&format!("limits {{ {more} }}")), &["limits"]);
+        accepted(&ceiling, &body(&format!("limits {{ {bound} }}")));
+    }
+    let all = "files { read \"/\"; write \"/\" why \"x\"; exec \"/\"; create \"/\"; refer \"/\"; ioctl \"/\" }";
+    refused(&with(all), &body(""), &["no file rules"]);
+    accepted(&with(all), &body("files { exec \"/usr\" }"));
+    refused(&with("user nobody group users"), &body(""), &["group of the account nobody"]);
+    accepted(&with("user nobody"), &body(""));
+    refused(&with("require landlock 7"), &body(""), &["every right that Landlock knows"]);
+}

@@ -123,8 +123,15 @@ pub fn facts(g: &Grants, span: Span) -> Vec<Fact> {
             push(Domain::Capabilities, key, What::Present, text, c.span, &c.meta);
         }
     }
+    // Under a written map neither owners that are translated nor those that aren't are more than the other.
+    let mapped = matches!(g.scalars.get("userns").map(|s| &s.value), Some(Value::Userns(Userns::Map(_))));
     for m in &g.mounts {
-        let (what, text) = mount(m);
+        let (mut what, text) = mount(m);
+        if let (true, Source::Bind(_) | Source::Overlay(..), What::Mount(_, flags)) = (mapped, &m.source, &mut what) {
+            flags[4] = true;
+            let key = format!("{} owners", m.target);
+            push(Domain::Mounts, key, What::Other(m.translated.to_string()), text.clone(), m.span, &m.meta);
+        }
         push(Domain::Mounts, m.target.clone(), what, text, m.span, &m.meta);
         if let Source::Tmpfs(size, ..) | Source::Overlay(_, size) = &m.source {
             let text = format!("\"{}\" of {size} bytes", m.target.escape_debug());
@@ -142,6 +149,9 @@ pub fn facts(g: &Grants, span: Span) -> Vec<Fact> {
             let text = format!("{word} \"/\" (no file rules)");
             push(Domain::Files, text.clone(), What::Path(*right, "/".into()), text, span, &none);
         }
+        // Under rules no mount changes and no device node is made, whatever they open (landlock(7)).
+        let text = "no file rules".to_owned();
+        push(Domain::Files, text.clone(), What::Present, text, span, &none);
     }
     for p in &g.ports {
         for peer in p.each_peer() {
@@ -309,6 +319,20 @@ fn scalars(g: &Grants, span: Span, push: &mut impl FnMut(Domain, String, What, S
             let text = format!("group {}", word(id));
             list.push(("user", Domain::Process, text.clone(), What::Present, text));
         }
+        // Which of them it is first with is what its files belong to.
+        if let (Some(id), false) = (&u.group, u.groups.is_empty()) {
+            list.push((
+                "user",
+                Domain::Process,
+                "first group".into(),
+                What::Other(word(id)),
+                format!("group {}", word(id)),
+            ));
+        }
+        if let (Id::Name(n), None, false) = (&u.user, &u.group, powerful) {
+            let text = format!("group of the account {n}");
+            list.push(("user", Domain::Process, text.clone(), What::Present, text));
+        }
         if u.caller_groups {
             let text = "groups of the caller".to_owned();
             list.push(("user", Domain::Process, text.clone(), What::Present, text));
@@ -322,8 +346,10 @@ fn scalars(g: &Grants, span: Span, push: &mut impl FnMut(Domain, String, What, S
     }
     // A floor below the scopes' ABI accepts what older kernels leave open: the lower, the more.
     let (rank, text) = match value("landlock") {
-        Some(Value::Number(n)) => (6u64.saturating_sub(*n), format!("require landlock {n}")),
-        _ => (0, "every right that Landlock knows".to_owned()),
+        Some(Value::Number(n)) if *n < 6 => (11u64.saturating_sub(*n), format!("require landlock {n}")),
+        Some(Value::Number(n)) => (10u64.saturating_sub(*n), format!("require landlock {n}")),
+        // Where it isn't written a kernel without what the policy doesn't need is taken.
+        _ => (5, "every right that Landlock knows, as far as the policy needs it".to_owned()),
     };
     list.push(("landlock", Domain::Process, "landlock".to_owned(), What::Rank(rank), text));
     let umask = match value("umask") {
@@ -354,7 +380,9 @@ fn scalars(g: &Grants, span: Span, push: &mut impl FnMut(Domain, String, What, S
             Some(Value::Number(n)) => Some(*n),
             _ => implied,
         };
-        let meta = s.map(|s| s.meta.clone()).unwrap_or_default();
+        // A bound is no grant, and none that ends: after its day the policy is refused (E0702).
+        let why = s.and_then(|s| s.meta.why.clone());
+        let meta = Meta { why, ..Meta::default() };
         let (what, text) = match n {
             Some(n) => (What::Rank(n), resources::text(name, n)),
             None => (What::Inherited, format!("{name} as the caller has it")),

@@ -177,6 +177,8 @@ fn facts_in_vain(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) 
             || !sources.is_written(f.span)
             || matches!(f.what, grants::What::Rank(_) | grants::What::Other(_))
             || f.span == policy.span
+            // The line says whom to ask, and the ports how it is reached.
+            || f.key == "name server"
         {
             continue;
         }

@@ -381,6 +381,12 @@ pub fn fact(f: &Fact, policy: &Policy) -> Grade {
         (Domain::Environment, _) => grade(Low, "a variable of the program", "environ(7)"),
         (Domain::Files, What::Path(right, path)) => files(*right, path, policy),
         (Domain::Mounts, What::Mount(source, flags)) => mounts(source, *flags),
+        (Domain::Mounts, What::Other(_)) => {
+            grade(High, "the files are other ids' inside", "mount_setattr(2), MOUNT_ATTR_IDMAP")
+        }
+        (Domain::Files, What::Present) => {
+            grade(Medium, "who may mount changes what is seen, and device nodes are made", "landlock(7)")
+        }
         (Domain::Mounts, What::Rank(_)) => grade(Low, "more memory", "tmpfs(5)"),
         (Domain::Mounts, _) => grade(Medium, "a place that was hidden is seen", "mount_namespaces(7)"),
         (Domain::Process, _) => process(f, policy),
@@ -422,7 +428,10 @@ fn network(f: &Fact) -> Grade {
 /// A root of the host's own files.
 fn root(policy: &Policy) -> Grade {
     let access = policy.root.value.access;
+    // An image lies among the others, and is this machine's own.
+    let image = |d: &str| d.strip_prefix("/var/lib/machines/").is_some_and(|name| !name.is_empty());
     match &policy.root.value.origin {
+        Origin::Directory(d) if image(d) => grade(Medium, "another root than was reviewed", "machinectl(1)"),
         Origin::Directory(d) if is_sensitive(d) && access == Access::ReadWrite => {
             grade(Critical, "writes where the host keeps its own", "mount_namespaces(7)")
         }
@@ -448,7 +457,12 @@ fn process(f: &Fact, policy: &Policy) -> Grade {
         "no-new-privs" => grade(High, "set-user-ID programs raise its privileges", "PR_SET_NO_NEW_PRIVS(2const)"),
         "root access" if root(policy).risk > Medium => root(policy),
         "root access" => grade(Medium, "writes to its root", "mount_namespaces(7)"),
+        "root user" if !isolated => grade(High, "starts as the host's root", "user_namespaces(7)"),
+        "user" if !isolated => grade(Medium, "another account of the host", "credentials(7)"),
         "root user" => grade(Medium, "starts as root of its user namespace", "user_namespaces(7)"),
+        "landlock" if matches!(f.what, What::Rank(n) if n < 6) => {
+            grade(Medium, "accepts an older kernel, which may leave rights open", "landlock(7)")
+        }
         "landlock" => grade(High, "accepts a kernel that leaves rights open", "landlock(7)"),
         "root" => root(policy),
         key if key.starts_with("group") => match key.strip_prefix("group ") {
@@ -473,7 +487,9 @@ fn files(right: Right, path: &str, policy: &Policy) -> Grade {
         Right::Exec if meets(Right::Write) || meets(Right::Create) => {
             grade(High, "what it writes there it can execute", "landlock(7)")
         }
-        _ if path == "/" => grade(Medium, "no file rule holds: mounts alone govern", "landlock(7)"),
+        _ if path == "/" && policy.files.is_empty() => {
+            grade(Medium, "no file rule holds: mounts alone govern", "landlock(7)")
+        }
         Right::Exec => grade(Medium, "more programs", "landlock(7)"),
         Right::Write | Right::Create => {
             grade(Medium, "more that it can change, where the mount lets it", "landlock(7)")
