@@ -625,6 +625,11 @@ fn lint_leaves_what_is_needed() {
     assert!(!asked.contains("W0802"), "{asked}");
     assert!(!lint("  root image \"deb\" ro").contains("W0801"));
     assert!(lint("  root dir \"/var/lib/machines\" ro").contains("W0801"));
+    // A group is asked about as its calls are.
+    let group = lint("  root host\n  syscalls { allow @keyring; allow @clock why \"x\" }");
+    assert!(group.contains("`allow @keyring`, with") && !group.contains("`allow @clock`, with"), "{group}");
+    let shipped = call(&["lint", concat!(env!("CARGO_MANIFEST_DIR"), "/policies")]);
+    assert_eq!(shipped.code, 0, "{}{}", shipped.out, shipped.err);
 }
 
 /// What is neither more nor less isn't shown to be no wider: a gate for what is widened doesn't let it pass.

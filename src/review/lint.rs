@@ -39,7 +39,7 @@ pub fn check(machines: &[Policy], sources: &Sources, d: &mut Diagnostics) {
 /// What is left of one machine's findings after its waivers.
 fn of_machine(policy: &Policy, sources: &Sources, d: &mut Diagnostics) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    reasons(policy, &mut found);
+    reasons(policy, sources, &mut found);
     calls_in_vain(policy, sources, &mut found);
     facts_in_vain(policy, sources, &mut found);
     bare_numbers(policy, sources, &mut found);
@@ -61,7 +61,7 @@ fn of_machine(policy: &Policy, sources: &Sources, d: &mut Diagnostics) -> Vec<Di
 }
 
 /// Grave grants whose author gives no reason.
-fn reasons(policy: &Policy, out: &mut Vec<Diagnostic>) {
+fn reasons(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) {
     let mut say = |span: Span, what: String, g: risk::Grade| {
         let message = format!("{} without a reason ({}): {}", what, g.risk.word(), g.consequence);
         let help =
@@ -75,6 +75,18 @@ fn reasons(policy: &Policy, out: &mut Vec<Diagnostic>) {
         if g.risk >= Risk::High {
             say(r.span, format!("`allow {r}`"), g);
         }
+    }
+    // Of a group the gravest call speaks for the line.
+    let mut groups: BTreeMap<Span, (risk::Grade, String)> = BTreeMap::new();
+    let grouped = |r: &&Rule| r.group.is_some() && r.action <= Action::Log && r.meta.why.is_none();
+    for r in policy.syscalls.iter().filter(grouped).filter(|r| sources.is_written(r.span)) {
+        let g = risk::rule(r);
+        if g.risk >= Risk::High && groups.get(&r.span).is_none_or(|(known, _)| g.risk > known.risk) {
+            groups.insert(r.span, (g, format!("`{}`, with `{}`,", sources.text(r.span), r.call.name)));
+        }
+    }
+    for (span, (g, what)) in groups {
+        say(span, what, g);
     }
     for f in grants::facts(&policy.grants, policy.span).iter().filter(|f| f.why.is_none() && f.span != policy.span) {
         let restrictive = matches!(f.what, grants::What::Rank(0) | grants::What::Hidden(_));

@@ -341,6 +341,28 @@ pub const UNBOUNDED: Grade =
 /// The grade of a limit that may be above what the caller has.
 pub const BEYOND: Grade = grade(Medium, "perhaps more than the caller has, and root may give it", "setrlimit(2)");
 
+/// Variables from which loaders and interpreters take code (ld.so(8), execvp(3), iconv(1) and the interpreters' own).
+const CODE: &[&str] = &[
+    "BASH_ENV",
+    "GCONV_PATH",
+    "JAVA_TOOL_OPTIONS",
+    "NODE_OPTIONS",
+    "PATH",
+    "PERL5LIB",
+    "PERL5OPT",
+    "PYTHONPATH",
+    "RUBYLIB",
+    "RUBYOPT",
+];
+
+/// Memory, ports and disks as they are (mem(4); admin-guide/devices.rst).
+fn is_raw(path: &str) -> bool {
+    let disks = ["/dev/sd", "/dev/vd", "/dev/xvd", "/dev/hd", "/dev/nvme", "/dev/mmcblk", "/dev/dm-", "/dev/md"];
+    ["/dev/mem", "/dev/kmem", "/dev/port"].contains(&path)
+        || disks.iter().any(|d| path.starts_with(d))
+        || ["/dev/disk", "/dev/mapper"].iter().any(|d| is_below(path, d))
+}
+
 /// The grade of a fact of another domain.
 pub fn fact(f: &Fact, policy: &Policy) -> Grade {
     let isolated = policy.userns.value != crate::policy::process::Userns::Identity;
@@ -359,6 +381,9 @@ pub fn fact(f: &Fact, policy: &Policy) -> Grade {
             }
         }
         (Domain::Network, _) => network(f),
+        (Domain::Devices, _) if is_raw(&f.key) => {
+            grade(Critical, "raw memory or a whole disk of the host", "mem(4), sd(4)")
+        }
         (Domain::Devices, _) => grade(High, "a device of the host, with its driver", "mknod(2)"),
         (Domain::Limits, What::Rank(1..)) if f.key == "rtprio" => {
             grade(High, "real-time priority: it can keep a CPU from everybody", "sched(7)")
@@ -372,10 +397,7 @@ pub fn fact(f: &Fact, policy: &Policy) -> Grade {
         (Domain::Limits, What::Rank(u64::MAX)) => UNBOUNDED,
         (Domain::Limits, _) => grade(Low, "a higher bound", "getrlimit(2)"),
         // What the loader and interpreters take their code from (ld.so(8)).
-        (Domain::Environment, _)
-            if f.key.starts_with("LD_")
-                || matches!(f.key.as_str(), "PYTHONPATH" | "PERL5LIB" | "NODE_OPTIONS" | "BASH_ENV") =>
-        {
+        (Domain::Environment, _) if f.key.starts_with("LD_") || CODE.contains(&f.key.as_str()) => {
             grade(Medium, "other code is loaded into the program", "ld.so(8)")
         }
         (Domain::Environment, _) => grade(Low, "a variable of the program", "environ(7)"),
@@ -516,6 +538,7 @@ fn mounts(source: &str, [writable, exec, suid, dev, translated]: [bool; 5]) -> G
         }
         (Some(_), true) if exec => grade(High, "writes and executes in a folder of the host", "mount(2)"),
         (Some(_), true) => grade(Medium, "changes a folder of the host", "mount_namespaces(7)"),
+        (Some(_), false) if exec => grade(Medium, "executes programs of a folder of the host", "mount(2)"),
         (Some(_), false) => grade(Low, "reads a folder of the host", "mount_namespaces(7)"),
         (None, true) if exec => grade(Medium, "memory that it writes and executes", "mount(2)"),
         (None, _) => grade(Low, "memory or a view of the kernel of its own", "mount_namespaces(7)"),
