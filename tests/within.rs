@@ -332,6 +332,23 @@ fn what_comes_by_many_ways_is_one() {
     };
     let ran = verb("check", &machine("allow @start"));
     assert!(ran.code == 2 && ran.err.contains("E0304") && ran.err.contains("by too many ways"), "{}", ran.err);
+    // Names in any order: a chain is as long however it is come to.
+    for (links, code) in [(31, 0), (32, 2)] {
+        let chain: String = (0..links)
+            .map(|i| {
+                format!(
+                    "profile c{:02} {{ {} }}\n",
+                    (i * 7) % 100,
+                    if i == 0 { "limits { core 0 }".into() } else { format!("extends c{:02}", ((i - 1) * 7) % 100) }
+                )
+            })
+            .collect();
+        let text = machine("allow @start")
+            .replace(&layers, &chain)
+            .replace("extends p0x0", &format!("extends c{:02}", ((links - 1) * 7) % 100));
+        let ran = verb("check", &text);
+        assert!(ran.code == code && ran.err.contains("in a row") == (code == 2), "{links}: {}{}", ran.out, ran.err);
+    }
     let ran = verb("check", &machine(&"allow @system-service; ".repeat(500)).replace("  extends p0x0\n", ""));
     assert!(ran.code == 2 && ran.err.contains("E0316"), "{}", ran.err);
 }

@@ -404,6 +404,11 @@ struct Walk {
 /// Most lines and names that are merged into one item, each as often as it comes.
 const MOST_WORK: usize = 200_000;
 
+fn too_long(cx: &mut Context<'_>, span: Span) {
+    let message = format!("more than {MAX_CHAIN} profiles extend each other in a row");
+    cx.error("E0304", span, message, "a reviewer must be able to follow the chain");
+}
+
 /// Parents merged, then what this item itself says.
 fn effective(cx: &mut Context<'_>, decl: &Declarations<'_>, d: &Declared<'_>, walk: &mut Walk) -> Option<Grants> {
     if let Some(g) = walk.done.get(&d.name.value) {
@@ -425,8 +430,7 @@ fn effective(cx: &mut Context<'_>, decl: &Declarations<'_>, d: &Declared<'_>, wa
             continue;
         }
         if walk.path.len() >= MAX_CHAIN {
-            let message = format!("more than {MAX_CHAIN} profiles extend each other in a row");
-            cx.error("E0304", parent.span, message, "a reviewer must be able to follow the chain");
+            too_long(cx, parent.span);
             continue;
         }
         let Some(p) = decl.items.get(&parent.value) else {
@@ -446,6 +450,12 @@ fn effective(cx: &mut Context<'_>, decl: &Declarations<'_>, d: &Declared<'_>, wa
             continue;
         }
         if let Some(g) = effective(cx, decl, p, walk) {
+            // One that was merged before comes with its whole chain.
+            let depth = g.ancestors.iter().map(|a| a.path.len()).max().unwrap_or(0);
+            if walk.path.len() + 1 + depth > MAX_CHAIN {
+                too_long(cx, parent.span);
+                continue;
+            }
             let names: usize = g.ancestors.iter().map(|a| a.path.len()).sum();
             walk.work += names + g.syscalls.len() + g.mounts.len() + g.files.len() + g.ports.len();
             if walk.work > MOST_WORK {
