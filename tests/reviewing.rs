@@ -1061,6 +1061,7 @@ fn paths_are_answered_by_what_is_seen() {
     let held = format!("{conf}\n  files {{ write \"/var\"; exec \"/usr\" }}");
     let loose = format!("{conf}\n  files {{ create \"/etc\"; write \"/etc\" why \"w\"; exec \"/usr\" }}");
     let top = with(rw, "bind \"/srv/c\" -> \"/conf\" ro");
+    let chained = with(rw, "bind \"/srv/x\" -> \"/t/a\" ro\nbind \"/srv/c\" -> \"/t/a/conf\" ro");
     let tmpfs = with(ro, "tmpfs \"/t\" size=1MiB\nbind \"/srv/c\" -> \"/t/a/conf\" ro");
     // One folder of the host by two names.
     let linked = with(ro, "bind \"/var/run/x\" -> \"/a\" ro\nbind \"/run\" -> \"/b\" rw why \"w\"");
@@ -1087,6 +1088,7 @@ fn paths_are_answered_by_what_is_seen() {
         (&loose, "write \"/etc/app/conf\"", true),
         (&loose, "exec \"/etc/app/conf\"", false),
         (&top, "write \"/conf\"", false),
+        (&chained, "write \"/t/a/conf\"", true),
         (&tmpfs, "write \"/t/a/conf\"", true),
         (&tmpfs, "exec \"/t/a/conf\"", false),
         (&linked, "write \"/a\"", true),
