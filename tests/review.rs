@@ -7,6 +7,10 @@ use harness::{Dir, host_machine, root, run, stockade, verb};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use stockade::diagnostic::Diagnostics;
+use stockade::host::{Host, Wanted};
+use stockade::policy::{Policy, loader, resolve};
+use stockade::source::Sources;
 
 fn machine(exec: &str, body: &str) -> String {
     host_machine(exec, &format!("  user nobody\n  capabilities {{ none }}\n{body}"))
@@ -345,24 +349,28 @@ fn the_builder_is_gone_before_the_program_is_there() {
     );
 }
 
+/// The machine of a text with its sources, and this host as such a machine meets it.
+fn met(text: &str, more: &[String]) -> (Policy, Sources, Host) {
+    let (mut sources, mut d) = (Sources::default(), Diagnostics::default());
+    let id = loader::from_text("met", text.as_bytes(), &mut sources, &mut d).unwrap();
+    let policy = resolve::resolve(id, &mut sources, &mut d, "2026-01-01").machines.remove(0);
+    let paths = stockade::compile::mounts::implied_paths(&stockade::host::cpus().unwrap()).into_iter();
+    let paths = paths.chain(["/", "/usr", "/bin", "/sbin", "/lib", "/lib64"].map(str::to_owned));
+    let paths = paths.chain(more.iter().cloned()).collect();
+    let mut host = Host::probe(&Wanted { paths, names: false, root: "/", network: true, cgroups: true }).unwrap();
+    host.free_ids = Some(0x1000_0000);
+    (policy, sources, host)
+}
+
 /// An older kernel, or one whose cgroup v2 lies elsewhere, refuses what it can't hold.
 #[test]
 fn an_older_host_is_refused() {
-    use stockade::diagnostic::Diagnostics;
-    use stockade::host::{Host, Wanted};
-    use stockade::policy::{loader, resolve};
-    use stockade::source::Sources;
     if !root() {
         return;
     }
     let codes = |text: &str, change: &dyn Fn(&mut Host)| {
-        let (mut sources, mut d) = (Sources::default(), Diagnostics::default());
-        let id = loader::from_text("old", text.as_bytes(), &mut sources, &mut d).unwrap();
-        let policy = resolve::resolve(id, &mut sources, &mut d, "2026-01-01").machines.remove(0);
-        let paths = stockade::compile::mounts::implied_paths(&stockade::host::cpus().unwrap()).into_iter();
-        let paths = paths.chain(["/", "/usr", "/bin", "/sbin", "/lib", "/lib64"].map(str::to_owned)).collect();
-        let mut host = Host::probe(&Wanted { paths, names: false, root: "/", network: true, cgroups: true }).unwrap();
-        host.free_ids = Some(0x1000_0000);
+        let (policy, sources, mut host) = met(text, &[]);
+        let mut d = Diagnostics::default();
         change(&mut host);
         let compiled = stockade::compile::compile(&policy, &host, &sources, &mut d);
         assert_eq!(compiled.is_some(), !d.has_errors());
@@ -624,10 +632,7 @@ fn two_names_of_a_folder_of_the_host_are_one() {
 /// The launcher proves what the plan loads itself, and lets nobody go before.
 #[test]
 fn a_filter_that_is_not_proved_runs_nothing() {
-    use stockade::diagnostic::Diagnostics;
     use stockade::launch::state::Home;
-    use stockade::policy::{loader, resolve};
-    use stockade::source::Sources;
     if !root() {
         return;
     }
@@ -639,16 +644,8 @@ fn a_filter_that_is_not_proved_runs_nothing() {
         "\"/usr/bin/touch\" \"/shared/ran\"",
         &format!("  mounts {{ bind \"{}\" -> \"/shared\" rw noidmap why \"a trace\" }}", shared.display()),
     );
-    let (mut sources, mut d) = (Sources::default(), Diagnostics::default());
-    let id = loader::from_text("unproved", text.as_bytes(), &mut sources, &mut d).unwrap();
-    let policy = resolve::resolve(id, &mut sources, &mut d, "2026-01-01").machines.remove(0);
-    let paths = stockade::compile::mounts::implied_paths(&stockade::host::cpus().unwrap()).into_iter();
-    let paths = paths.chain(["/", "/usr", "/bin", "/sbin", "/lib", "/lib64"].map(str::to_owned));
-    let paths = paths.chain([shared.display().to_string()]).collect();
-    let wanted = stockade::host::Wanted { paths, names: false, root: "/", network: false, cgroups: false };
-    let mut host = stockade::host::Host::probe(&wanted).unwrap();
-    host.free_ids = Some(0x1200_0000);
-    let compiled = stockade::compile::compile(&policy, &host, &sources, &mut d);
+    let (policy, sources, host) = met(&text, &[shared.display().to_string()]);
+    let compiled = stockade::compile::compile(&policy, &host, &sources, &mut Diagnostics::default());
     let plan = stockade::plan::build(&compiled.expect("a confinement").proved_at_launch()).unwrap();
     let launch = |prove: stockade::launch::Prove<'_>| stockade::launch::launch(&plan, Home::open(0).unwrap(), prove);
     let failure = launch(&|_| Err("by no means".into())).err().unwrap();
