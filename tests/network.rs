@@ -16,6 +16,7 @@ mod harness;
 
 use harness::{Dir, Ran, debian, root};
 use std::collections::BTreeSet;
+use std::io::BufRead as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard};
@@ -76,9 +77,7 @@ impl Net {
 
     fn server(&self, namespace: &str, script: &str) -> Server {
         let mut c = self.at(namespace, "python3");
-        let child = c.args(["-c", &format!("{HELP}\n{script}")]).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(400));
-        Server(child)
+        Server::of(c.args(["-c", &format!("{HELP}\n{script}; stay()")]))
     }
 
     fn host(&self, line: &str) -> String {
@@ -102,6 +101,17 @@ impl Drop for Net {
 
 struct Server(Child);
 
+impl Server {
+    /// Started, and bound to its ports: it says so.
+    fn of(command: &mut Command) -> Server {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        let _n = std::io::BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "up\n", "a server of the test's own didn't start");
+        Server(child)
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         let _gone = self.0.kill();
@@ -109,7 +119,8 @@ impl Drop for Server {
     }
 }
 
-/// What scripts of Python share: a server of both families, and attempts that name their errno.
+/// What scripts of Python share: a server of both families, attempts that name their errno, and answers, which are
+/// waited for: on a busy host, or an emulated one, the first packet may be a second late.
 const HELP: &str = r#"
 import socket, sys, errno, time, os, threading
 def attempt(kind, where, port, data=b"x", wait=1.5):
@@ -123,6 +134,15 @@ def attempt(kind, where, port, data=b"x", wait=1.5):
     except socket.timeout: return "timeout"
     except OSError as e: return errno.errorcode.get(e.errno, str(e.errno))
     finally: s.close()
+def answer(kind, where, port):
+    end = time.monotonic() + 20
+    while True:
+        said = attempt(kind, where, port)
+        if said not in ("timeout", "ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH") or time.monotonic() > end: return said
+        time.sleep(0.05)
+def stay():
+    print("up", flush=True)
+    time.sleep(120)
 def serve(kind, port, name, family=socket.AF_INET6, at="::"):
     s = socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -247,7 +267,7 @@ fn published_ports_answer_everywhere_and_only_where_they_are_asked_to() {
     m.says("ready");
     for address in ["127.0.0.1", "::1", "198.51.100.1", "2001:db8:1::1"] {
         let script = format!(
-            "print(attempt('tcp','{address}',8088), attempt('udp','{address}',5300), attempt('tcp','{address}',9000))"
+            "print(answer('tcp','{address}',8088), answer('udp','{address}',5300), answer('tcp','{address}',9000))"
         );
         assert_eq!(net.python(&net.host, &script), "web names web", "{address} from the host itself\n{}", m.said());
         if !address.ends_with("::1") || address.starts_with("2001") {
@@ -275,7 +295,7 @@ fn published_ports_answer_everywhere_and_only_where_they_are_asked_to() {
         .unwrap();
     sh(&format!("ip -n {} route add {machine} via 198.51.100.1", net.peer));
     assert_eq!(net.python(&net.peer, &format!("print(attempt('tcp','{machine}',8080))")), "timeout");
-    assert_eq!(net.python(&net.host, &format!("print(attempt('tcp','{machine}',8080))")), "web", "the host itself may");
+    assert_eq!(net.python(&net.host, &format!("print(answer('tcp','{machine}',8080))")), "web", "the host itself may");
     // The ports are taken for everybody else.
     let taken = "s = socket.socket(); s.bind(('0.0.0.0', 8088)); s.listen(1)";
     let out = net.at(&net.host, "python3").args(["-c", &format!("{HELP}\n{taken}")]).output().unwrap();
@@ -293,7 +313,7 @@ fn published_ports_answer_everywhere_and_only_where_they_are_asked_to() {
     );
     let m = bound.start(&net);
     m.says("ready");
-    assert_eq!(net.python(&net.host, "print(attempt('tcp','127.0.0.1',8088))"), "web");
+    assert_eq!(net.python(&net.host, "print(answer('tcp','127.0.0.1',8088))"), "web");
     for (from, place, port) in [
         (&net.host, "198.51.100.1", 8088),
         (&net.peer, "198.51.100.1", 8088),
@@ -306,7 +326,7 @@ fn published_ports_answer_everywhere_and_only_where_they_are_asked_to() {
             "{place} {port}"
         );
     }
-    assert_eq!(net.python(&net.peer, "print(attempt('tcp','2001:db8:1::1',8089))"), "web");
+    assert_eq!(net.python(&net.peer, "print(answer('tcp','2001:db8:1::1',8089))"), "web");
     m.stop();
     let far = Machine::new("far", "private\npublish tcp 192.0.2.200:8088 -> 8080\nlisten tcp 8080", SERVES);
     let ran = far.run(&net);
@@ -321,13 +341,10 @@ fn a_machine_reaches_what_is_written_and_nothing_else() {
     }
     let _one = alone();
     let net = Net::new();
-    let peer = net.server(
-        &net.peer,
-        "serve('tcp', 443, 'peer'); serve('tcp', 80, 'peer'); serve('udp', 53, 'dns'); time.sleep(60)",
-    );
+    let peer = net.server(&net.peer, "serve('tcp', 443, 'peer'); serve('tcp', 80, 'peer'); serve('udp', 53, 'dns')");
     let _local = net.server(
         &net.host,
-        "serve('tcp', 22, 'lo', socket.AF_INET, '127.0.0.1'); serve('tcp', 25, 'host'); serve('udp', 25, 'host'); time.sleep(60)",
+        "serve('tcp', 22, 'lo', socket.AF_INET, '127.0.0.1'); serve('tcp', 25, 'host'); serve('udp', 25, 'host')",
     );
     let tries = "
 for kind, where, port in [('tcp','198.51.100.2',443),('tcp','2001:db8:1::2',443),('tcp','198.51.100.2',80),('udp','198.51.100.2',53),
@@ -497,7 +514,7 @@ fn members_of_a_zone_talk_by_name_and_strangers_do_not() {
     let ask = format!(
         "for f in (socket.AF_INET, socket.AF_INET6):
     for info in socket.getaddrinfo('{}', 5432, f, socket.SOCK_STREAM):
-        print(info[4][0], attempt('tcp', info[4][0], 5432), attempt('tcp', info[4][0], 5433))",
+        print(info[4][0], answer('tcp', info[4][0], 5432), attempt('tcp', info[4][0], 5433))",
         db.name
     );
     let app = Machine::new("app", "zone backend\nconnect tcp 5432", &ask);
@@ -752,10 +769,9 @@ fn bridges_macvlans_and_ipvlans_hold_the_same_rules() {
     };
     let mut c = Command::new("nsenter");
     c.arg(format!("--net=/run/netns/{peer}"));
-    c.args(["python3", "-c", &format!("{HELP}\nserve('tcp', 443, 'lan'); serve('udp', 53, 'lan'); time.sleep(60)")]);
-    let _server = Server(c.spawn().unwrap());
-    std::thread::sleep(Duration::from_millis(400));
-    let script = "serve('tcp', 8080, 'web'); serve('udp', 8081, 'hidden'); print(attempt('tcp','203.0.113.9',443), attempt('udp','203.0.113.9',53)); print('ready'); time.sleep(60)";
+    c.args(["python3", "-c", &format!("{HELP}\nserve('tcp', 443, 'lan'); serve('udp', 53, 'lan'); stay()")]);
+    let _server = Server::of(&mut c);
+    let script = "serve('tcp', 8080, 'web'); serve('udp', 8081, 'hidden'); print(answer('tcp','203.0.113.9',443), attempt('udp','203.0.113.9',53)); print('ready'); time.sleep(60)";
     let mut ip = Command::new("ip");
     let ipvlan = ip.args(["link", "add", "link", &br, "name", &format!("{br}i"), "type", "ipvlan"]);
     let ipvlan = ipvlan.status().unwrap().success();
@@ -782,7 +798,7 @@ fn bridges_macvlans_and_ipvlans_hold_the_same_rules() {
         );
         assert_eq!(
             there(
-                "print(attempt('tcp','203.0.113.7',8080), attempt('udp','203.0.113.7',8081), attempt('tcp','203.0.113.7',22))"
+                "print(answer('tcp','203.0.113.7',8080), attempt('udp','203.0.113.7',8081), attempt('tcp','203.0.113.7',22))"
             ),
             "web timeout timeout",
             "{kind}"
@@ -845,7 +861,7 @@ fn a_booted_debian_has_its_network_with_and_without_networkd() {
     }
     let _one = alone();
     let net = Net::new();
-    let _peer = net.server(&net.peer, "serve('tcp', 443, 'peer'); time.sleep(100)");
+    let _peer = net.server(&net.peer, "serve('tcp', 443, 'peer')");
     let dir = Dir::new("boot");
     let name = format!("booted-{}", std::process::id() % 10_000);
     let text =
@@ -922,7 +938,7 @@ fn d62_what_is_published_on_loopback_is_not_reached_from_outside() {
         let m = Machine::new("lo", &network, "serve('tcp', 8080, 'web'); print('ready'); time.sleep(60)");
         let running = m.start(&net);
         running.says("ready");
-        assert_eq!(net.python(&net.host, "print(attempt('tcp','127.0.0.1',8088))"), "web");
+        assert_eq!(net.python(&net.host, "print(answer('tcp','127.0.0.1',8088))"), "web");
         // A neighbour that routes 127.0.0.1 here.
         let p = &net.peer;
         sh(&format!(
@@ -979,12 +995,12 @@ fn a_host_that_routes_already_goes_on_routing() {
     ));
     let settings = "sysctl -a 2>/dev/null | grep -E \"net.ipv[46].conf.(all|default|lan|out)[.](forwarding|accept_redirects|accept_ra|rp_filter)|ip_forward =\"";
     net.host("sysctl -qw net.ipv4.conf.all.accept_redirects=0");
-    let _server = net.server(&net.peer, "serve('tcp', 443, 'peer'); time.sleep(60)");
+    let _server = net.server(&net.peer, "serve('tcp', 443, 'peer')");
     let reach = |wanted: &str| assert_eq!(net.python(&third, "print(attempt('tcp','198.51.100.2',443))"), wanted);
     let m = Machine::new(
         "beside",
         "private\negress any\nresolver none",
-        "print(attempt('tcp','198.51.100.2',443)); print('ready'); time.sleep(60)",
+        "print(answer('tcp','198.51.100.2',443)); print('ready'); time.sleep(60)",
     );
     for forwards in [false, true] {
         net.host(&format!(
@@ -1034,7 +1050,7 @@ fn d63_rules_that_are_taken_away_come_back_and_nothing_passes() {
     }
     let _one = alone();
     let net = Net::new();
-    let _server = net.server(&net.peer, "serve('udp', 53, 'dns'); serve('udp', 7777, 'secret'); time.sleep(60)");
+    let _server = net.server(&net.peer, "serve('udp', 53, 'dns'); serve('udp', 7777, 'secret')");
     let knock = "
 serve('tcp', 8080, 'web')
 print('ready', flush=True)
@@ -1061,7 +1077,7 @@ time.sleep(30)
     let tables = net.host("nft list tables");
     assert!(tables.contains(&format!("stockade-{}", m.name)) && tables.contains("stockade.forwarding"), "{tables}");
     for address in ["127.0.0.1", "::1", "198.51.100.1"] {
-        assert_eq!(net.python(&net.host, &format!("print(attempt('tcp','{address}',8088))")), "web", "{address}");
+        assert_eq!(net.python(&net.host, &format!("print(answer('tcp','{address}',8088))")), "web", "{address}");
     }
     let end = Instant::now() + Duration::from_secs(20);
     while !running.said().contains("granted dns") {
@@ -1083,7 +1099,7 @@ fn d63_what_got_through_while_the_rules_were_gone_is_cut_off() {
     }
     let _one = alone();
     let net = Net::new();
-    let _server = net.server(&net.host, "serve('udp', 7070, 'secret'); time.sleep(60)");
+    let _server = net.server(&net.host, "serve('udp', 7070, 'secret')");
     let knock = "
 gateway = [l.split()[2] for l in open('/proc/net/route') if l.split()[1] == '00000000'][0]
 gateway = socket.inet_ntoa(bytes.fromhex(gateway)[::-1])
@@ -1166,7 +1182,7 @@ print('ready', flush=True); time.sleep(60)",
     println!("{last:?}");
     assert!(last.windows(2).all(|w| w.first() == w.last()), "a connection of the moment between goes on: {last:?}");
     assert_eq!(told(), before, "they mend each other");
-    assert_eq!(net.python(&net.host, "print(attempt('tcp','127.0.0.1',8089))"), "web");
+    assert_eq!(net.python(&net.host, "print(answer('tcp','127.0.0.1',8089))"), "web");
     running.stop();
     beside.stop();
 }
@@ -1218,7 +1234,7 @@ fn connections_of_a_machine_that_is_gone_are_not_its_successors() {
     }
     let _one = alone();
     let net = Net::new();
-    let _server = net.server(&net.peer, "serve('udp', 5000, 'peer'); time.sleep(60)");
+    let _server = net.server(&net.peer, "serve('udp', 5000, 'peer')");
     let script = "
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1); s.bind(('', 4444))
 try: s.connect(('198.51.100.2', 5000)); s.send(b'x'); print(s.recv(9).decode())
@@ -1276,7 +1292,7 @@ serve('tcp', 30998, 'late'); print(resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     let running = Running { child, log: many.dir.0.join("log"), name: many.name.clone() };
     running.says("ready");
     assert!(running.said().contains("1024"), "the machine's own limit is what it was: {}", running.said());
-    assert_eq!(net.python(&net.host, "print(attempt('tcp','127.0.0.1',20998))"), "late");
+    assert_eq!(net.python(&net.host, "print(answer('tcp','127.0.0.1',20998))"), "late");
     running.stop();
 }
 
