@@ -29,15 +29,20 @@ root: packages
 	@tests/packages root
 	@tests/make-root $(CACHE) >/dev/null
 
-demo: build root
-	@tests/demo $(CACHE)
+# The Debian is unpacked while the program is built, without the optimiser: it's the first look that is waited for.
+demo:
+	@tests/packages build root
+	@tests/make-root $(CACHE) >/dev/null 2> >(cat >&2) & root=$$!; \
+	  cargo build --bin stockade || { kill $$root; wait $$root; exit 1; }; wait $$root
+	@tests/demo $(CACHE) target/debug/stockade
 
 # What needs no root: units, meaning, language, architecture.
 check: packages lint
 	cargo test --lib --bins --test architecture --test text --test meaning
 
-test: build root lint
-	@tests/packages test
+test:
+	@tests/packages build root test
+	@$(MAKE) --no-print-directory build root lint
 	cargo test --lib --bins
 	cargo test --test architecture --test text --test meaning --test kernel
 	cargo test --test rows_launch --test rows_calls --test rows_tree --test fail_open
@@ -46,7 +51,7 @@ test: build root lint
 	cargo test --test faults -- --test-threads=1
 	cargo test --test vm -- --test-threads=1
 	docs/check-examples target/debug/stockade
-	@tests/demo $(CACHE)
+	@tests/demo $(CACHE) target/release/stockade
 
 bench: build root
 	@tests/packages bench
