@@ -340,3 +340,53 @@ fn random_tokens_never_panic_and_the_canonical_form_is_stable() {
         faults.iter().take(3).cloned().collect::<Vec<_>>().join("\n\n")
     );
 }
+
+/// The first policy of the README, made as it says: the starter, its change, and what is printed meanwhile.
+#[test]
+fn the_readme_tells_the_truth_about_a_first_policy() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let dir = Dir::new("readme");
+    let said = |line: &str| {
+        let mut words = line.split(' ').skip(1);
+        let out = harness::stockade().current_dir(&dir.0).args(&mut words).env("NO_COLOR", "1").output().unwrap();
+        String::from_utf8_lossy(&out.stderr).into_owned() + &String::from_utf8_lossy(&out.stdout)
+    };
+    // What the README shows after a command, one entry for each time.
+    let shown = |command: &str| -> Vec<String> {
+        let blocks = readme.split("```console\n").skip(1).map(|b| b.split("```").next().unwrap());
+        let commands = blocks.flat_map(|b| b.split("# stockade ").skip(1)).filter_map(|c| c.split_once('\n'));
+        commands.filter(|(name, _)| format!("stockade {name}") == command).map(|(_, text)| text.to_owned()).collect()
+    };
+    assert_eq!([said("stockade new web")], *shown("stockade new web"));
+    let file = dir.0.join("web.stockade");
+    let mut lines: Vec<String> = std::fs::read_to_string(&file).unwrap().lines().map(str::to_owned).collect();
+    let mut at = 0;
+    for change in readme.split("```diff\n").nth(1).unwrap().split("```").next().unwrap().lines() {
+        if let Some(old) = change.strip_prefix('-') {
+            at +=
+                lines[at..].iter().position(|l| l == old).unwrap_or_else(|| panic!("the starter has no line {old:?}"));
+            lines.remove(at);
+        } else {
+            lines.insert(at, change.strip_prefix('+').unwrap().to_owned());
+            at += 1;
+        }
+    }
+    let check = "stockade check web.stockade";
+    let checks = shown(check);
+    dir.write("web.stockade", &(lines.join("\n") + "\n"));
+    assert_eq!(said(check), checks[0]);
+    lines.retain(|l| l != "    connect tcp 443");
+    dir.write("web.stockade", &(lines.join("\n") + "\n"));
+    assert_eq!(said(check), checks[1]);
+    // A plan names the host's own numbers as well; what it says of the filter is the policy's alone.
+    if harness::root() {
+        let filter = |plan: &str| {
+            let line = plan.lines().find(|l| l.contains("program  seccomp filter")).map(str::to_owned);
+            line.unwrap().split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+        };
+        let plan = "stockade plan web.stockade";
+        let here = lines.join("\n").replace("/srv/www", dir.0.to_str().unwrap());
+        dir.write("web.stockade", &(here + "\n"));
+        assert_eq!(filter(&said(plan)), filter(&shown(plan)[0]));
+    }
+}
