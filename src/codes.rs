@@ -249,8 +249,8 @@ pub const CODES: &[Page] = &[
     },
     Page {
         code: "E0316",
-        title: "too many mounts, file rules or rules for calls",
-        text: "A machine has at most 512 mounts, 1,024 file rules and 50,000 rules for calls: each is held against others.",
+        title: "too many mounts, file rules, rules for calls, or machines",
+        text: "A machine has at most 512 mounts, 1,024 file rules and 50,000 rules for calls: each is held against others.\nThe machines of a file, instances included, have at most 250,000 lines together, what they inherit counted, and 100 more for\neach: some five hundred machines of one daemon.",
     },
     Page {
         code: "E0312",
@@ -593,7 +593,11 @@ pub const CODES: &[Page] = &[
         title: "a lock isn't what its policy comes to",
         text: "`check --locked` compares NAME.lock with what NAME.stockade comes to now, and finds locks whose policy is gone. Review the lines that differ, then run `stockade lock` and commit the lock; delete one that locks nothing.",
     },
-    Page { code: "E0702", title: "a grant has ended", text: "Its `until` date is past." },
+    Page {
+        code: "E0702",
+        title: "a grant has ended",
+        text: "Its `until` date is past. It is an error wherever the line stands, also where another one grants the same, or takes it away.",
+    },
     Page {
         code: "E0703",
         title: "an assertion fails",

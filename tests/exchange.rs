@@ -470,10 +470,12 @@ fn an_exported_bundle_runs_under_runc_as_it_says() {
     let dir = Dir::new("oci");
     let time = marker();
     let text = format!(
-        "policy 1\nkernel 5.10\nimport \"std/daemon\"\nmachine sleeps {{\n  extends std/daemon\n  root dir \"{}\" ro\n  \
-         exec \"/bin/sleep\" \"{time}\"\n  user www-data\n  capabilities {{ keep net_bind_service why \"to see it\" }}\n  \
-         mounts {{ tmpfs \"/run\" size=16MiB mode=0755 }}\n  limits {{ nofile 123 }}\n  files {{ read \"/\"; exec \"/\" }}\n}}\n",
-        rootfs.display()
+        "policy 1\nkernel 5.10\nimport \"std/daemon\"\nmachine sleeps {{\n  extends std/daemon\n  root dir \"{0}\" ro\n  \
+         exec \"/bin/sleep\" \"{2}\"\n  user www-data\n  capabilities {{ keep net_bind_service why \"to see it\" }}\n  \
+         mounts {{ tmpfs \"/run\" size=16MiB mode=0755; bind \"{1}\" -> \"/srv\" ro }}\n  limits {{ nofile 123 }}\n  files {{ read \"/\"; exec \"/\" }}\n}}\n",
+        rootfs.display(),
+        dir.0.display(),
+        time
     );
     let file = dir.write("sleeps.stockade", &text);
     let ran = call(&["export", "oci", file.to_str().unwrap()]);
@@ -495,6 +497,9 @@ fn an_exported_bundle_runs_under_runc_as_it_says() {
     assert!(limits.lines().any(|l| l.starts_with("Max open files") && l.matches("123").count() == 2), "{limits}");
     let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", running.pid)).unwrap();
     assert!(mounts.lines().any(|l| l.contains(" / ro,nosuid") || l.contains(" / ro,")), "{mounts}");
+    for place in [" /dev ro,", " /srv ro,nosuid,nodev,noexec"] {
+        assert!(mounts.contains(place), "{place}: {mounts}");
+    }
     // And the filter that runc loaded is the policy's, on every call that this kernel's libseccomp knows.
     let programs = filters(running.pid);
     let policy = resolved(&text);
@@ -676,7 +681,10 @@ fn every_key_of_nspawn_is_kept_or_refused_by_name() {
             "[Exec]\nBoot=yes\n[Files]\nTemporaryFileSystem=/srv:mode=0755; bind \"/etc\" -> \"/e\" rw\n",
             "no octal number",
         ),
-        ("[Exec]\nBoot=yes\nEnvironment=\"A \\\"x=1\"\n", "no name of a variable"),
+        ("[Exec]\nBoot=yes\nEnvironment=\"A x=1\"\n", "no name of a variable"),
+        ("[Exec]\nBoot=yes\nEnvironment=A=\\x41\n", "a backslash is no escape there"),
+        ("[Exec]\nBoot=yes\nSystemCallFilter=\"@memlock\"\n", "quotes and backslashes belong to the text there"),
+        ("[Exec]\nBoot=yes\n[Files]\nBind=/a\\:/b\n", "no plain absolute path"),
         ("[Exec]\nBoot=yes\n[Files]\nBind=/srv:/srv:norbind\n", "comes along"),
         ("[Exec]\nBoot=yes\n[Files]\nLimitNOFILE=3\n", "unknown key of [Files]"),
         ("[Exec]\nBoot=yes\n# c\rHostname=x\n", "control character"),
@@ -1125,6 +1133,12 @@ fn an_import_is_bounded_in_time() {
     let one = json!({ "names": ["kill"], "action": "SCMP_ACT_ALLOW", "args": args });
     let text = json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": [one] }).to_string();
     refused("docker", "many.json", &text, "more than 12 comparisons");
+    // Two ranges each, and every pair of them would be a rule.
+    let args: Vec<Value> = (0..12).map(|i| json!({ "index": 0, "op": "SCMP_CMP_GE", "value": 5 + i })).collect();
+    let one = json!({ "names": ["kill"], "action": "SCMP_ACT_ALLOW", "args": args });
+    let text = json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": [one] }).to_string();
+    let (text, ran) = imported("docker", "many.json", &text, &["--as", "intent"]);
+    assert!(ran.err.contains("too many alternatives") && !text.contains("allow kill"), "{} {text}", ran.err);
     let each = |i: u64| json!({ "names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [{ "index": 0, "op": "SCMP_CMP_EQ", "value": i }] });
     let text = json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": (0..8000).map(each).collect::<Vec<_>>() });
     refused("docker", "many.json", &text.to_string(), "more than 64 entries for `read`");
@@ -1359,6 +1373,21 @@ fn what_a_file_keeps_out_stays_out() {
     let text = imported("systemd", "u.service", &text, &[]).0;
     assert!(text.contains("keep chown") && text.matches("keep ").count() == 1, "{text}");
     assert!(text.contains("hide \"/usr/lib/modules\""), "{text}");
+    // A list after the full set replaces it, one after another list adds to it.
+    for (lines, kept) in [
+        ("CapabilityBoundingSet=~\nCapabilityBoundingSet=CAP_KILL", &["kill"][..]),
+        ("CapabilityBoundingSet=CAP_CHOWN\nCapabilityBoundingSet=~\nCapabilityBoundingSet=CAP_KILL", &["kill"]),
+        ("CapabilityBoundingSet=CAP_CHOWN\nCapabilityBoundingSet=CAP_KILL", &["chown", "kill"]),
+        ("CapabilityBoundingSet=CAP_CHOWN CAP_KILL\nCapabilityBoundingSet=~CAP_KILL", &["chown"]),
+        ("CapabilityBoundingSet=CAP_CHOWN\nCapabilityBoundingSet=\nCapabilityBoundingSet=CAP_KILL", &["kill"]),
+        ("CapabilityBoundingSet=CAP_CHOWN\nCapabilityBoundingSet=~CAP_CHOWN", &[]),
+    ] {
+        let text = format!("[Service]\nExecStart=/usr/bin/true\n{lines}\n");
+        let text = imported("systemd", "u.service", &text, &[]).0;
+        assert_eq!(text.matches("keep ").count(), kept.len(), "{lines}: {text}");
+        assert!(kept.iter().all(|c| text.contains(&format!("keep {c} "))), "{lines}: {text}");
+    }
+    assert!(unit("MemoryLimit=1G\nMemoryMax=infinity").contains("memory 1GiB"));
     let text = unit("AmbientCapabilities=CAP_SYS_TIME\nProtectClock=yes");
     assert!(!text.contains("sys_time"), "{text}");
     let text = unit("Environment=LD_PRELOAD=/x.so A=1 B=2\nPassEnvironment=C\nUnsetEnvironment=LD_PRELOAD B=2 C");
@@ -1379,6 +1408,15 @@ fn what_a_file_keeps_out_stays_out() {
         ("InaccessiblePaths=/run/lock\nReadWritePaths=/var/lock", "the unit closes /run/lock"),
         ("PrivateTmp=yes\nInaccessiblePaths=/tmp", "PrivateTmp= puts a folder"),
         ("PrivateTmp=yes\nInaccessiblePaths=/var", "PrivateTmp= puts a folder"),
+        ("DynamicUser=yes\nReadWritePaths=/home", "keeps it read-only"),
+        ("DynamicUser=yes\nProtectHome=no\nReadWritePaths=/root", "keeps it read-only"),
+        ("DynamicUser=yes\nProtectSystem=no\nReadWritePaths=/", "keeps it read-only"),
+        ("DynamicUser=yes\nReadWritePaths=/run/user/1", "closes /run/user"),
+        ("SystemCallFilter=\"@mount\"", "quotes and backslashes belong to the text there"),
+        ("RestrictAddressFamilies='AF_INET'", "quotes and backslashes belong to the text there"),
+        ("ReadWritePaths=/srv/a\\sb", "a backslash is no escape there"),
+        ("InaccessiblePaths=/etc/a\\sb", "a backslash is no escape there"),
+        ("RuntimeMaxSec=0", "0 is no time at all there"),
     ] {
         refused("systemd", "u.service", &format!("[Service]\nExecStart=/bin/true\n{directives}\n"), why);
     }
@@ -1424,7 +1462,49 @@ fn losses_that_were_not_named() {
     }
     let ran = export(&["kubernetes", "--image", "i"], "  user root\n  capabilities { none }");
     assert!(ran.err.contains("lost: securebits"), "{}", ran.err);
+    for loss in ["limits: core 0", "gate UserNamespacesSupport", "/dev is a file system", "KUBERNETES_*"] {
+        assert!(ran.err.contains(loss), "{loss}: {}", ran.err);
+    }
     // Each `$` is doubled: the kubelet makes one of two.
     let pod: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(pod["spec"]["containers"][0]["args"], json!(["a$$$$b $$(PATH) $$"]), "{}", ran.out);
+}
+
+/// What is read-only here with all that is mounted below, and what is closed below a root folder, is so there.
+#[test]
+fn an_export_closes_the_same_places() {
+    let dir = Dir::new("places");
+    let root = dir.0.join("tree");
+    std::fs::create_dir_all(root.join("usr/bin")).unwrap();
+    let text = format!(
+        "policy 1\nkernel 6.12\nimport \"std/daemon\"\nmachine m {{\n  extends std/daemon\n  root dir \"{0}\" ro\n  \
+         exec \"/usr/bin/true\"\n  user 0 group 0\n  capabilities {{ none }}\n  \
+         mounts {{ bind \"{1}\" -> \"/data\" ro; bind \"{1}\" -> \"/more\" rw; hide \"/secret\" }}\n}}\n",
+        root.display(),
+        dir.0.display()
+    );
+    let file = dir.write("m.stockade", &text);
+    let export = |kind: &[&str]| call(&[&["export"], kind, &[file.to_str().unwrap()]].concat());
+    let unit = export(&["systemd"]);
+    let lines: Vec<&str> = unit.out.lines().collect();
+    for line in [
+        "InaccessiblePaths=+/secret",
+        "InaccessiblePaths=-+/proc/kallsyms",
+        "ReadWritePaths=+/more",
+        "NoExecPaths=+/data",
+    ] {
+        assert!(lines.contains(&line), "{line}: {} {}", unit.out, unit.err);
+    }
+    let config: Value = serde_json::from_str(&export(&["oci"]).out).unwrap();
+    let options = |place: &str| {
+        let mounts = config["mounts"].as_array().unwrap();
+        mounts.iter().find(|m| m["destination"] == place).unwrap()["options"].to_string()
+    };
+    for option in ["rro", "rnosuid", "rnodev", "rnoexec"] {
+        assert!(options("/data").contains(&format!("\"{option}\"")), "{option} {}", options("/data"));
+    }
+    assert!(options("/dev").contains("\"ro\"") && !options("/more").contains("ro\""), "{}", options("/dev"));
+    let pod = export(&["kubernetes", "--image", "i"]);
+    assert_eq!(pod.out.matches("\"recursiveReadOnly\": \"Enabled\"").count(), 1, "{}", pod.out);
+    assert!(pod.err.contains("without `recursiveReadOnly`"), "{}", pod.err);
 }

@@ -226,6 +226,12 @@ fn small_inputs_stay_cheap() {
         .collect();
     let ranges = machine("\"/bin/true\"", &format!("  syscalls {{\n{ranges}  }}"));
     let ports = machine("\"/bin/true\"", &format!("  network {{ listen tcp [{}] }}", vec!["1-1000"; 400].join(", ")));
+    let many: String = (0..3000).map(|i| format!("instance k{i} of m\n")).collect();
+    let many = format!(
+        "policy 1\nkernel 6.18\nimport \"std/daemon\"\nmachine m {{ extends std/net-server; root host; exec \"/bin/true\"; user nobody; capabilities {{ none }} }}\n{many}"
+    );
+    let checked = verb("check", &many);
+    assert!(checked.code == 2 && checked.err.contains("E0316"), "{}", checked.err);
     for (what, text) in [
         ("doubling", format!("policy 1\nkernel 6.18\n{doubling}")),
         ("chain", format!("policy 1\nkernel 6.18\n{chain}")),
@@ -259,9 +265,36 @@ fn no_word_is_accepted_and_ignored() {
         ("assert { never wx until 2001-01-01 }", "E0206"),
         ("no-new-privs off why \"x\" until 2001-01-01", "E0702"),
         ("userns map 0 -> 100000 count 4294867000", "E0507"),
+        ("network { private; listen tcp 80; publish tcp 8080 -> 80 until 2001-01-01 }", "E0702"),
+        ("network until 2099-01-01 { none }", "E0206"),
+        ("extends lab until 2099-01-01", "E0206"),
+        ("capabilities { none until 2099-01-01 }", "E0206"),
+        ("mounts { remove \"/run\" until 2099-01-01 }", "E0206"),
+        ("syscalls { allow ptrace why \"x\" until 2099-01-01 until 2001-01-01 }", "E0206"),
+        ("syscalls { allow ptrace why \"x\" why \"y\" }", "E0206"),
     ] {
         let checked = verb("check", &machine("\"/bin/true\"", &format!("  {body}")));
         assert!(checked.code == 2 && checked.err.contains(code), "{body}: {}", checked.err);
+    }
+    let own = machine("\"/bin/true\"", "");
+    for (line, code) in [
+        ("group @dbg until 2099-01-01 { allow kcmp }", "E0206"),
+        ("group @dbg { allow kcmp until 2099-01-01 }", "E0206"),
+        ("group @dbg { allow kcmp until 2001-01-01 }", "E0702"),
+        ("profile lab until 2099-01-01 { limits { core 0 } }", "E0206"),
+        ("profile lab { limits { core 0 until 2001-01-01 } }", "E0702"),
+        ("param p port 80 until 2099-01-01", "E0206"),
+    ] {
+        let checked = verb("check", &format!("{own}{line}\n"));
+        assert!(checked.code == 2 && checked.err.contains(code), "{line}: {}", checked.err);
+    }
+    // A day that is past is told in whatever order its line comes.
+    for order in ["a, b", "b, a"] {
+        let profiles =
+            "profile a { userns identity why \"x\" until 2001-01-01 }\nprofile b { userns identity why \"x\" }\n";
+        let text = format!("{}{profiles}", machine("\"/bin/true\"", &format!("  extends {order}")));
+        let checked = verb("check", &text);
+        assert!(checked.err.contains("E0702"), "{order}: {}", checked.err);
     }
 }
 

@@ -114,7 +114,24 @@ pub fn each(
     }
 }
 
-/// The items of a value, quotes and escapes undone.
+/// The items of a value of which systemd undoes neither quotes nor escapes: with one of them in it an item is another
+/// there than it looks (extract_first_word without flags; systemd 252, src/core/load-fragment.c).
+pub fn items(value: &str) -> Result<Vec<String>, String> {
+    match value.contains(['"', '\'', '\\']) {
+        true => Err("quotes and backslashes belong to the text there: write it without".into()),
+        false => Ok(value.split([' ', '\t']).filter(|i| !i.is_empty()).map(str::to_owned).collect()),
+    }
+}
+
+/// The items of a value of which systemd undoes quotes and no escapes: a backslash stands for what comes after it.
+pub fn unquoted(value: &str) -> Result<Vec<String>, String> {
+    match value.contains('\\') {
+        true => Err("a backslash is no escape there: write it without".into()),
+        false => words(value),
+    }
+}
+
+/// The items of a value, quotes and escapes undone: of command lines and of variables.
 pub fn words(value: &str) -> Result<Vec<String>, String> {
     let mut out = Vec::new();
     let mut item: Option<String> = None;
@@ -162,7 +179,8 @@ pub fn boolean(value: &str) -> Result<bool, String> {
 pub fn path(value: &str) -> Result<String, String> {
     let odd = |p: &str| p.split('/').skip(1).any(|c| c.is_empty() || c == "." || c == "..");
     let clean = if value.len() > 1 { value.trim_end_matches('/') } else { value };
-    match clean.starts_with('/') && (clean == "/" || !odd(clean)) {
+    // What a backslash stands for differs from key to key.
+    match clean.starts_with('/') && (clean == "/" || !odd(clean)) && !clean.contains('\\') {
         true => Ok(quote(clean)),
         false => Err(format!("`{value}` is no plain absolute path")),
     }
@@ -228,7 +246,7 @@ pub fn variable(name: &str) -> Result<&str, String> {
 
 /// Capabilities by the names of the language.
 pub fn capabilities(value: &str) -> Result<Vec<String>, String> {
-    let each = words(value)?.into_iter().map(|item| {
+    let each = items(value)?.into_iter().map(|item| {
         let name = item.strip_prefix("CAP_").unwrap_or(&item).to_lowercase();
         match (item.as_str(), crate::policy::capabilities::number(&name)) {
             ("all", _) => Err("`all` grants what nobody looked at: name them".to_owned()),
@@ -277,7 +295,8 @@ pub fn tmpfs(value: &str) -> Result<String, String> {
     Ok(line)
 }
 
-/// One number with its unit as a duration of the language; 0 is no bound (systemd.time(7), systemd.service(5)).
+/// One number with its unit as a duration of the language (systemd.time(7)); only `infinity` is no bound
+/// (systemd.service(5), RuntimeMaxSec=).
 fn span(value: &str) -> Result<String, String> {
     let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
     let unit = match value.get(digits.len()..).unwrap_or("").trim() {
@@ -288,7 +307,7 @@ fn span(value: &str) -> Result<String, String> {
         _ => return Err(format!("`{value}`: write one number of seconds, minutes or hours")),
     };
     match digits.parse::<u64>() {
-        Ok(0) => Ok("unlimited".into()),
+        Ok(0) => Err("0 is no time at all there".into()),
         Ok(n) => Ok(format!("{n}{unit}")),
         Err(_) => Err(format!("`{value}` is no time")),
     }
@@ -394,7 +413,9 @@ impl Limits {
         let mut out = self.lines.clone();
         let with =
             |name: &str, value: &Option<String>| value.as_ref().map_or(String::new(), |v| format!(" {name}={v}"));
-        let memory = self.memory.as_ref().or(self.older_memory.as_ref());
+        // A newer one that bounds nothing leaves the older in place (systemd 252, unit_has_unified_memory_config).
+        let bounds = self.memory.as_ref().filter(|m| *m != "unlimited");
+        let memory = bounds.or(self.older_memory.as_ref()).or(self.memory.as_ref());
         if memory.is_some() || self.high.is_some() {
             let most = memory.map_or("unlimited", String::as_str);
             out.push(format!("memory {most}{}", with("high", &self.high)));

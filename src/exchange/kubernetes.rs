@@ -55,8 +55,17 @@ pub fn export(
             _ => continue,
         };
         let writable = m.writable && !matches!(m.source, Source::Overlay(..));
+        let mut place = json!({ "name": name, "mountPath": m.target, "readOnly": !writable });
+        if let (false, Some(object), Some(_)) = (writable, place.as_object_mut(), volume.get("hostPath")) {
+            object.insert("recursiveReadOnly".into(), json!("Enabled"));
+            lost.push(format!(
+                "mounts: {}: what the node mounts below it stays writable in a cluster without `recursiveReadOnly` (1.31) ({})",
+                m.target,
+                cite(m.span)
+            ));
+        }
         volumes.push(volume);
-        places.push(json!({ "name": name, "mountPath": m.target, "readOnly": !writable }));
+        places.push(place);
     }
     let mut resources = serde_json::Map::new();
     for (word, limit) in &policy.limits {
@@ -74,6 +83,9 @@ pub fn export(
             _ => {}
         }
         lost.push(format!("limits: {word}: a Pod has no such limit ({})", cite(limit.span)));
+    }
+    for l in c.rlimits.iter().filter(|l| !policy.limits.contains_key(&l.name)) {
+        lost.push(format!("limits: {} {}: a Pod has no such limit", l.name, l.value));
     }
     for d in &policy.devices {
         lost.push(format!("devices: {} needs a device plugin ({})", d.path, cite(d.span)));
@@ -122,6 +134,13 @@ pub fn export(
     }
     lost.push(format!("umask {:03o}: a Pod has none, the image's or the runtime's holds", c.umask));
     lost.push("groups: those that the image's /etc/group gives the user are added".into());
+    if c.ids.is_some() {
+        lost.push(
+            "userns: a cluster before 1.33, or without the gate UserNamespacesSupport, drops `hostUsers: false` without a word: ids are then the node's".into(),
+        );
+    }
+    lost.push("/dev is a file system in memory that root can write to".into());
+    lost.push("environment: the image's own variables and the cluster's (KUBERNETES_*) are added".into());
     lost.push("/proc and /sys are masked as the runtime does it, which is less than here".into());
     if policy.environment.iter().any(|v| v.value.is_none()) {
         lost.push("environment: `pass` is written with the value of this moment".into());

@@ -2,7 +2,7 @@
 //! or an error: none is skipped.
 
 use super::import::{Imported, names, one_statement, resolved, settle};
-use super::ini::{self, Limits, Line, block, boolean, path, words};
+use super::ini::{self, Limits, Line, block, boolean, path};
 use super::profile::{Compare, Entry, Op, Profile};
 use super::systemd_groups::{expand, nspawn};
 use crate::kernel::calls;
@@ -142,8 +142,8 @@ impl Machine {
             "Ephemeral" => self.ephemeral = boolean(value)?,
             "ProcessTwo" if boolean(value)? => self.note(line, "an init of our own is PID 1 in any case"),
             "ProcessTwo" => {}
-            "Parameters" => self.arguments.extend(words(value)?),
-            "Environment" => self.environment.extend(ini::variables(&words(value)?)?),
+            "Parameters" => self.arguments.extend(ini::unquoted(value)?),
+            "Environment" => self.environment.extend(ini::variables(&ini::unquoted(value)?)?),
             "User" => self.user = Some(ini::word(value)?.to_owned()),
             "WorkingDirectory" => self.top.push(format!("chdir {}", path(value)?)),
             "Capability" => self.added.extend(ini::capabilities(value)?),
@@ -194,7 +194,7 @@ impl Machine {
             Some(rest) => (true, rest),
             None => (false, value),
         };
-        for item in words(list)? {
+        for item in ini::items(list)? {
             let calls = match item.starts_with('@') {
                 true => expand(&item).ok_or(format!("unknown group `{item}`"))?,
                 false => match calls::find(&item) {

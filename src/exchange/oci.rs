@@ -163,11 +163,19 @@ fn tree(c: &Confinement, lost: &mut Vec<String>) -> Result<Tree, String> {
                 if *idmap {
                     translated(lost);
                 }
+                lost.push(format!(
+                    "/: what the host mounts below {} is shown as well, with its own flags ({origin})",
+                    from.path
+                ));
                 root = Some(json!({ "path": from.path, "readonly": overlay || attributes.read_only }));
             }
             Shown::Bind { .. } if DEFAULT.contains(&target.as_str()) => {}
             Shown::Bind { from, idmap, recursive } => {
                 list.push(if *recursive { "rbind" } else { "bind" }.into());
+                // What the host mounts below is bound as well, and without these keeps its own flags.
+                if *recursive {
+                    list.extend(options(attributes).iter().map(|o| format!("r{o}")));
+                }
                 if *idmap {
                     translated(lost);
                 }
@@ -181,7 +189,10 @@ fn tree(c: &Confinement, lost: &mut Vec<String>) -> Result<Tree, String> {
                 return Err(format!("/: a bundle needs a folder as its root: `root dir \"...\"` ({origin})"));
             }
             Shown::Tmpfs { size, mode, owner } => {
-                // The runtime fills /dev itself, and seals it itself.
+                // The runtime fills /dev itself, and seals it where it is read-only.
+                if target == "/dev" && !list.iter().any(|o| o == "ro") {
+                    list.insert(0, "ro".into());
+                }
                 let own = [format!("size={size}"), format!("mode={mode:o}"), format!("uid={}", inside(*owner))];
                 list.extend(own);
                 push("tmpfs", "tmpfs", list);

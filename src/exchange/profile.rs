@@ -213,6 +213,9 @@ enum Typed {
     Unsayable,
 }
 
+/// Most rules that one entry becomes. A comparison of a signed number is two ranges, and each pair of them a rule.
+const MOST_ALTERNATIVES: usize = 16;
+
 impl Entry {
     /// True when runc makes a rule of each comparison (libcontainer/seccomp, matchCall).
     pub fn takes_apart(&self) -> bool {
@@ -243,6 +246,13 @@ impl Entry {
                 true => vec![Vec::new()],
                 false => each.into_iter().flatten().flatten().map(|c| vec![c]).collect(),
             };
+        }
+        let many = each.iter().flatten().try_fold(1usize, |n, tests| n.checked_mul(tests.len()));
+        if many.is_none_or(|n| n > MOST_ALTERNATIVES) {
+            let refused = self.action > Action::Log;
+            let what = if refused { "it is refused altogether" } else { "this rule grants nothing" };
+            notes.push(format!("`{}`: its comparisons have too many alternatives: {what}", self.call.name));
+            return if refused { vec![Vec::new()] } else { Vec::new() };
         }
         let mut out = vec![Vec::new()];
         for tests in each.into_iter().flatten() {

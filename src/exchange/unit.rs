@@ -10,6 +10,7 @@ use super::unit_calls::Calls;
 use super::unit_keys::{ALWAYS, MANAGED};
 use crate::policy::capabilities;
 use crate::syntax::print::quote;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// A mount, before it is a line of `mounts`.
@@ -37,7 +38,7 @@ struct Service {
     groups: Vec<String>,
     root: Option<String>,
     top: Vec<String>,
-    bounding: Option<Vec<String>>,
+    bounding: Option<BTreeSet<String>>,
     ambient: Vec<String>,
     environment: Vec<String>,
     unset: Vec<String>,
@@ -47,6 +48,8 @@ struct Service {
     /// What the unit closes: nothing may be shown there, or below.
     closed: Vec<(String, usize)>,
     private_tmp: bool,
+    /// DynamicUser= is on.
+    dynamic: bool,
     /// Each as it is, and in quotes.
     devices: Vec<(String, String)>,
     private_devices: bool,
@@ -81,10 +84,21 @@ pub fn import(name: &str, text: &str) -> Result<Imported, String> {
     })?;
     s.addresses().map_err(|(key, why)| format!("line {}: `{key}`: {why}", s.addresses_line))?;
     s.calls.finish();
+    if s.dynamic {
+        // Whatever else the unit says of them (systemd 252, unit_patch_contexts).
+        s.held.push("/".into());
+        s.held.extend(HOMES.iter().map(|p| (*p).to_owned()));
+        s.closed.push(("/run/user".into(), 0));
+    }
     for place in s.calls.closes.clone() {
         s.closed.push((place.to_owned(), 0));
         if place == "/usr/lib/modules" {
             s.notes.push(format!("ProtectKernelModules=: delete `hide \"{place}\"` where the host has no such folder"));
+            if s.root.is_some() {
+                s.notes.push(
+                    "ProtectKernelModules=: a tree whose /lib is no link has modules in /lib/modules: hide it".into(),
+                );
+            }
         }
     }
     if !s.managed.is_empty() {
@@ -94,7 +108,10 @@ pub fn import(name: &str, text: &str) -> Result<Imported, String> {
     let source: Vec<&Profile> = stack.iter().collect();
     let text = settle(&s.text(name)?, &source)?;
     let mut differences = vec![
-        "the whole host is seen there; here /usr, /etc and what the unit names".to_owned(),
+        match s.root {
+            Some(_) => "owners below the root folder are the host's there; here they are translated".to_owned(),
+            None => "the whole host is seen there; here /usr, /etc and what the unit names".to_owned(),
+        },
         "ids are the host's there; here a free range of their own".to_owned(),
     ];
     if !s.private_network {
@@ -163,7 +180,7 @@ impl Service {
             "User" => self.user = Some(ini::word(value)?.to_owned()),
             "Group" => self.group = Some(ini::word(value)?.to_owned()),
             "SupplementaryGroups" => {
-                for g in words(value)? {
+                for g in ini::unquoted(value)? {
                     self.groups.push(ini::word(&g)?.to_owned());
                 }
             }
@@ -173,6 +190,7 @@ impl Service {
                 self.group.get_or_insert_with(|| "61184".into());
                 self.calls.restrict("RestrictSUIDSGID");
                 self.private_tmp = true;
+                self.dynamic = true;
             }
             "DynamicUser" => {}
             "WorkingDirectory" => match value.trim_start_matches('-') {
@@ -192,7 +210,7 @@ impl Service {
                 }
             }
             "PassEnvironment" => {
-                for name in words(value)? {
+                for name in ini::unquoted(value)? {
                     self.environment.push(format!("pass {}", ini::variable(&name)?));
                 }
             }
@@ -203,7 +221,7 @@ impl Service {
                 self.addresses_line = line.number;
                 let [allow, deny] = &mut self.addresses;
                 let list = if line.key == "IPAddressAllow" { allow } else { deny };
-                match words(value)? {
+                match ini::items(value)? {
                     none if none.is_empty() => list.clear(),
                     more => list.extend(more),
                 }
@@ -215,7 +233,7 @@ impl Service {
                     self.calls.restrict("PrivateDevices");
                 }
             }
-            "DeviceAllow" => match words(value)?.as_slice() {
+            "DeviceAllow" => match ini::unquoted(value)?.as_slice() {
                 [device, rights] if rights.contains('r') && rights.contains('w') => {
                     self.devices.push((device.clone(), path(device)?));
                 }
@@ -371,14 +389,20 @@ impl Service {
     }
 
     fn bounding(&mut self, value: &str) -> Result<(), String> {
-        if let Some(without) = value.strip_prefix('~') {
-            let gone = ini::capabilities(without)?;
-            let all = capabilities::names(capabilities::known());
-            let list = self.bounding.get_or_insert(all);
-            list.retain(|c| !gone.contains(c));
-        } else {
-            self.bounding.get_or_insert_default().extend(ini::capabilities(value)?);
-        }
+        let (inverse, list) = value.strip_prefix('~').map_or((false, value), |rest| (true, rest));
+        let named: BTreeSet<String> = ini::capabilities(list)?.into_iter().collect();
+        let all = || capabilities::names(capabilities::known()).into_iter().collect::<BTreeSet<_>>();
+        // As systemd 252 does (config_parse_capability_set): no name, or nothing taken from the full set so far,
+        // and the line replaces what was; else it adds, or takes away.
+        let so_far = self.bounding.take().filter(|_| !named.is_empty());
+        let set = match (so_far, inverse) {
+            (None, false) => named,
+            (None, true) => &all() - &named,
+            (Some(set), false) => &set | &named,
+            (Some(set), true) => &set - &named,
+        };
+        // The full set is what a unit has that says nothing.
+        self.bounding = Some(set).filter(|s| *s != all());
         Ok(())
     }
 
@@ -404,7 +428,7 @@ impl Service {
         // A unit that says nothing leaves root everything: here it has to be written.
         let held: Vec<&String> = match (&self.bounding, root) {
             (Some(set), true) => set.iter().collect(),
-            (Some(set), false) => self.ambient.iter().filter(|c| set.contains(c)).collect(),
+            (Some(set), false) => self.ambient.iter().filter(|c| set.contains(c.as_str())).collect(),
             (None, true) => Vec::new(),
             (None, false) => self.ambient.iter().collect(),
         };

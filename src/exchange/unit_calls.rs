@@ -3,7 +3,7 @@
 //! config_parse_syscall_filter). A test reads those filters from the kernel.
 
 use super::import::names;
-use super::ini::{Line, boolean, words};
+use super::ini::{Line, boolean, items};
 use super::profile::{Compare, Entry, Op, Profile};
 use super::systemd_groups::expand;
 use crate::kernel::{calls, constants};
@@ -119,12 +119,12 @@ impl Calls {
 
     /// The first line says whether the list is of what is allowed; further ones add to it, or with `~` take away.
     fn filter(&mut self, value: &str) -> Result<(), String> {
-        let (inverse, items) = value.strip_prefix('~').map_or((false, value), |rest| (true, rest));
+        let (inverse, list_of) = value.strip_prefix('~').map_or((false, value), |rest| (true, rest));
         let (allow, list) = self.filter.get_or_insert_with(|| {
             let default = if inverse { Vec::new() } else { expand("@default").unwrap_or_default() };
             (!inverse, default.into_iter().collect())
         });
-        for item in words(items)? {
+        for item in items(list_of)? {
             let (name, errno) = item.split_once(':').map_or((item.as_str(), None), |(n, e)| (n, Some(e)));
             if errno.is_some() && !inverse {
                 // As systemd does: such an item is no item.
@@ -158,9 +158,9 @@ impl Calls {
             self.families = Some((true, BTreeSet::new()));
             return Ok(());
         }
-        let (inverse, items) = value.strip_prefix('~').map_or((false, value), |rest| (true, rest));
+        let (inverse, list_of) = value.strip_prefix('~').map_or((false, value), |rest| (true, rest));
         let (allow, list) = self.families.get_or_insert_with(|| (!inverse, BTreeSet::new()));
-        for f in words(items)? {
+        for f in items(list_of)? {
             if constants::find(&f).is_none_or(|c| c.family != "af") {
                 return Err(format!("unknown family `{f}`"));
             }
@@ -321,7 +321,7 @@ fn kinds(value: &str) -> Result<Vec<&'static str>, String> {
         Err(_) => {}
     }
     let inverse = value.starts_with('~');
-    let listed = words(value.trim_start_matches('~'))?;
+    let listed = items(value.trim_start_matches('~'))?;
     match listed.iter().find(|l| !ALL.iter().any(|(n, _)| n == l)) {
         Some(odd) => Err(format!("`{odd}` is no kind of namespace")),
         None => Ok(ALL.iter().filter(|(n, _)| listed.iter().any(|l| l == n) == inverse).map(|(_, f)| *f).collect()),

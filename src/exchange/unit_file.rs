@@ -166,6 +166,7 @@ fn files(
             out.push(format!("RootDirectory={}", literal(d)?));
             out.push("MountAPIVFS=yes".into());
             lost.push(format!("root: owners below {d} aren't translated ({})", cite(policy.root.span)));
+            lost.push(format!("root: what the host mounts below {d} is shown as well ({})", cite(policy.root.span)));
         }
         Origin::Host => lost.push(format!("root: the whole host is seen, not only /usr ({})", cite(policy.root.span))),
     }
@@ -176,6 +177,9 @@ fn files(
     if matches!(policy.root.value.access, Access::Ephemeral | Access::Volatile) {
         lost.push(format!("root: there is no layer for writes, so it is read-only ({})", cite(policy.root.span)));
     }
+    // These lists speak of the host's tree, unless `+` says that they are meant below the service's own root
+    // (systemd.exec(5), ReadWritePaths=); what lies outside of it is dropped without a word.
+    let own = if matches!(policy.root.value.origin, Origin::Directory(_)) { "+" } else { "" };
     for m in &policy.mounts {
         let target = path(&m.target)?;
         match &m.source {
@@ -183,7 +187,7 @@ fn files(
                 let key = if m.writable { "BindPaths" } else { "BindReadOnlyPaths" };
                 out.push(format!("{key}={}:{target}", path(from)?));
                 if m.writable {
-                    out.push(format!("ReadWritePaths={target}"));
+                    out.push(format!("ReadWritePaths={own}{target}"));
                 }
             }
             Source::Tmpfs(size, mode, owner) => {
@@ -195,7 +199,7 @@ fn files(
                     lost.push(format!("mounts: {}: it belongs to root ({})", m.target, cite(m.span)));
                 }
             }
-            Source::Mask | Source::Hide => out.push(format!("InaccessiblePaths={target}")),
+            Source::Mask | Source::Hide => out.push(format!("InaccessiblePaths={own}{target}")),
             Source::Overlay(..) => return Err(format!("{}: a service has no overlay ({})", m.target, cite(m.span))),
             Source::Proc | Source::Sysfs | Source::Devpts | Source::Mqueue | Source::Cgroup2 => {}
         }
@@ -204,14 +208,14 @@ fn files(
             lost.push(format!("mounts: {}: {flags} set, owners aren't translated ({})", m.target, cite(m.span)));
         }
         if !m.exec && matches!(m.source, Source::Bind(_)) {
-            out.push(format!("NoExecPaths={target}"));
+            out.push(format!("NoExecPaths={own}{target}"));
         }
     }
     for (step, _) in &c.tree {
         if let TreeStep::Mount { target, shown: Shown::Mask { .. }, .. } = step
             && !policy.mounts.iter().any(|m| m.target == *target)
         {
-            out.push(format!("InaccessiblePaths=-{}", path(target)?));
+            out.push(format!("InaccessiblePaths=-{own}{}", path(target)?));
         }
     }
     for d in &policy.devices {

@@ -134,7 +134,7 @@ pub fn question(text: &str, sources: &mut Sources, diagnostics: &mut Diagnostics
     }
     let file = syntax::parse(sources, id, diagnostics);
     let params = BTreeMap::new();
-    let mut cx = Context { diagnostics, params: &params };
+    let mut cx = Context { diagnostics, params: &params, today: "" };
     let mut out = Vec::new();
     for (i, s) in file.statements().enumerate() {
         if i > 0 {

@@ -76,6 +76,7 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {
     let mut args = Args::new(cx, s, 0);
     let Some(verb) = args.word(cx, "`keep`, `none`, or one of the five sets") else { return };
     if verb.value == "none" {
+        args.no_until(cx);
         args.finish(cx);
         out.capabilities_none = Some(verb.span);
         return;
@@ -83,8 +84,7 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {
     if verb.value == "remove" {
         for word in args.words(cx, "a capability") {
             if let Some(c) = number_or_error(cx, &word) {
-                out.removes
-                    .push(super::resolve::Remove { what: super::resolve::Removed::Capability(c), span: word.span });
+                out.remove(cx, super::resolve::Removed::Capability(c), word.span, &args);
             }
         }
         return args.finish(cx);

@@ -14,13 +14,12 @@ pub(super) fn finish(
     kernel: (u16, u16),
     mut g: Grants,
     within: Vec<Ceiling>,
-    today: &str,
 ) -> Option<Policy> {
     if let Some(p) = g.ports.get(4096) {
         cx.error("E0214", p.span, "more than 4096 ports", "write `any` if all of them are meant");
         g.ports.truncate(4096);
     }
-    reasons(cx, &g, today);
+    reasons(cx, &g);
     newer_than_baseline(cx, &g, kernel);
     // What a group names beyond the baseline nobody reviewed: it stays absent.
     g.syscalls.retain(|r| r.group.is_none() || r.action > Action::Log || r.call.since <= kernel);
@@ -323,33 +322,17 @@ const GRAVE: &[&str] = &[
     "audit_control",
 ];
 
-fn reasons(cx: &mut Context<'_>, g: &Grants, today: &str) {
+fn reasons(cx: &mut Context<'_>, g: &Grants) {
     let need = |cx: &mut Context<'_>, meta: &Meta, span: Span, what: String| {
         if meta.why.is_none() {
             let d = Diagnostic::warning("W0701", span, format!("{what} without a reason")).help("add why \"...\"");
             cx.diagnostics.push(d);
         }
-        if let Some(until) = &meta.until
-            && until.value.as_str() < today
-        {
-            cx.error(
-                "E0702",
-                until.span,
-                format!("this grant ended on {}", until.value),
-                "remove it, or review it and move the date",
-            );
-        }
     };
-    for s in g.scalars.values().filter(|s| s.meta.until.is_some()) {
-        need(cx, &Meta { why: Some(String::new()), ..s.meta.clone() }, s.span, String::new());
-    }
     for c in &g.capabilities {
         let name = super::capabilities::name(c.capability);
         if GRAVE.contains(&name.as_str()) {
             need(cx, &c.meta, c.span, format!("capability `{name}`"));
-        } else if c.meta.until.is_some() {
-            let meta = Meta { why: Some(String::new()), ..c.meta.clone() };
-            need(cx, &meta, c.span, String::new());
         }
     }
     for m in g.mounts.iter().filter(|m| m.exec && m.writable || m.meta.until.is_some()) {

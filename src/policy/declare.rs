@@ -45,7 +45,7 @@ pub(super) fn declare<'a>(
     id: FileId,
     main: bool,
     file: &'a ast::File,
-    diagnostics: &mut Diagnostics,
+    (diagnostics, today): (&mut Diagnostics, &str),
     out: &mut Declarations<'a>,
 ) {
     let no_params = BTreeMap::new();
@@ -58,13 +58,14 @@ pub(super) fn declare<'a>(
             diagnostics.push(d);
         }
         if !TOP.contains(&keyword) {
-            let mut cx = Context { diagnostics, params: &no_params };
+            let mut cx = Context { diagnostics, params: &no_params, today };
             let word = Spanned { value: keyword.to_owned(), span: s.items.first().map_or(s.span, |i| i.span) };
             cx.unknown("E0201", "statement", &word, TOP);
             continue;
         }
-        let mut cx = Context { diagnostics, params: &no_params };
+        let mut cx = Context { diagnostics, params: &no_params, today };
         let mut args = Args::new(&mut cx, s, 1);
+        args.no_until(&mut cx);
         let takes_block = matches!(keyword, "group" | "profile" | "machine" | "test");
         let block = block_of(&mut cx, s, takes_block);
         match keyword {
@@ -91,7 +92,12 @@ pub(super) fn declare<'a>(
                 let mut group = syscalls::Group { span: Some(name.span), entries: Vec::new() };
                 for s in block.map(|b| b.statements().collect::<Vec<_>>()).unwrap_or_default() {
                     no_block(&mut cx, s);
-                    match syscalls::read(&mut cx, s) {
+                    let line = syscalls::read(&mut cx, s);
+                    if let Some(until) = line.as_ref().and_then(|l| l.meta.until.as_ref()) {
+                        let help = "write it where the group is allowed";
+                        cx.error("E0206", until.span, "`until` has no meaning in a group", help);
+                    }
+                    match line {
                         Some(l) if l.verb == syscalls::Verb::Set(syscalls::Action::Allow) => {
                             group.entries.extend(l.targets)
                         }

@@ -1,7 +1,7 @@
 //! File access inside, for Landlock.
 
 use super::reader::{Args, Context, Meta};
-use super::resolve::{Grants, Remove, Removed};
+use super::resolve::{Grants, Removed};
 use crate::source::Span;
 use crate::syntax::ast::Statement;
 use std::fmt;
@@ -71,7 +71,7 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {
     while !args.is_empty() {
         let Some(path) = args.path(cx, "a path") else { return };
         if removing {
-            out.removes.push(Remove { what: Removed::File(*right, path.value), span: path.span });
+            out.remove(cx, Removed::File(*right, path.value), path.span, &args);
         } else {
             out.files.push(Rule {
                 right: *right,

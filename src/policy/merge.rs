@@ -2,10 +2,11 @@
 
 use super::declare::Declarations;
 use super::reader::Context;
-use super::resolve::{Grants, Removed, conflict};
+use super::resolve::{Grants, Removed, Scalar, conflict};
 use super::{process, syscalls};
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
+use std::cmp::Reverse;
 use std::collections::HashSet;
 
 /// The union of two parents. Scalars that differ are an error unless the child overrides them.
@@ -17,7 +18,12 @@ pub(super) fn union(cx: &mut Context<'_>, into: &mut Grants, from: Grants, child
         {
             conflict(cx, &key, old, &new);
         }
-        into.scalars.insert(key, new);
+        // Two that say the same: the one that lasts, whoever comes first.
+        let lasts = |s: &Scalar| (s.meta.until.as_ref().map_or("\u{7f}".into(), |u| u.value.clone()), Reverse(s.span));
+        match into.scalars.get(&key) {
+            Some(old) if old.value == new.value && lasts(old) >= lasts(&new) => {}
+            _ => drop(into.scalars.insert(key, new)),
+        }
     }
     if into.syscalls.is_empty() {
         into.syscalls = from.syscalls;

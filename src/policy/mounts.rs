@@ -2,7 +2,7 @@
 
 use super::process::{self, Id};
 use super::reader::{Args, Context, Meta, size};
-use super::resolve::{Grants, Remove, Removed, Value};
+use super::resolve::{Grants, Removed, Value};
 use crate::source::{Span, Spanned};
 use crate::syntax::ast::Statement;
 
@@ -228,7 +228,7 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {
     }
     args.finish(cx);
     if verb.value == "remove" {
-        out.removes.push(Remove { what: Removed::Mount(target.value), span: args.span });
+        out.remove(cx, Removed::Mount(target.value), args.span, &args);
         return;
     }
     let source = match (verb.value.as_str(), host_path) {

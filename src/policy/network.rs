@@ -1,7 +1,7 @@
 //! Which network a machine sees, what it may reach there, and what may reach it.
 
 use super::reader::{Args, Context, Meta, number};
-use super::resolve::{Grants, Remove, Removed, Value};
+use super::resolve::{Grants, Removed, Value};
 use crate::address::Block;
 use crate::source::{Span, Spanned};
 use crate::syntax::ast::Statement;
@@ -318,7 +318,7 @@ fn ports(cx: &mut Context<'_>, args: &mut Args<'_>, verb: &str, removing: bool, 
     for port in list {
         if removing {
             let what = Removed::Port(how, protocol, port, peers.clone());
-            out.removes.push(Remove { what, span: args.span });
+            out.remove(cx, what, args.span, args);
         } else {
             let meta = args.meta.clone();
             out.ports.push(Port { how, protocol, port, peers: peers.clone(), meta, span: args.span });
@@ -360,7 +360,7 @@ fn publish(cx: &mut Context<'_>, args: &mut Args<'_>, removing: bool, out: &mut 
     if removing {
         args.finish(cx);
         let what = Removed::Publish(protocol, address, span.0);
-        return out.removes.push(Remove { what, span: args.span });
+        return out.remove(cx, what, args.span, args);
     }
     if !args.op("->") {
         let at = args.peek().map_or(outside.span, |i| i.span);

@@ -1,7 +1,7 @@
 //! The program: what is started, as whom, with which environment and devices.
 
 use super::reader::{Args, Context, Meta, number};
-use super::resolve::{Grants, Remove, Removed, Value};
+use super::resolve::{Grants, Removed, Value};
 use crate::source::Span;
 use crate::syntax::ast::Statement;
 use std::fmt;
@@ -228,7 +228,7 @@ pub(super) fn read_environment(cx: &mut Context<'_>, s: &Statement, out: &mut Gr
         "pass" => None,
         "remove" => {
             args.finish(cx);
-            return out.removes.push(Remove { what: Removed::Variable(name.value), span: args.span });
+            return out.remove(cx, Removed::Variable(name.value), args.span, &args);
         }
         _ => return cx.unknown("E0201", "statement", &verb, &["set", "pass", "remove"]),
     };
@@ -251,7 +251,7 @@ pub(super) fn read_device(cx: &mut Context<'_>, s: &Statement, out: &mut Grants)
             }
             out.devices.push(Device { path: path.value, meta: args.meta.clone(), span: args.span });
         }
-        "remove" => out.removes.push(Remove { what: Removed::Device(path.value), span: args.span }),
+        "remove" => out.remove(cx, Removed::Device(path.value), args.span, &args),
         _ => cx.unknown("E0201", "statement", &verb, &["allow", "remove"]),
     }
 }

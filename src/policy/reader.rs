@@ -10,6 +10,8 @@ use std::path::{Component, Path};
 pub(super) struct Context<'a> {
     pub(super) diagnostics: &'a mut Diagnostics,
     pub(super) params: &'a BTreeMap<String, String>,
+    /// The day before which an `until` is past, `YYYY-MM-DD`.
+    pub(super) today: &'a str,
 }
 
 impl Context<'_> {
@@ -132,11 +134,22 @@ impl<'s> Args<'s> {
                 },
                 _ => return,
             };
-            match word.as_str() {
-                "why" => self.meta.why = Some(slot),
-                "ref" => self.meta.reference = Some(slot),
-                _ if slot.is_empty() => {}
-                _ => self.meta.until = Some(Spanned { value: slot, span: value.span }),
+            let meta = &mut self.meta;
+            let twice = match word.as_str() {
+                "why" => meta.why.replace(slot).is_some(),
+                "ref" => meta.reference.replace(slot).is_some(),
+                _ if slot.is_empty() => false,
+                _ => {
+                    // Whatever becomes of the line: what nobody looked at again is in the text.
+                    if slot.as_str() < cx.today {
+                        let help = "remove it, or review it and move the date";
+                        cx.error("E0702", value.span, format!("this grant ended on {slot}"), help);
+                    }
+                    meta.until.replace(Spanned { value: slot, span: value.span }).is_some()
+                }
+            };
+            if twice {
+                cx.error("E0206", key.span, format!("`{word}` stands here twice"), "keep one");
             }
             let end = self.items.len() - 2;
             self.items.truncate(end);

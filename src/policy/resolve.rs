@@ -109,6 +109,12 @@ pub struct Grants {
 }
 
 impl Grants {
+    /// Keeps a `remove`, which ends nothing on a day.
+    pub(super) fn remove(&mut self, cx: &mut Context<'_>, what: Removed, span: Span, args: &Args<'_>) {
+        args.no_until(cx);
+        self.removes.push(Remove { what, span });
+    }
+
     /// Keeps a statement of which there is one.
     pub(super) fn scalar(&mut self, cx: &mut Context<'_>, key: &str, value: Value, args: &Args<'_>, overriding: bool) {
         if overriding && args.meta.why.is_none() {
@@ -183,7 +189,7 @@ impl Resolved {
     /// Groups that are visible from the file, expanded, for `stockade groups`.
     pub fn groups(&self) -> Vec<(String, Vec<syscalls::Rule>)> {
         let (params, mut reported) = (BTreeMap::new(), Diagnostics::default());
-        let mut cx = Context { diagnostics: &mut reported, params: &params };
+        let mut cx = Context { diagnostics: &mut reported, params: &params, today: "" };
         self.groups.iter().map(|(name, g)| (name.clone(), group_rules(&mut cx, &self.groups, g))).collect()
     }
 }
@@ -211,7 +217,7 @@ pub fn resolve_under(
     let main_is_bad = diagnostics.has_errors();
     let mut decl = Declarations::default();
     for (file_id, file) in &files {
-        declare(*file_id, *file_id == id, file, diagnostics, &mut decl);
+        declare(*file_id, *file_id == id, file, (diagnostics, today), &mut decl);
     }
     if let (Some(to), Some(k)) = (baseline, &mut decl.kernel) {
         k.value = to;
@@ -221,7 +227,7 @@ pub fn resolve_under(
         machines = build_all(id, &decl, diagnostics, today);
     }
     let params = BTreeMap::new();
-    let mut cx = Context { diagnostics, params: &params };
+    let mut cx = Context { diagnostics, params: &params, today };
     // Groups are read for their faults even when no machine uses them.
     for g in
         decl.groups.values().filter(|g| g.span.is_some_and(|s| sources.get(s.file).is_some_and(|f| f.packed.is_none())))
@@ -260,7 +266,8 @@ fn load(id: FileId, sources: &mut Sources, diagnostics: &mut Diagnostics, out: &
         let params = BTreeMap::new();
         for s in file.statements().filter(|s| s.keyword() == Some("import")) {
             let name = {
-                let mut cx = Context { diagnostics, params: &params };
+                // Its day is looked at where the file is declared.
+                let mut cx = Context { diagnostics, params: &params, today: "" };
                 let mut args = Args::new(&mut cx, s, 1);
                 let name = args.text(&mut cx, "the import's name in quotes");
                 args.finish(&mut cx);
@@ -283,9 +290,14 @@ fn load(id: FileId, sources: &mut Sources, diagnostics: &mut Diagnostics, out: &
     }
 }
 
+/// Most lines of all machines of a file, each instance's counted; and what a machine counts for at least. A file of
+/// thousands of instances is small, and each of them is compiled and proved.
+const MOST_LINES: usize = 250_000;
+const LEAST: usize = 100;
+
 fn build_all(main: FileId, decl: &Declarations<'_>, diagnostics: &mut Diagnostics, today: &str) -> Vec<Policy> {
     let defaults: BTreeMap<String, String> = decl.params.iter().map(|(k, (_, v))| (k.clone(), v.clone())).collect();
-    let mut cx = Context { diagnostics, params: &defaults };
+    let mut cx = Context { diagnostics, params: &defaults, today };
     let Some(kernel) = &decl.kernel else {
         let span = Span { file: main, start: 0, end: 0 };
         cx.error(
@@ -296,16 +308,31 @@ fn build_all(main: FileId, decl: &Declarations<'_>, diagnostics: &mut Diagnostic
         );
         return Vec::new();
     };
-    let mut machines = Vec::new();
+    let mut machines: Vec<Policy> = Vec::new();
     let mut walk = Walk::default();
     // Profiles are read for their faults even when no machine uses them.
     for d in decl.items.values().filter(|d| !d.bootable && d.name.span.file == main) {
         walk.work = 0;
         effective(&mut cx, decl, d, &mut walk);
     }
+    let mut lines = 0;
+    let mut many = |cx: &mut Context<'_>, name: &Spanned<String>, machine: &Option<Policy>| {
+        let Some(m) = machine else { return false };
+        let own = m.syscalls.len() + m.mounts.len() + m.files.len() + m.ports.len() + m.assertions.len();
+        lines += own + LEAST;
+        if lines > MOST_LINES {
+            let message = format!("the machines of this file have more than {MOST_LINES} lines together");
+            cx.error("E0316", name.span, message, "put some of them into a file of their own");
+        }
+        lines > MOST_LINES
+    };
     for d in decl.items.values().filter(|d| d.bootable && d.name.span.file == main) {
         walk.work = 0;
-        machines.extend(machine(&mut cx, decl, (d, &d.name), &mut walk, kernel.value, today));
+        let made = machine(&mut cx, decl, (d, &d.name), &mut walk, kernel.value);
+        if many(&mut cx, &d.name, &made) {
+            return Vec::new();
+        }
+        machines.extend(made);
     }
     for i in decl.instances.iter().filter(|i| i.name.span.file == main) {
         let Some(d) = decl.items.get(&i.of.value).filter(|d| d.bootable) else {
@@ -317,8 +344,12 @@ fn build_all(main: FileId, decl: &Declarations<'_>, diagnostics: &mut Diagnostic
             twice(&mut cx, &i.name, old.name.span);
         }
         let params = defaults.clone().into_iter().chain(i.values.clone()).collect();
-        let mut cx = Context { diagnostics: cx.diagnostics, params: &params };
-        machines.extend(machine(&mut cx, decl, (d, &i.name), &mut Walk::default(), kernel.value, today));
+        let mut cx = Context { diagnostics: cx.diagnostics, params: &params, today };
+        let made = machine(&mut cx, decl, (d, &i.name), &mut Walk::default(), kernel.value);
+        if many(&mut cx, &i.name, &made) {
+            return Vec::new();
+        }
+        machines.extend(made);
     }
     for t in &decl.tests {
         let Some(m) = machines.iter_mut().find(|m| m.name == t.machine.value) else {
@@ -339,17 +370,16 @@ fn machine(
     (d, name): (&Declared<'_>, &Spanned<String>),
     walk: &mut Walk,
     kernel: (u16, u16),
-    today: &str,
 ) -> Option<Policy> {
     let mut grants = effective(cx, decl, d, walk)?;
     let defaults: BTreeMap<String, String> = decl.params.iter().map(|(k, (_, v))| (k.clone(), v.clone())).collect();
     // A ceiling is its owner's: no instance of a machine sets its parameters.
-    let mut owner = Context { diagnostics: cx.diagnostics, params: &defaults };
+    let mut owner = Context { diagnostics: cx.diagnostics, params: &defaults, today: cx.today };
     let within = ceilings(&mut owner, decl, &grants);
     for c in &within {
         grants.assertions.extend(c.grants.assertions.iter().cloned());
     }
-    super::check::finish(cx, (name, d.body.span), kernel, grants, within, today)
+    super::check::finish(cx, (name, d.body.span), kernel, grants, within)
 }
 
 /// The profiles that bound a machine, resolved like parents and merged with nothing.

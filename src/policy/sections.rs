@@ -60,6 +60,7 @@ pub(super) fn section(cx: &mut Context<'_>, s: &ast::Statement, out: &mut Grants
         );
     }
     if blocks.contains(&keyword.value.as_str()) {
+        args.no_until(cx);
         args.finish(cx);
         let Some(block) = block_of(cx, s, true) else { return };
         if keyword.value == "files" {
@@ -151,6 +152,7 @@ pub(super) fn section(cx: &mut Context<'_>, s: &ast::Statement, out: &mut Grants
             }
         }
         "extends" => {
+            args.no_until(cx);
             let names = args.separated(cx, |a, cx| a.word(cx, "a profile"));
             out.extends.extend(names);
         }

@@ -1,7 +1,7 @@
 //! What a unit's directives show, close and keep read-only, held against each other (systemd 252,
 //! src/core/namespace.c): where two of them speak of one place, systemd has an order, and here it is an error.
 
-use super::super::ini::{Line, path, tmpfs, words};
+use super::super::ini::{Line, path, tmpfs, unquoted};
 use super::{Mount, Service, plain};
 use crate::compile::mounts::NODES;
 use crate::syntax::print::quote;
@@ -12,7 +12,7 @@ const MOST_MOUNTS: usize = 1000;
 impl Service {
     pub(super) fn files(&mut self, line: &Line) -> Result<(), String> {
         let number = line.number;
-        for item in words(&plain(&line.value)?)? {
+        for item in unquoted(&plain(&line.value)?)? {
             // `-`: it may be missing. `+`: below the root folder, which is refused with these directives.
             let item = item.trim_start_matches('-').trim_start_matches('+');
             let item = item.to_owned();
