@@ -45,7 +45,7 @@ test:
 	@$(MAKE) --no-print-directory build root lint
 	cargo test --lib --bins
 	cargo test --test architecture --test text --test meaning --test kernel
-	cargo test --test rows_launch --test rows_calls --test rows_tree --test fail_open
+	cargo test --test rows_launch --test rows_calls --test rows_tree --test rows_life --test fail_open
 	cargo test --test machines --test user --test review --test within --test reviewing --test exchange --test fuzz
 	cargo test --test resources --test network
 	cargo test --test faults -- --test-threads=1

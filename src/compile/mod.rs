@@ -43,6 +43,14 @@ pub struct Rlimit {
     pub origin: Origin,
 }
 
+impl Confinement {
+    /// Whom the machine's user namespace belongs to: its own root, where it has one of its own.
+    pub fn owner(&self) -> Option<u32> {
+        let root = self.ids.iter().flat_map(|m| &m.users).find(|r| r.inside == 0);
+        root.map(|r| r.outside).filter(|_| self.outer_userns.is_none())
+    }
+}
+
 /// Everything that the kernel is told about one machine.
 #[derive(Clone, Debug)]
 pub struct Confinement {

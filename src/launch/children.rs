@@ -6,6 +6,7 @@ use super::baton::{self, Baton, Detail, Kind};
 use super::prepare::{Made, Op, Work};
 use super::{builder_lane, program_lane};
 use crate::plan::Lane;
+use crate::sys::confine;
 use crate::sys::process::{self, Side};
 use nix::errno::Errno;
 use std::os::fd::AsFd;
@@ -88,7 +89,7 @@ pub(super) fn builder(ops: &[Op], ends: Ends) -> ! {
         while let Some(op) = ops.get(step).filter(|o| o.lane == Lane::Builder) {
             let done = match &op.work {
                 Work::ResetInherited => builder_lane::reset_inherited(),
-                Work::CloneInit(namespaces) => match process::clone(*namespaces, true) {
+                Work::CloneInit { namespaces, owner } => match clone_for(*owner, *namespaces) {
                     Ok(Side::Child) => init(ops, ends),
                     Ok(Side::Parent(pid)) => {
                         (r.init, report) = (pid, pid);
@@ -120,6 +121,22 @@ pub(super) fn builder(ops: &[Op], ends: Ends) -> ! {
             process::exit(0);
         }
     }
+}
+
+/// Clones the machine's first process. A user namespace belongs to the effective uid that makes it; the builder wears
+/// that uid for this one call, and keeps its capabilities: some hosts let nobody else make one.
+fn clone_for(owner: Option<u32>, namespaces: u64) -> Result<Side, Errno> {
+    let Some(owner) = owner else { return process::clone(namespaces, true) };
+    let own = confine::effective_uid();
+    confine::set_effective_uid(owner)?;
+    let all = confine::permitted()?;
+    confine::set_capabilities(all, all, 0)?;
+    let side = process::clone(namespaces, true)?;
+    if let Side::Parent(_) = side {
+        confine::set_effective_uid(own)?;
+        confine::set_capabilities(all, all, 0)?;
+    }
+    Ok(side)
 }
 
 /// The builder that waits for its child in the machine's PID namespace.

@@ -490,7 +490,7 @@ impl Host<'_> {
         let mut out = Vec::new();
         let mut wanted = vec![("mnt", 0x2_0000u64)];
         for s in self.plan.steps() {
-            if let Action::CloneInit { namespaces } = &s.action {
+            if let Action::CloneInit { namespaces, .. } = &s.action {
                 let all = [
                     ("user", 0x1000_0000),
                     ("pid", 0x2000_0000),

@@ -68,7 +68,10 @@ pub(super) enum Work {
     Host,
     ResetInherited,
     MakePropagationPrivate,
-    CloneInit(u64),
+    CloneInit {
+        namespaces: u64,
+        owner: Option<u32>,
+    },
     WriteIdMaps {
         setgroups: bool,
         users: CString,
@@ -216,7 +219,7 @@ fn work(action: &Action, index: usize) -> Fallible<Work> {
         | Action::CommitState(_) => Work::Host,
         Action::ResetInherited => Work::ResetInherited,
         Action::MakePropagationPrivate => Work::MakePropagationPrivate,
-        Action::CloneInit { namespaces } => Work::CloneInit(*namespaces),
+        Action::CloneInit { namespaces, owner } => Work::CloneInit { namespaces: *namespaces, owner: *owner },
         Action::WriteIdMaps { users, groups, setgroups } => {
             Work::WriteIdMaps { setgroups: *setgroups, users: map_text(users)?, groups: map_text(groups)? }
         }

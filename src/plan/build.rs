@@ -48,7 +48,7 @@ pub fn build(c: &Confinement) -> Result<Plan, check::Violation> {
     p.implied(Lane::Builder, Action::MakePropagationPrivate, "no mount passes in or out");
     p.implied(
         Lane::Builder,
-        Action::CloneInit { namespaces: c.namespaces },
+        Action::CloneInit { namespaces: c.namespaces, owner: c.owner() },
         "every namespace but the written ones is its own",
     );
     if let Some(m) = &c.ids {

@@ -236,6 +236,14 @@ pub fn check(plan: &Plan) -> Result<(), Violation> {
             _ => {}
         }
     }
+    for (i, s) in steps.iter().enumerate() {
+        let Action::WriteIdMaps { users, .. } = &s.action else { continue };
+        let outer = steps.iter().any(|s| matches!(s.action, Action::CloneBuilder { outer: Some(_) }));
+        let root = users.iter().find(|r| r.inside == 0).map(|r| r.outside).filter(|_| !outer);
+        if !steps.iter().any(|s| matches!(s.action, Action::CloneInit { owner, .. } if owner == root)) {
+            return fail(i, "what a machine uses is counted for its own root");
+        }
+    }
     let idmapped = |s: &TreeStep| {
         matches!(s, TreeStep::Mount { shown: Shown::Bind { idmap: true, .. } | Shown::Overlay { idmap: true, .. }, .. })
     };
@@ -248,7 +256,9 @@ pub fn check(plan: &Plan) -> Result<(), Violation> {
 }
 
 fn user_namespace(plan: &Plan) -> bool {
-    plan.steps().iter().any(|s| matches!(s.action, Action::CloneInit { namespaces } if namespaces & 0x1000_0000 != 0))
+    plan.steps()
+        .iter()
+        .any(|s| matches!(s.action, Action::CloneInit { namespaces, .. } if namespaces & 0x1000_0000 != 0))
 }
 
 #[cfg(test)]
@@ -446,9 +456,19 @@ mod tests {
         assert!(
             change(&|s| {
                 let i = at(s, |a| matches!(a, Action::CloneInit { .. }));
-                s[i].action = Action::CloneInit { namespaces: 0x2000_0000 };
+                s[i].action = Action::CloneInit { namespaces: 0x2000_0000, owner: None };
             })
             .contains("user namespace")
+        );
+        // A user namespace for the host's root.
+        assert!(
+            change(&|s| {
+                let i = at(s, |a| matches!(a, Action::CloneInit { .. }));
+                if let Action::CloneInit { owner, .. } = &mut s[i].action {
+                    *owner = None;
+                }
+            })
+            .contains("counted")
         );
         assert!(change(&|s| s.retain(|x| !matches!(x.action, Action::WriteIdMaps { .. }))).contains("needs the maps"));
     }

@@ -75,7 +75,10 @@ impl fmt::Display for Action {
                 f.write_str("reset signals, nice, affinity, personality, umask, OOM score, working directory")
             }
             Action::MakePropagationPrivate => f.write_str("make propagation private"),
-            Action::CloneInit { namespaces } => write!(f, "clone init: new {}", flags(*namespaces)),
+            Action::CloneInit { namespaces, owner: None } => write!(f, "clone init: new {}", flags(*namespaces)),
+            Action::CloneInit { namespaces, owner: Some(uid) } => {
+                write!(f, "clone init for uid {uid}: new {}", flags(*namespaces))
+            }
             Action::WriteIdMaps { users, groups, setgroups } => {
                 let allow = if *setgroups { "allow" } else { "deny" };
                 write!(f, "map uids {}, gids {}, setgroups {allow}", ranges(users), ranges(groups))

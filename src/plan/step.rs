@@ -157,6 +157,10 @@ pub enum Action {
     CloneInit {
         /// CLONE_NEW*
         namespaces: u64,
+        /// The uid that owns the user namespace. What the kernel counts for each user it counts for the owners
+        /// of the namespaces above as well (user_namespaces(7), kernel/ucount.c): inotify instances and watches,
+        /// namespaces. Were it the host's root, one machine could take what root's own daemons need.
+        owner: Option<u32>,
     },
     /// The user namespace's maps.
     WriteIdMaps {

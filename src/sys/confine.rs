@@ -23,6 +23,18 @@ pub fn set_uid(uid: u32) -> Result<()> {
     unsafe { call(libc::SYS_setresuid, [uid as usize, uid as usize, uid as usize, 0, 0, 0]) }.map(drop)
 }
 
+/// setresuid(2) of the effective uid alone.
+pub fn set_effective_uid(uid: u32) -> Result<()> {
+    let keep = u32::MAX as usize;
+    // SAFETY: integers.
+    unsafe { call(libc::SYS_setresuid, [keep, uid as usize, keep, 0, 0, 0]) }.map(drop)
+}
+
+/// geteuid(2).
+pub fn effective_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
 /// capset(2) with the 64-bit version of the header.
 pub fn set_capabilities(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
     // struct __user_cap_header_struct { version, pid }; _LINUX_CAPABILITY_VERSION_3
