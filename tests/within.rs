@@ -370,3 +370,39 @@ fn a_ceiling_bounds_what_it_says() {
     accepted(&with("user nobody"), &body(""));
     refused(&with("require landlock 7"), &body(""), &["every right that Landlock knows"]);
 }
+
+/// Found by the third review: what a machine doesn't say for itself is held against a ceiling as well.
+#[test]
+fn an_init_a_group_and_what_is_uncovered_are_held() {
+    let body = |root: &str, more: &str| {
+        format!(
+            "policy 1\nkernel 6.12\nimport \"std/groups\"\nprofile p {{ CEILING\n syscalls {{ allow @os }} }}\nmachine m {{ within p\n root dir \"/srv/img\" {root}\n{more}\n syscalls {{ allow @os }} }}\n"
+        )
+    };
+    let none = "capabilities { none }";
+    let exec = format!("exec \"/bin/true\"\n user 0\n {none}");
+    for (ceiling, text, words) in [
+        ("user nobody", body("ro", &format!("boot\n {none}")), Some("process `boot, as root`")),
+        ("user root", body("ro", &format!("boot\n {none}")), None),
+        ("user 0 group 1000", body("ro", &exec), Some("group of the account 0")),
+        ("root dir \"/srv/img\" volatile", body("ro", &exec), Some("root dir")),
+        ("root dir \"/srv/img\" ro", body("volatile", &exec), Some("root dir")),
+        (
+            "root dir \"/srv/img\" ro\n mounts { tmpfs \"/etc\" size=1MiB }",
+            body("ro", &exec),
+            Some("shows `/srv/img/etc`"),
+        ),
+        (
+            "network { private; egress any why \"x\" }",
+            body("ro", &format!("{exec}\n network {{ private; connect tcp 443; connect udp 5 to 10.0.0.0/8 }}")),
+            None,
+        ),
+        ("userns map 0 -> 100000 count 1", body("ro", &exec), Some("65536 ids inside")),
+    ] {
+        let ran = verb("check", &text.replace("CEILING", ceiling));
+        match words {
+            None => assert_eq!(ran.code, 0, "{ceiling}: {}", ran.err),
+            Some(words) => assert!(ran.code == 2 && ran.err.contains(words), "{ceiling}: {}", ran.err),
+        }
+    }
+}

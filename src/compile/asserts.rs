@@ -112,8 +112,12 @@ pub fn evidence(policy: &Policy, arch: Arch, claim: &Claim, d: &mut Diagnostics)
                 };
                 let datagrams =
                     [condition("family", Test::In(vec![2, 10]))?, condition("type", Test::Masked(0xf, vec![2]))?];
-                call_evidence(policy, arch, call, &datagrams, d)?;
-                Some((policy.network.span, "on the host's network nothing holds datagrams".into()))
+                let ring = crate::kernel::calls::find("io_uring_setup")?;
+                call_evidence(policy, arch, call, &datagrams, d)
+                    .map(|_| "on the host's network nothing holds datagrams")
+                    // io_uring_enter(2): IORING_OP_SOCKET, past the filter.
+                    .or_else(|| call_evidence(policy, arch, ring, &[], d).map(|_| "a ring makes sockets of any kind"))
+                    .map(|how| (policy.network.span, how.to_owned()))
             })
         }
         Claim::WriteAndExec => write_and_exec(policy, arch, d),
@@ -141,16 +145,13 @@ impl Mounting {
 }
 
 /// The call by which a machine mounts, if it has CAP_SYS_ADMIN for it in its own or a new user namespace. Who has
-/// rules for files changes no mount (landlock(7)). Mounts that come from another user namespace are locked: they are
-/// covered, not undone (mount_namespaces(7)).
+/// rules for files mounts and moves nothing (landlock(7)), but the attributes of a mount can be changed. Mounts that
+/// come from another user namespace are locked: they are covered, not undone (mount_namespaces(7)).
 fn mounting(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<Mounting> {
     const SYS_ADMIN: u8 = 21;
     const DAC_READ_SEARCH: u8 = 2;
     /// CLONE_NEWUSER
     const NEW: u64 = 0x1000_0000;
-    if !policy.files.is_empty() {
-        return None;
-    }
     let mut runs =
         |name: &str, tests: &[Condition]| call_evidence(policy, arch, crate::kernel::calls::find(name)?, tests, d);
     let has = |n| policy.capabilities.iter().any(|g| g.capability == n);
@@ -160,6 +161,11 @@ fn mounting(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<Mounting
         return Some(Mounting { span, how: format!("{how}, so it can go past its mounts"), undoes: true });
     }
     let granted = has(SYS_ADMIN);
+    let undoes = granted && hosts;
+    let ruled = !policy.files.is_empty();
+    if ruled && !undoes {
+        return None;
+    }
     // The flags come first in both; those of clone3 are behind a pointer.
     let new = [Condition { argument: 0, kind: Type::Ulong, test: Test::HasAll(NEW) }];
     let makes = [("unshare", &new[..]), ("clone", &new[..]), ("clone3", &[])];
@@ -167,9 +173,10 @@ fn mounting(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<Mounting
         return None;
     }
     let calls =
-        ["mount", "move_mount", "fsmount", "open_tree", "open_tree_attr", "mount_setattr", "umount2", "pivot_root"];
+        ["mount_setattr", "open_tree_attr", "mount", "move_mount", "fsmount", "open_tree", "umount2", "pivot_root"];
+    // Landlock has no hook in the first two (security/landlock/fs.c, "Filesystem layout hooks").
+    let calls = if ruled { calls.get(..2).unwrap_or_default() } else { &calls };
     let (span, how) = calls.iter().find_map(|n| runs(n, &[]))?;
-    let undoes = granted && hosts;
     let what = if undoes { "change its mounts" } else { "mount over it" };
     Some(Mounting { span, how: format!("{how}, so it can {what}"), undoes })
 }
@@ -233,13 +240,22 @@ fn call_evidence(
     Some((span, format!("`{}({})` runs", call.name, arguments.join(", "))))
 }
 
-/// Memory that is writable and executable at once, or a place that can be written and executed.
+/// Memory that is written and executed, or a place that can be.
 fn write_and_exec(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<(Span, String)> {
-    for name in ["mmap", "mprotect", "pkey_mprotect"] {
+    // PROT_WRITE and PROT_EXEC in one mapping; PROT_EXEC where another mapping is written to: of shared memory without
+    // a file (MAP_SHARED, MAP_ANONYMOUS), which mremap(2) and fork(2) double; or on what was written before, and what
+    // is shared with shmat(2).
+    let ways: [(&str, &[(&str, u64)]); 4] = [
+        ("mmap", &[("prot", 0x2 | 0x4)]),
+        ("mmap", &[("prot", 0x4), ("flags", 0x1 | 0x20)]),
+        ("mprotect", &[("prot", 0x4)]),
+        ("pkey_mprotect", &[("prot", 0x4)]),
+    ];
+    for (name, bits) in ways {
         let Some(call) = crate::kernel::calls::find(name) else { continue };
-        // PROT_WRITE and PROT_EXEC.
-        let Some(both) = has_all(call, "prot", 0x2 | 0x4) else { continue };
-        if let Some(found) = call_evidence(policy, arch, call, &[both], d) {
+        let tests: Option<Vec<Condition>> =
+            bits.iter().map(|(argument, bits)| has_all(call, argument, *bits)).collect();
+        if let Some(found) = tests.and_then(|tests| call_evidence(policy, arch, call, &tests, d)) {
             return Some(found);
         }
     }

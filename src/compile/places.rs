@@ -53,6 +53,8 @@ struct Place {
     exec: bool,
     /// Device nodes work: they are written to whatever the mount says.
     devices: bool,
+    /// A file system that the kernel fills.
+    kernels: bool,
     /// The line; `None` for what every machine has.
     span: Option<Span>,
 }
@@ -107,6 +109,14 @@ pub(super) fn evidence(
 pub fn against(policy: &Policy, path: &str) -> Option<Span> {
     let model = Model::of(policy, None);
     model.at(path).and_then(|p| p.span)
+}
+
+/// What is seen at a path, where it is a folder of the host: its name there, and whether it can be written to.
+pub fn shown(policy: &Policy, path: &str) -> Option<(String, bool)> {
+    let model = Model::of(policy, None);
+    let place = model.at(path).filter(|p| p.whole && !p.hidden)?;
+    let own = place.on_host(path);
+    own.starts_with('/').then_some((own, place.writable && !place.layer))
 }
 
 /// A place that can be written and executed, by one name or by two.
@@ -226,26 +236,70 @@ impl<'p> Model<'p> {
             .collect()
     }
 
-    /// Can the name be made to lead to other files? What is mounted on stays where it is, but a folder above it is
-    /// renamed as any other (rename(2)), with all that is mounted in it, and another is made in its stead.
+    /// Can the name be made to lead to other files? Rules and mounts stay with the files, not with their names: in a
+    /// folder where names are made and removed (rename(2), symlink(2)), each name on the way is moved aside with all
+    /// that is below it, and another folder, or a link, takes its place. Only a name on which something is mounted
+    /// stays.
     fn replaced(&self, right: Option<Right>, path: &str) -> Option<(Span, String)> {
         let right = right.filter(|r| matches!(r, Right::Write | Right::Create | Right::Exec))?;
-        let mut below = self.at(path)?.target.clone();
-        // From the mount that is seen there up to the root.
-        while below != "/" {
-            let folder = parent(&below);
-            let place = self.at(folder)?;
-            if folder != place.target && place.writable && !place.hidden {
-                let above = (place, parent(folder).to_owned());
-                let new = (place, folder.to_owned());
-                let may = self.granted(Some(Right::Create), &above)?;
-                if self.granted(Some(right), &new).is_some() {
-                    return Some((may.0, format!("`{folder}` can be renamed, and another be made in its stead")));
-                }
+        let mut name = path;
+        while name != "/" {
+            let folder = parent(name);
+            if !self.tree.iter().any(|p| p.target == name)
+                && let Some((span, _)) = self.renames(folder)
+                && self.leads(right, folder, name)
+            {
+                return Some((span, format!("`{name}` can be renamed, and something else be put in its stead")));
             }
-            below.clone_from(&place.target);
+            name = folder;
         }
         None
+    }
+
+    /// What lets names in a folder be changed, by this name of it or another.
+    fn renames(&self, folder: &str) -> Option<(Span, String)> {
+        let place = self.at(folder)?;
+        let own = place.on_host(folder);
+        let mut all = vec![(place, folder.to_owned())];
+        let region = (place, folder.to_owned());
+        // The folder itself by another name, not one below it.
+        all.extend(self.elsewhere(&region).into_iter().filter(|(p, path)| p.on_host(path) == own));
+        all.iter()
+            .filter(|(p, _)| !p.is_fixed())
+            .find(|r| self.holds(Right::Create, r))
+            .and_then(|r| self.granted(Some(Right::Create), r))
+    }
+
+    /// Does a right hold at the top of a region, and not only somewhere in it?
+    fn holds(&self, right: Right, region @ (place, from): &Region<'_>) -> bool {
+        place.grants(Some(right), from) && (!is_ruled(self.policy, right) || self.covered(right, region))
+    }
+
+    /// Does the right exist where a new thing of this name would lead?
+    fn leads(&self, right: Right, folder: &str, name: &str) -> bool {
+        let Some((index, place)) = self.tree.iter().enumerate().rev().find(|(_, p)| is_below(folder, &p.target)) else {
+            return false;
+        };
+        // To what is made there.
+        if self.granted(Some(right), &(place, name.to_owned())).is_some() {
+            return true;
+        }
+        match right {
+            // To a folder that is moved there, and that may be executed where it is: from beside it, or from where
+            // names are made and may go to other folders (landlock(7), LANDLOCK_ACCESS_FS_REFER).
+            Right::Exec => self.openings.iter().any(|o| {
+                let from = |path: &str| self.granted(Some(Right::Create), &(place, path.to_owned())).is_some();
+                let refers = || self.holds(Right::Refer, &(place, folder.to_owned()));
+                let moves = parent(o.path) == folder || refers() && (from(parent(o.path)) || from(o.path));
+                let there = o.place == Some(index) && o.path != place.target && o.right == Some(right);
+                there && place.grants(Some(right), o.path) && moves
+            }),
+            // Or by a link to anything that is kept.
+            _ => self.regions("/").iter().any(|r| {
+                let own = r.0.span.is_some() || ["/dev/shm", "/run"].contains(&r.0.target.as_str());
+                own && !r.0.is_fixed() && self.granted(Some(right), r).is_some()
+            }),
+        }
     }
 
     /// What is seen at a path: the last that was mounted there or above.
@@ -289,6 +343,11 @@ impl Place {
             }
     }
 
+    /// Are its names the kernel's, which nobody changes? Of /proc, /sys and what else it shows of itself.
+    fn is_fixed(&self) -> bool {
+        self.kernels || ["/proc", "/sys"].iter().any(|p| is_below(&self.source, p))
+    }
+
     /// The name of a path in it by where its files are.
     fn on_host(&self, path: &str) -> String {
         let rest = if self.target == "/" { path } else { path.strip_prefix(&self.target).unwrap_or("") };
@@ -323,7 +382,18 @@ fn tree(policy: &Policy, names: Option<&Names>) -> Vec<Place> {
     let mut push = |target: &str, source: Option<String>, whole, [writable, exec]: [bool; 2], span| {
         let source = source.unwrap_or_else(|| format!("own {}", out.len()));
         let (target, devices) = (target.to_owned(), false);
-        out.push(Place { target, source, layer: false, whole, hidden: false, writable, exec, devices, span });
+        out.push(Place {
+            target,
+            source,
+            layer: false,
+            whole,
+            hidden: false,
+            writable,
+            exec,
+            devices,
+            kernels: false,
+            span,
+        });
     };
     let access = root.value.access;
     if root.value.origin == Origin::Host || access == Access::Volatile {
@@ -361,6 +431,14 @@ fn tree(policy: &Policy, names: Option<&Names>) -> Vec<Place> {
         push("/sys/fs/cgroup", Some(name("/sys/fs/cgroup")), true, [true, false], None);
         push("/run", None, true, [true, true], None);
     }
+    if !boots && policy.network.value.is_routed() {
+        if matches!(policy.resolver.value, Resolver::List(_)) {
+            push("/etc/resolv.conf", None, true, [false, false], Some(policy.resolver.span));
+        }
+        if matches!(policy.network.value, Network::Zone(_)) {
+            push("/etc/hosts", None, true, [false, false], Some(policy.network.span));
+        }
+    }
     let masks = |source: &Source| matches!(source, Source::Mask | Source::Hide);
     for m in policy.mounts.iter().filter(|m| !masks(&m.source)) {
         let source = match &m.source {
@@ -372,20 +450,16 @@ fn tree(policy: &Policy, names: Option<&Names>) -> Vec<Place> {
             push(&format!("{}{rest}", m.target), Some(source.clone()), true, [m.writable, m.exec], Some(m.span));
         }
     }
-    if !boots && policy.network.value.is_routed() {
-        if matches!(policy.resolver.value, Resolver::List(_)) {
-            push("/etc/resolv.conf", None, true, [false, false], Some(policy.resolver.span));
-        }
-        if matches!(policy.network.value, Network::Zone(_)) {
-            push("/etc/hosts", None, true, [false, false], Some(policy.network.span));
-        }
-    }
     for place in READ_ONLY {
         push(place, Some(name(place)), true, [false, false], None);
     }
     for place in &mut out {
         let written = policy.mounts.iter().find(|m| place.span == Some(m.span) && is_below(&place.target, &m.target));
         place.devices = written.is_some_and(|m| m.dev);
+        let filled = [Source::Proc, Source::Sysfs, Source::Devpts, Source::Mqueue, Source::Cgroup2];
+        place.kernels = written.is_some_and(|m| filled.contains(&m.source))
+            || place.span.is_none()
+                && ["/proc", "/sys", "/dev/pts", "/dev/mqueue"].iter().any(|p| is_below(&place.target, p));
         place.layer = place.target == "/" && access == Access::Ephemeral
             || written.is_some_and(|m| matches!(m.source, Source::Overlay(..)));
     }
@@ -401,6 +475,7 @@ fn tree(policy: &Policy, names: Option<&Names>) -> Vec<Place> {
             writable: false,
             exec: false,
             devices: false,
+            kernels: false,
             span,
         });
     }

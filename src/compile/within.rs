@@ -1,11 +1,13 @@
 //! `within`: a machine grants no more than its ceiling, proved for calls and compared fact by fact for the
 //! other domains.
 
+use crate::compile::places;
 use crate::compile::seccomp::Filter;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::kernel::numbers::Arch;
 use crate::policy::Policy;
 use crate::policy::meaning::Meaning;
+use crate::policy::mounts::{Mount, Source};
 use crate::policy::resolve::Ceiling;
 use crate::policy::syscalls::Action;
 use crate::proof::diagram::{FALSE, Store};
@@ -29,6 +31,17 @@ pub(super) fn check(policy: &Policy, filter: &Filter, d: &mut Diagnostics) {
                     .help("write the same line in `mounts`"),
             );
         }
+        for (m, place) in uncovered(policy, c) {
+            let message = format!(
+                "`{}` shows `{place}` of the host at `{}`, where `{}` mounts something else",
+                policy.name, m.target, c.name.value
+            );
+            d.push(
+                Diagnostic::error("E0705", c.name.span, message)
+                    .also(m.span, "the ceiling covers it")
+                    .help("write the same line in `mounts`"),
+            );
+        }
         let mut said = Vec::new();
         for f in order::beyond(&own, &ceiling, &c.grants) {
             if said.contains(&(f.span, &f.text)) {
@@ -44,6 +57,16 @@ pub(super) fn check(policy: &Policy, filter: &Filter, d: &mut Diagnostics) {
             );
         }
     }
+}
+
+/// Where a ceiling that speaks of a root mounts something over it, and the machine leaves the root's own folder seen.
+fn uncovered<'c>(policy: &Policy, c: &'c Ceiling) -> Vec<(&'c Mount, String)> {
+    if !c.grants.scalars.contains_key("root") {
+        return Vec::new();
+    }
+    let covers = |m: &&Mount| !matches!(m.source, Source::Mask | Source::Hide);
+    let missing = c.grants.mounts.iter().filter(covers).filter(|m| !policy.mounts.iter().any(|o| o.target == m.target));
+    missing.filter_map(|m| Some((m, places::shown(policy, &m.target)?.0))).collect()
 }
 
 /// Proves that no call is treated less strictly than by the ceiling; two refusals are alike.

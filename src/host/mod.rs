@@ -43,38 +43,75 @@ pub struct Names {
 impl Names {
     fn of(paths: &BTreeMap<String, PathFacts>) -> io::Result<Names> {
         let mut names = Names::default();
-        let text = fs::read_to_string("/proc/self/mountinfo")?;
-        // proc_pid_mountinfo(5): id, parent, device, root, mount point; the last of a mount point is seen.
-        let mounts: Vec<(String, String, String)> = text
-            .lines()
-            .filter_map(|l| {
-                let mut f = l.split(' ').skip(2);
-                Some((f.next()?.to_owned(), unescaped(f.next()?), unescaped(f.next()?)))
-            })
-            .collect();
-        let join = |device: &str, root: &str, rest: &str| {
-            format!("{device} {}{}", root.trim_end_matches('/'), rest.trim_end_matches('/'))
+        let mounts = mounts(&fs::read_to_string("/proc/self/mountinfo")?);
+        let join = |m: &Mounted, rest: &str| {
+            format!("{} {}{}", m.device, m.top.trim_end_matches('/'), rest.trim_end_matches('/'))
         };
+        let seen: Vec<&Mounted> =
+            mounts.iter().filter(|m| holder(&mounts, &m.point).is_some_and(|h| h.id == m.id)).collect();
         for (path, facts) in paths {
-            let at = |point: &str| match point {
-                "/" => Some(facts.canonical.as_str()),
-                _ => facts.canonical.strip_prefix(point).filter(|rest| rest.is_empty() || rest.starts_with('/')),
-            };
-            let holder = mounts.iter().filter_map(|(device, top, point)| Some((point.len(), device, top, at(point)?)));
-            // Of those above it the longest, and of these the last.
-            let Some((_, device, top, rest)) = holder.max_by_key(|(length, ..)| *length) else {
+            let Some(m) = holder(&mounts, &facts.canonical) else {
                 return Err(io::Error::new(io::ErrorKind::NotFound, format!("no mount holds {path}")));
             };
-            names.of.insert(path.clone(), join(device, top, rest));
+            names.of.insert(path.clone(), join(m, below(&facts.canonical, &m.point).unwrap_or_default()));
             let above = facts.canonical.trim_end_matches('/');
-            let below = mounts.iter().filter_map(|(device, top, point)| {
-                let rest = point.strip_prefix(above).filter(|rest| rest.len() > 1 && rest.starts_with('/'))?;
-                Some((rest.to_owned(), join(device, top, "")))
+            let below = seen.iter().filter_map(|m| {
+                let rest = m.point.strip_prefix(above).filter(|rest| rest.len() > 1 && rest.starts_with('/'))?;
+                Some((rest.to_owned(), join(m, "")))
             });
             names.below.insert(path.clone(), below.collect());
         }
         Ok(names)
     }
+}
+
+/// A line of mountinfo.
+struct Mounted {
+    id: u64,
+    parent: u64,
+    device: String,
+    /// What of the file system is its top.
+    top: String,
+    point: String,
+}
+
+/// proc_pid_mountinfo(5): id, parent, device, root, mount point.
+fn mounts(text: &str) -> Vec<Mounted> {
+    let line = |l: &str| {
+        let mut f = l.split(' ');
+        let (id, parent) = (f.next()?.parse().ok()?, f.next()?.parse().ok()?);
+        Some(Mounted {
+            id,
+            parent,
+            device: f.next()?.to_owned(),
+            top: unescaped(f.next()?),
+            point: unescaped(f.next()?),
+        })
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// The way from a mount point on to a path in it.
+fn below<'p>(path: &'p str, point: &str) -> Option<&'p str> {
+    match point {
+        "/" => Some(path),
+        _ => path.strip_prefix(point).filter(|rest| rest.is_empty() || rest.starts_with('/')),
+    }
+}
+
+/// The mount in which a path is seen: as the kernel walks it, from each mount into the first that is on the way. One
+/// that was there before something was mounted above it isn't met.
+fn holder<'m>(mounts: &'m [Mounted], path: &str) -> Option<&'m Mounted> {
+    let mut at = mounts.iter().find(|m| m.point == "/" && !mounts.iter().any(|o| o.id == m.parent && o.id != m.id))?;
+    // Each step goes down, so there are no more of them than mounts.
+    for _ in mounts {
+        let inner = mounts.iter().filter(|m| m.parent == at.id && m.id != at.id && below(path, &m.point).is_some());
+        match inner.min_by_key(|m| m.point.len()) {
+            Some(next) => at = next,
+            None => break,
+        }
+    }
+    Some(at)
 }
 
 /// Spaces and the like are octal in mountinfo.
@@ -399,4 +436,15 @@ pub fn cpus() -> io::Result<Vec<String>> {
     let all = files::list(Path::new("/sys/devices/system/cpu"))?;
     let number = |p: &str| p.strip_prefix(CPUS).is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
     Ok(all.into_iter().filter_map(|p| p.into_os_string().into_string().ok()).filter(|p| number(p)).collect())
+}
+
+#[cfg(test)]
+#[test]
+fn a_mount_that_is_hidden_holds_nothing() {
+    let text = "1 0 8:1 / / rw - ext4 d rw\n2 1 0:5 / /x/y rw - tmpfs t rw\n3 1 8:1 /real /x rw - ext4 d rw\n\
+                4 3 0:6 / /x/z\\040w rw - tmpfs t rw\n5 4 0:7 / /x/z\\040w rw - tmpfs t rw\n";
+    let mounts = mounts(text);
+    for (path, id) in [("/", 1), ("/xx", 1), ("/x", 3), ("/x/y", 3), ("/x/y/k", 3), ("/x/z w/a", 5)] {
+        assert_eq!(holder(&mounts, path).map(|m| m.id), Some(id), "{path}");
+    }
 }

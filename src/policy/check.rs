@@ -15,10 +15,7 @@ pub(super) fn finish(
     mut g: Grants,
     within: Vec<Ceiling>,
 ) -> Option<Policy> {
-    if let Some(p) = g.ports.get(4096) {
-        cx.error("E0214", p.span, "more than 4096 ports", "write `any` if all of them are meant");
-        g.ports.truncate(4096);
-    }
+    bound_ports(cx, &mut g);
     reasons(cx, &g);
     newer_than_baseline(cx, &g, kernel);
     // What a group names beyond the baseline nobody reviewed: it stays absent.
@@ -214,6 +211,26 @@ fn boot_rules(
     }
 }
 
+/// Most ports of one item, each as often as it has peers: each pair is held against others.
+const MOST_PORTS: usize = 4096;
+
+/// Refuses more ports than can be compared, and goes on with as many.
+pub(super) fn bound_ports(cx: &mut Context<'_>, g: &mut Grants) {
+    let mut pairs = 0;
+    let over = g.ports.iter().position(|p| {
+        pairs += p.peers.len().max(1);
+        pairs > MOST_PORTS
+    });
+    if let Some(i) = over {
+        let span = g.ports.get(i).map(|p| p.span);
+        if let Some(span) = span {
+            let text = format!("more than {MOST_PORTS} ports, each counted with each of its peers");
+            cx.error("E0214", span, text, "write `any` if all ports are meant, or blocks of addresses");
+        }
+        g.ports.truncate(i);
+    }
+}
+
 /// Mounts and file rules of one machine. Each is held against each.
 const MOST: [usize; 2] = [512, 1024];
 
@@ -260,6 +277,18 @@ fn mount_rules(cx: &mut Context<'_>, g: &Grants) {
                 Diagnostic::error("E0310", m.span, format!("`{}` is covered by a mask", m.target))
                     .also(old.span, "covered here")
                     .help("masks come last: nothing below one can be seen"),
+            );
+        }
+        // The network's own files are mounted first.
+        let written = g
+            .network_files()
+            .into_iter()
+            .find(|(file, _)| !masks && (*file == m.target || file.starts_with(&format!("{}/", m.target))));
+        if let Some((file, span)) = written {
+            cx.diagnostics.push(
+                Diagnostic::error("E0310", m.span, format!("this mount hides `{file}`, which the network writes"))
+                    .also(span, "it is for this")
+                    .help("mount what is needed below `/etc` by name, or write `resolver none`"),
             );
         }
         let reserved = ["/proc", "/sys", "/dev", "/.stockade"];
@@ -335,8 +364,11 @@ fn reasons(cx: &mut Context<'_>, g: &Grants) {
             need(cx, &c.meta, c.span, format!("capability `{name}`"));
         }
     }
-    for m in g.mounts.iter().filter(|m| m.exec && m.writable || m.meta.until.is_some()) {
+    for m in g.mounts.iter().filter(|m| m.exec && m.writable) {
         need(cx, &m.meta, m.span, format!("`{}` can be written and executed, granted", m.target));
+    }
+    for m in g.mounts.iter().filter(|m| !(m.exec && m.writable) && m.meta.until.is_some()) {
+        need(cx, &m.meta, m.span, "a dated grant".into());
     }
     let dated = |meta: &Meta| meta.until.is_some();
     let metas = g.syscalls.iter().map(|r| (&r.meta, r.span));

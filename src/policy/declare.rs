@@ -45,7 +45,8 @@ pub(super) fn declare<'a>(
     id: FileId,
     main: bool,
     file: &'a ast::File,
-    (diagnostics, today): (&mut Diagnostics, &str),
+    (library, today): (bool, &str),
+    diagnostics: &mut Diagnostics,
     out: &mut Declarations<'a>,
 ) {
     let no_params = BTreeMap::new();
@@ -120,6 +121,10 @@ pub(super) fn declare<'a>(
                 args.finish(&mut cx);
                 let bootable = keyword == "machine";
                 name_check(&mut cx, &name, bootable);
+                // Who reads `within std/ceiling/...` means the library's.
+                if !library && name.value.starts_with("std/") {
+                    cx.error("E0211", name.span, "names below `std/` are the library's", "give it another name");
+                }
                 let Some(body) = block else { continue };
                 if let Some(old) = out.items.get(&name.value) {
                     twice(&mut cx, &name, old.name.span);

@@ -36,6 +36,11 @@ pub fn library() -> impl Iterator<Item = &'static str> {
     STD.iter().map(|l| l.name)
 }
 
+/// Is this the text of one of the library's files?
+pub(super) fn is_library(text: &str) -> bool {
+    STD.iter().any(|l| l.text == text)
+}
+
 /// Why a policy file can't be read.
 #[derive(Debug, thiserror::Error)]
 #[error("can't read policy `{name}`: {cause}")]

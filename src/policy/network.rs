@@ -204,6 +204,20 @@ impl Grants {
         let egress = self.scalars.get("egress").filter(|s| routed && s.value == Value::Number(1))?;
         Some((Resolver::Host, egress.span))
     }
+
+    /// The files that a routed network writes into a machine, each with the line that it is for.
+    pub(super) fn network_files(&self) -> Vec<(&'static str, Span)> {
+        let Some(s) = self.scalars.get("network") else { return Vec::new() };
+        let Value::Network(network) = &s.value else { return Vec::new() };
+        let mut out = Vec::new();
+        if let Some((_, span)) = self.resolver().filter(|(r, _)| network.is_routed() && *r != Resolver::None) {
+            out.push(("/etc/resolv.conf", span));
+        }
+        if matches!(network, Network::Zone(_)) {
+            out.push(("/etc/hosts", s.span));
+        }
+        out
+    }
 }
 
 const OTHERS: &[&str] = &["publish", "listen", "connect", "egress", "resolver", "address", "remove", "override"];

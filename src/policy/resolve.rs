@@ -217,7 +217,8 @@ pub fn resolve_under(
     let main_is_bad = diagnostics.has_errors();
     let mut decl = Declarations::default();
     for (file_id, file) in &files {
-        declare(*file_id, *file_id == id, file, (diagnostics, today), &mut decl);
+        let library = sources.get(*file_id).is_some_and(|f| f.packed.is_some() || loader::is_library(&f.text));
+        declare(*file_id, *file_id == id, file, (library, today), diagnostics, &mut decl);
     }
     if let (Some(to), Some(k)) = (baseline, &mut decl.kernel) {
         k.value = to;
@@ -403,7 +404,8 @@ fn ceilings(cx: &mut Context<'_>, decl: &Declarations<'_>, grants: &Grants) -> V
         }
         match decl.items.get(&name.value) {
             Some(p) if !p.bootable => {
-                if let Some(grants) = effective(cx, decl, p, &mut Walk::default()) {
+                if let Some(mut grants) = effective(cx, decl, p, &mut Walk::default()) {
+                    super::check::bound_ports(cx, &mut grants);
                     names.extend(grants.within.iter().cloned());
                     out.push(Ceiling { name: name.clone(), declared: p.name.span, grants });
                 }

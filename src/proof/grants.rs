@@ -111,15 +111,22 @@ pub fn facts(g: &Grants, span: Span) -> Vec<Fact> {
         let until = meta.until.as_ref().map(|u| u.value.clone());
         out.push(Fact { domain, key, what, text, span, why: meta.why.clone(), until });
     };
+    let boots = matches!(g.scalars.get("program").map(|s| &s.value), Some(Value::Program(Program::Boot)));
     for c in &g.capabilities {
         let sets: &[Set] = match c.set {
             Set::Keep => &[Set::Bounding, Set::Permitted, Set::Effective],
+            // Root that execs has all of its bounding set (capabilities(7)), and an init is root.
+            Set::Bounding if boots => &[Set::Bounding, Set::Permitted, Set::Effective],
             ref one => std::slice::from_ref(one),
         };
         let name = capabilities::name(c.capability);
         for set in sets {
             let key = format!("{name} {set:?}").to_lowercase();
-            let text = if c.set == Set::Keep { format!("keep {name}") } else { key.clone() };
+            let text = match c.set {
+                Set::Keep => format!("keep {name}"),
+                Set::Bounding => format!("{name} bounding"),
+                _ => key.clone(),
+            };
             push(Domain::Capabilities, key, What::Present, text, c.span, &c.meta);
         }
     }
@@ -287,6 +294,13 @@ fn scalars(g: &Grants, span: Span, push: &mut impl FnMut(Domain, String, What, S
     if rank == 1 {
         list.push(("userns", Domain::Process, "userns map".to_owned(), What::Other(text.clone()), text.clone()));
     }
+    // How many ids can own files inside: of what is mounted with translated owners as many are within reach.
+    let ids = match value("userns") {
+        Some(Value::Userns(Userns::Identity)) => 1 << 32,
+        Some(Value::Userns(Userns::Map(ranges))) => ranges.iter().map(|(.., count)| u64::from(*count)).sum(),
+        _ => 65_536,
+    };
+    list.push(("userns", Domain::Process, "userns ids".to_owned(), What::Rank(ids), format!("{ids} ids inside")));
     list.push(("userns", Domain::Process, "userns".to_owned(), What::Rank(rank), text));
     let off = value("no-new-privs").is_some();
     let text = format!("no_new_privs {}", if off { "off" } else { "on" });
@@ -295,6 +309,9 @@ fn scalars(g: &Grants, span: Span, push: &mut impl FnMut(Domain, String, What, S
         let (origin, access, text) = root(r);
         list.push(("root", Domain::Process, "root".to_owned(), What::Other(origin), text.clone()));
         list.push(("root", Domain::Process, "root access".to_owned(), What::Rank(access), text.clone()));
+        // Of a volatile root only /usr is seen.
+        let shown = u64::from(r.access != Access::Volatile);
+        list.push(("root", Domain::Process, "root shown".to_owned(), What::Rank(shown), text.clone()));
         let size = if access == 0 || r.access == Access::ReadWrite { 0 } else { r.size };
         let sized = if size == 0 { text } else { format!("{text} size={size}B") };
         list.push(("root", Domain::Process, "root size".to_owned(), What::Rank(size), sized));
@@ -309,10 +326,16 @@ fn scalars(g: &Grants, span: Span, push: &mut impl FnMut(Domain, String, What, S
         };
         list.push(("program", Domain::Process, "program".to_owned(), What::Other(text.clone()), text));
     }
-    if let Some(Value::User(u)) = value("user") {
+    if let Some(Value::Program(Program::Boot)) = value("program") {
+        let text = "boot, as root".to_owned();
+        list.push(("program", Domain::Process, "user".to_owned(), What::Other("user root".into()), text.clone()));
+        list.push(("program", Domain::Process, "root user".to_owned(), What::Rank(1), text));
+    } else if let Some(Value::User(u)) = value("user") {
         let text = format!("user {}", word(&u.user));
         let powerful = matches!(&u.user, Id::Number(0)) || matches!(&u.user, Id::Name(n) if n == "root");
-        list.push(("user", Domain::Process, "user".to_owned(), What::Other(text.clone()), text.clone()));
+        // Root by its name and by its number is one.
+        let who = if powerful { "user root".to_owned() } else { text.clone() };
+        list.push(("user", Domain::Process, "user".to_owned(), What::Other(who), text.clone()));
         list.push(("user", Domain::Process, "root user".to_owned(), What::Rank(u64::from(powerful)), text));
         // A group is what its name or number opens, on the host where ids are the host's.
         for id in u.groups.iter().chain(&u.group) {
@@ -329,8 +352,9 @@ fn scalars(g: &Grants, span: Span, push: &mut impl FnMut(Domain, String, What, S
                 format!("group {}", word(id)),
             ));
         }
-        if let (Id::Name(n), None, false) = (&u.user, &u.group, powerful) {
-            let text = format!("group of the account {n}");
+        // Which it is the root's own /etc/passwd says.
+        if u.group.is_none() {
+            let text = format!("group of the account {}", word(&u.user));
             list.push(("user", Domain::Process, text.clone(), What::Present, text));
         }
         if u.caller_groups {

@@ -80,6 +80,8 @@ fn covered(f: &Fact, list: &[Fact]) -> bool {
         What::Port(how, protocol, port, peer) => {
             let peers = list.iter().filter_map(|o| match &o.what {
                 What::Port(h, q, p, from) if (h, q) == (how, protocol) && (p.is_none() || p == port) => Some(*from),
+                // Who may go anywhere may go there.
+                What::Rank(1) if o.domain == Domain::Network && o.key == "egress" && *how == Use::Connect => Some(None),
                 _ => None,
             });
             // Who may be listened to without a word of whom is everybody.
@@ -254,8 +256,8 @@ pub fn beyond<'a>(machine: &'a [Fact], ceiling: &'a [Fact], bounds: &Grants) -> 
         Domain::Limits => bounds.scalars.contains_key(&format!("limits.{}", f.key)),
         Domain::Process => match f.key.as_str() {
             "userns" | "no-new-privs" | "landlock" => true,
-            "userns map" => bounds.scalars.contains_key("userns"),
-            "root access" | "root size" => bounds.scalars.contains_key("root"),
+            "userns map" | "userns ids" => bounds.scalars.contains_key("userns"),
+            "root access" | "root size" | "root shown" => bounds.scalars.contains_key("root"),
             "root user" => bounds.scalars.contains_key("user"),
             key if key.starts_with("group") => bounds.scalars.contains_key("user"),
             key => bounds.scalars.contains_key(key),

@@ -1,6 +1,7 @@
 //! What a change of a policy does, by meaning: calls proved, the other domains fact by fact.
 
 use super::checks;
+use super::folders;
 use super::lines::Explained;
 use super::risk::{self, Grade, Risk};
 use crate::kernel::calls::{self, Call};
@@ -371,10 +372,14 @@ fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec
         };
         let unbounded = gone && fact.domain == Domain::Limits && d.effect == Effect::Widened;
         let grade = if unbounded { risk::UNBOUNDED } else { risk::fact(fact, policy) };
+        let (grade, effect) = match (&fact.what, gone) {
+            (What::Mount(_, [was, ..]), true) => folders::uncovered(new.0, &fact.key, *was, (grade, d.effect)),
+            _ => (grade, d.effect),
+        };
         let inherited = d.old.is_some_and(|o| o.what == What::Inherited) && d.effect != Effect::Narrowed;
         let grade = if inherited && grade.risk < Risk::Medium { risk::BEYOND } else { grade };
         Some(Row {
-            effect: d.effect,
+            effect,
             domain: fact.domain,
             risk: grade.risk,
             text: dated(fact),

@@ -3,7 +3,8 @@
 use super::diff::Side;
 use crate::policy::Policy;
 use crate::source::{Sources, Span};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 /// The lines behind the differences that were found, on the old side and on the new one: `file:line`.
 #[derive(Default)]
@@ -55,23 +56,32 @@ impl Explained {
 
 /// The lines that a machine's meaning may come from, with their places.
 fn lines_of(side: &Side<'_>, policy: &Policy) -> Vec<(String, String)> {
-    let of_another = |place: &str| {
-        side.machines.iter().filter(|m| m.block != policy.block).any(|m| {
-            let end = Span { start: m.block.end, ..m.block };
-            let (name, line) = place.rsplit_once(':').unwrap_or((place, "0"));
-            let within = side.sources.position(m.block).line..=side.sources.position(end).line;
-            side.sources.get(m.block.file).is_some_and(|f| f.name == name)
-                && line.parse().is_ok_and(|l| within.contains(&l))
-        })
-    };
+    // The lines of the other machines, by the file. Instances of one machine have one block.
+    let mut blocks: BTreeSet<Span> = side.machines.iter().map(|m| m.block).collect();
+    blocks.remove(&policy.block);
+    let mut others: BTreeMap<&str, Vec<RangeInclusive<usize>>> = BTreeMap::new();
+    for block in blocks {
+        let Some(file) = side.sources.get(block.file) else { continue };
+        let line = |at| side.sources.position(Span { start: at, ..block }).line;
+        others.entry(&file.name).or_default().push(line(block.start) as usize..=line(block.end) as usize);
+    }
     let mut out = Vec::new();
     for f in side.sources.written() {
+        let others = others.get(f.name.as_str()).map_or(&[][..], Vec::as_slice);
+        // They are in the order in which they are written, and none in another.
+        let of_another = |line: usize| {
+            let before = others.partition_point(|r| *r.start() <= line);
+            before.checked_sub(1).and_then(|i| others.get(i)).is_some_and(|r| r.contains(&line))
+        };
         for (i, line) in f.text.lines().enumerate() {
             let text = line.split_whitespace().collect::<Vec<_>>().join(" ");
+            if of_another(i + 1) {
+                continue;
+            }
             let place = format!("{}:{}", f.name, i + 1);
             // Where a block begins and ends says nothing: `limits {`.
             let frame = text == "}" || text.strip_suffix(" {").is_some_and(|word| !word.contains(' '));
-            if !text.is_empty() && !text.starts_with('#') && !frame && !of_another(&place) {
+            if !text.is_empty() && !text.starts_with('#') && !frame {
                 out.push((place, text));
             }
         }

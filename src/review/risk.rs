@@ -1,13 +1,12 @@
 //! How grave a grant is: an ordinal, one sentence of what follows from it, and where that is described.
 //! Computed from what was compiled, never from the text.
 
+use super::folders::{mounts, root};
 use crate::address::{Block, NOT_IMPLIED};
-use crate::compile::places::{ALIASES, resolved};
 use crate::kernel::calls::Call;
 use crate::kernel::constants;
 use crate::policy::Policy;
 use crate::policy::files::Right;
-use crate::policy::mounts::{Access, Origin};
 use crate::policy::network::{Protocol, Use};
 use crate::policy::syscalls::{Condition, Rule, Test};
 use crate::proof::diagram::{FALSE, Node, Store};
@@ -58,7 +57,7 @@ pub struct Grade {
     pub reference: &'static str,
 }
 
-const fn grade(risk: Risk, consequence: &'static str, reference: &'static str) -> Grade {
+pub(super) const fn grade(risk: Risk, consequence: &'static str, reference: &'static str) -> Grade {
     Grade { risk, consequence, reference }
 }
 
@@ -308,32 +307,6 @@ pub fn rule(r: &Rule) -> Grade {
     call(&mut s, r.call, region)
 }
 
-/// Places of the host that give more than files.
-const SENSITIVE: &[(&str, &str)] = &[
-    ("/", "the whole host"),
-    ("/etc", "the host's settings and accounts"),
-    ("/usr", "the host's programs"),
-    ("/boot", "the host's kernel"),
-    ("/root", "the administrator's files and keys"),
-    ("/home", "people's files and keys"),
-    ("/var/lib/docker", "an engine's data"),
-    ("/var/lib/containers", "an engine's data"),
-    ("/var/lib/kubelet", "an engine's data"),
-    ("/var/lib/libvirt", "an engine's data"),
-    ("/var/lib/lxc", "an engine's data"),
-    ("/var/lib/machines", "other machines"),
-    ("/var/backups", "copies of the host's accounts"),
-    ("/var/log", "what the host and its users did"),
-    ("/var/spool/cron", "what the host runs by itself"),
-    ("/dev", "the host's devices"),
-    ("/proc", "the host's processes"),
-    ("/sys", "the host's kernel settings"),
-    ("/run", "other services' sockets"),
-    ("/run/docker.sock", "an engine that runs anything as root"),
-    ("/run/systemd", "the host's service manager"),
-    ("/run/dbus", "the host's message bus"),
-];
-
 /// The grade of a bound that is gone.
 pub const UNBOUNDED: Grade =
     grade(Medium, "no bound: it can use up what the host has", "getrlimit(2), cgroup v2 (kernel documentation)");
@@ -447,23 +420,6 @@ fn network(f: &Fact) -> Grade {
     }
 }
 
-/// A root of the host's own files.
-fn root(policy: &Policy) -> Grade {
-    let access = policy.root.value.access;
-    // An image lies among the others, and is this machine's own.
-    let image = |d: &str| d.strip_prefix("/var/lib/machines/").is_some_and(|name| !name.is_empty());
-    match &policy.root.value.origin {
-        Origin::Directory(d) if image(d) => grade(Medium, "another root than was reviewed", "machinectl(1)"),
-        Origin::Directory(d) if is_sensitive(d) && access == Access::ReadWrite => {
-            grade(Critical, "writes where the host keeps its own", "mount_namespaces(7)")
-        }
-        Origin::Directory(d) if is_sensitive(d) => {
-            grade(High, "sees where the host keeps its own", "mount_namespaces(7)")
-        }
-        _ => grade(Medium, "another program or another root than was reviewed", "execve(2)"),
-    }
-}
-
 /// Groups that are root's by another name, on a host whose ids they are.
 const POWERFUL: &[&str] = &["root", "0", "disk", "docker", "shadow", "sudo", "kmem", "lxd", "libvirt", "adm", "wheel"];
 
@@ -475,6 +431,9 @@ fn process(f: &Fact, policy: &Policy) -> Grade {
         }
         "userns map" => grade(High, "ids that may belong to somebody on the host", "user_namespaces(7)"),
         "root size" => grade(Low, "more memory", "tmpfs(5)"),
+        "root shown" if root(policy).risk > Medium => root(policy),
+        "root shown" => grade(Medium, "sees all of its root, not only /usr", "file-hierarchy(7)"),
+        "userns ids" => grade(Medium, "more ids own files inside", "user_namespaces(7)"),
         "userns" => grade(Critical, "its root is the host's root", "user_namespaces(7)"),
         "no-new-privs" => grade(High, "set-user-ID programs raise its privileges", "PR_SET_NO_NEW_PRIVS(2const)"),
         "root access" if root(policy).risk > Medium => root(policy),
@@ -521,39 +480,6 @@ fn files(right: Right, path: &str, policy: &Policy) -> Grade {
     }
 }
 
-fn mounts(source: &str, [writable, exec, suid, dev, translated]: [bool; 5]) -> Grade {
-    if suid || dev {
-        return grade(High, "set-user-ID files or devices work on it", "mount(2)");
-    }
-    let host = source.strip_prefix("bind ").or_else(|| source.strip_prefix("overlay ")).map(|p| p.trim_matches('"'));
-    // An overlay takes the writes itself; what lies below is shown.
-    let writable = writable && !source.starts_with("overlay ");
-    match (host, writable) {
-        (Some(p), true) if is_sensitive(p) => {
-            grade(Critical, "writes where the host keeps its own", "mount_namespaces(7)")
-        }
-        (Some(p), false) if is_sensitive(p) => grade(High, "sees where the host keeps its own", "mount_namespaces(7)"),
-        (Some(_), true) if !translated => {
-            grade(High, "changes a folder of the host, under the host's own ids", "mount_setattr(2), MOUNT_ATTR_IDMAP")
-        }
-        (Some(_), true) if exec => grade(High, "writes and executes in a folder of the host", "mount(2)"),
-        (Some(_), true) => grade(Medium, "changes a folder of the host", "mount_namespaces(7)"),
-        (Some(_), false) if exec => grade(Medium, "executes programs of a folder of the host", "mount(2)"),
-        (Some(_), false) => grade(Low, "reads a folder of the host", "mount_namespaces(7)"),
-        (None, true) if exec => grade(Medium, "memory that it writes and executes", "mount(2)"),
-        (None, _) => grade(Low, "memory or a view of the kernel of its own", "mount_namespaces(7)"),
-    }
-}
-
-/// Is it such a place, or in one, or has it one below? Under whichever of its names.
-fn is_sensitive(path: &str) -> bool {
-    let below = |inner: &str, outer: &str| {
-        inner == outer || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/') && outer != "/")
-    };
-    let real = resolved(path, ALIASES).unwrap_or_else(|| path.to_owned());
-    real == "/" || SENSITIVE.iter().any(|(s, _)| below(&real, s) || below(s, &real))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -575,21 +501,6 @@ mod tests {
         }
         for (name, _) in CAPABILITIES {
             assert!(crate::policy::capabilities::number(name).is_some(), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_sensitive_place_has_many_names() {
-        for p in
-            ["/", "/var", "/var/lib", "/var/run", "/var/run/docker.sock", "/lib/modules", "/lib", "/home/me", "/run"]
-        {
-            assert!(is_sensitive(p), "{p}");
-        }
-        for p in ["/srv", "/var/lib/nginx", "/var/www", "/libexec", "/opt/app", "/var/runner", "/data/etc"] {
-            assert!(!is_sensitive(p), "{p}");
-        }
-        for (_, name) in ALIASES {
-            assert!(is_sensitive(name), "{name}");
         }
     }
 
