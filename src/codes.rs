@@ -112,7 +112,7 @@ pub const CODES: &[Page] = &[
     Page {
         code: "E0211",
         title: "a name can't be used",
-        text: "Machine and image names become host names, folders and units: 1 to 63 small letters, digits and inner hyphens.",
+        text: "Machine and image names become host names, folders and units: 1 to 63 small letters, digits and inner hyphens.\nProfiles whose names begin with `std/` are the library's.",
     },
     Page {
         code: "E0212",
