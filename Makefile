@@ -33,8 +33,8 @@ root: packages
 demo:
 	@tests/packages build root
 	@tests/make-root $(CACHE) >/dev/null 2> >(cat >&2) & root=$$!; \
-	  cargo build --bin stockade || { kill $$root; wait $$root; exit 1; }; wait $$root
-	@tests/demo $(CACHE) target/debug/stockade
+	  cargo build --profile demo --bin stockade || { kill $$root; wait $$root; exit 1; }; wait $$root
+	@tests/demo $(CACHE) target/demo/stockade
 
 # What needs no root: units, meaning, language, architecture.
 check: packages lint
