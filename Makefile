@@ -32,7 +32,7 @@ root: packages
 # The Debian is unpacked while the program is built, without the optimiser: it's the first look that is waited for.
 demo:
 	@tests/packages build root
-	@tests/make-root $(CACHE) >/dev/null 2> >(cat >&2) & root=$$!; \
+	@tests/make-root $(CACHE) demo >/dev/null 2> >(cat >&2) & root=$$!; \
 	  cargo build --profile demo --bin stockade || { kill $$root; wait $$root; exit 1; }; wait $$root
 	@tests/demo $(CACHE) target/demo/stockade
 
