@@ -133,8 +133,8 @@ fn clone_for(owner: Option<u32>, namespaces: u64) -> Result<Side, Errno> {
     confine::set_capabilities(all, all, 0)?;
     let side = process::clone(namespaces, true)?;
     if let Side::Parent(_) = side {
+        // Back to root, and the effective capabilities come back with it (capabilities(7)).
         confine::set_effective_uid(own)?;
-        confine::set_capabilities(all, all, 0)?;
     }
     Ok(side)
 }

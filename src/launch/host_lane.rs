@@ -426,7 +426,7 @@ impl Host<'_> {
         let ids = maps.as_ref().map(|(u, g)| (u.as_slice(), g.as_slice()));
         let seen = readback::observe(Path::new(&process), ids).map_err(|e| self.text(step, e.to_string()))?;
         let mut differences = readback::compare(self.plan, &seen);
-        differences.extend(self.namespaces(step)?);
+        differences.extend(readback::namespaces(self.plan, self.program.0).map_err(|e| self.io(step, &e))?);
         differences.extend(self.beside(step)?);
         if let Some(first) = differences.first() {
             let places: Vec<String> = differences.iter().map(|d| format!("step {}: {}", d.step, d.text)).collect();
@@ -481,33 +481,6 @@ impl Host<'_> {
                 _ => Vec::new(),
             };
             out.extend(found.into_iter().map(|text| readback::Difference { step: i + 1, text }));
-        }
-        Ok(out)
-    }
-
-    /// Every namespace that the plan makes must be another one than the supervisor's.
-    fn namespaces(&self, step: usize) -> Result<Vec<readback::Difference>, Failure> {
-        let mut out = Vec::new();
-        let mut wanted = vec![("mnt", 0x2_0000u64)];
-        for s in self.plan.steps() {
-            if let Action::CloneInit { namespaces, .. } = &s.action {
-                let all = [
-                    ("user", 0x1000_0000),
-                    ("pid", 0x2000_0000),
-                    ("ipc", 0x800_0000),
-                    ("uts", 0x400_0000),
-                    ("net", 0x4000_0000),
-                    ("cgroup", 0x200_0000),
-                ];
-                wanted.extend(all.into_iter().filter(|(_, bit)| namespaces & bit != 0));
-            }
-        }
-        for (name, _) in wanted {
-            let theirs = fs::read_link(format!("/proc/{}/ns/{name}", self.program.0)).map_err(|e| self.io(step, &e))?;
-            let ours = fs::read_link(format!("/proc/self/ns/{name}")).map_err(|e| self.io(step, &e))?;
-            if theirs == ours {
-                out.push(readback::Difference { step: step + 1, text: format!("the {name} namespace is the host's") });
-            }
         }
         Ok(out)
     }

@@ -5,10 +5,12 @@
 
 use crate::plan::step::{Range, Shown, TreeStep, hex};
 use crate::plan::{Action, Plan};
+use crate::sys::process::namespace_owner;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 /// One mount as mountinfo shows it.
@@ -175,6 +177,39 @@ pub struct Difference {
     pub step: usize,
     /// In words.
     pub text: String,
+}
+
+/// Kinds of namespaces, by their names below /proc/PID/ns and the flags that make them (namespaces(7)).
+const KINDS: &[(&str, u64)] = &[
+    ("user", 0x1000_0000),
+    ("pid", 0x2000_0000),
+    ("ipc", 0x800_0000),
+    ("uts", 0x400_0000),
+    ("net", 0x4000_0000),
+    ("cgroup", 0x200_0000),
+];
+
+/// Every namespace that the plan makes must be another one than the supervisor's, and belong to whom it says.
+pub(super) fn namespaces(plan: &Plan, program: i32) -> io::Result<Vec<Difference>> {
+    let mut out = Vec::new();
+    for (i, s) in plan.steps().iter().enumerate() {
+        let Action::CloneInit { namespaces, owner } = &s.action else { continue };
+        let mut differs = |text: String| out.push(Difference { step: i + 1, text });
+        let made = KINDS.iter().filter(|(_, bit)| namespaces & bit != 0).map(|(name, _)| *name);
+        for name in made.chain(["mnt"]) {
+            let theirs = fs::read_link(format!("/proc/{program}/ns/{name}"))?;
+            if theirs == fs::read_link(format!("/proc/self/ns/{name}"))? {
+                differs(format!("the {name} namespace is the host's"));
+            }
+        }
+        if let Some(owner) = owner {
+            let found = namespace_owner(fs::File::open(format!("/proc/{program}/ns/user"))?.as_fd())?;
+            if found != *owner {
+                differs(format!("the user namespace belongs to uid {found}"));
+            }
+        }
+    }
+    Ok(out)
 }
 
 /// Compares what was observed with every step of the plan that leaves a trace on the process.

@@ -5,7 +5,7 @@ use super::risk::{Grade, grade};
 use crate::compile::places::{self, ALIASES, resolved};
 use crate::policy::Policy;
 use crate::policy::mounts::{Access, Origin};
-use crate::proof::order::{Effect, is_below};
+use crate::proof::order::Effect;
 
 /// Places of the host that give more than files.
 const SENSITIVE: &[(&str, &str)] = &[
@@ -53,11 +53,9 @@ pub(super) fn root(policy: &Policy) -> Grade {
 
 pub(super) fn mounts(source: &str, [writable, exec, suid, dev, translated]: [bool; 5]) -> Grade {
     let base = folder(source, writable, exec, translated);
-    let device = |p: &str| is_below(p, "/dev");
-    match host_path(source) {
-        Some(p) if dev && device(p) => grade(Critical, "a device of the host", "mount(2)"),
-        _ if (suid || dev) && base.risk < High => grade(High, "set-user-ID files or devices work on it", "mount(2)"),
-        _ => base,
+    match (suid || dev) && base.risk < High {
+        true => grade(High, "set-user-ID files or devices work on it", "mount(2)"),
+        false => base,
     }
 }
 

@@ -317,6 +317,16 @@ pub fn child_signals() -> Result<i32> {
     i32::try_from(r).map_err(|_| Errno::EBADF)
 }
 
+/// Whom a user namespace belongs to (NS_GET_OWNER_UID, ioctl_ns(2)).
+pub fn namespace_owner(namespace: BorrowedFd<'_>) -> Result<u32> {
+    const NS_GET_OWNER_UID: u64 = 0xb704;
+    let mut uid = 0u32;
+    let args = [fd(namespace.as_raw_fd()), request(NS_GET_OWNER_UID), (&raw mut uid) as usize, 0, 0, 0];
+    // SAFETY: the kernel writes one uid_t, and the variable outlives the call.
+    unsafe { call(libc::SYS_ioctl, args) }?;
+    Ok(uid)
+}
+
 /// TIOCGWINSZ on one terminal, TIOCSWINSZ with the result on another (ioctl_tty(2)).
 pub fn copy_window_size(from: i32, to: i32) -> Result<()> {
     let mut size = [0u16; 4];
