@@ -876,6 +876,31 @@ fn a_widening_in_a_profile_names_the_way_to_it() {
     assert_eq!(v["machines"][0]["rows"][0]["via"][1], "site/base", "{v}");
 }
 
+/// The line that uses a parameter didn't change: the row leads to the one that did.
+#[test]
+fn a_changed_parameter_is_traced_to_its_value() {
+    let text = |default: &str, own: &str| {
+        format!(
+            "policy 1\nkernel 6.12\nimport \"std/daemon\"\nparam port port {default}\nmachine a {{\n  extends std/daemon\n  \
+             root host\n  exec \"/bin/true\"\n  user 1\n  capabilities {{ none }}\n  network {{\n    private\n    \
+             listen tcp ${{port}}\n  }}\n}}\ninstance b of a [port={own}]\n"
+        )
+    };
+    let dir = Dir::new("parameter");
+    let old = dir.write("a.stockade", &text("80", "90"));
+    let of = |new: PathBuf, i: usize| {
+        let v = json(&["diff", old.to_str().unwrap(), new.to_str().unwrap(), "--format", "json"]);
+        let m = &v["machines"][i];
+        let via = m["rows"].as_array().unwrap().iter().map(|r| r["via"].as_array().unwrap().clone());
+        let lines = via.flatten().map(|v| v.as_str().unwrap().rsplit_once(':').unwrap().1.to_owned()).collect();
+        (lines, m["lines_without_effect"].as_u64().unwrap())
+    };
+    let lines = |text: &[&str]| text.iter().map(|l| (*l).to_owned()).collect::<Vec<String>>();
+    let (own, default) = (dir.write("b.stockade", &text("80", "91")), dir.write("c.stockade", &text("81", "90")));
+    assert_eq!((of(own.clone(), 0), of(own, 1)), ((lines(&[]), 0), (lines(&["16", "16"]), 0)));
+    assert_eq!((of(default.clone(), 0), of(default, 1)), ((lines(&["4", "4"]), 0), (lines(&[]), 2)));
+}
+
 /// What `explain` says of a port and of a grant, where several lines speak of it.
 #[test]
 fn explain_keeps_every_line() {

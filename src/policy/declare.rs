@@ -25,7 +25,7 @@ pub(super) struct Test<'a> {
 pub(super) struct Instance {
     pub(super) name: Spanned<String>,
     pub(super) of: Spanned<String>,
-    pub(super) values: BTreeMap<String, String>,
+    pub(super) values: BTreeMap<String, Spanned<String>>,
 }
 
 /// Everything that a file and its imports declare.
@@ -33,7 +33,7 @@ pub(super) struct Instance {
 pub(super) struct Declarations<'a> {
     pub(super) items: BTreeMap<String, Declared<'a>>,
     pub(super) groups: syscalls::Groups,
-    pub(super) params: BTreeMap<String, (ParamType, String)>,
+    pub(super) params: BTreeMap<String, (ParamType, Spanned<String>)>,
     pub(super) instances: Vec<Instance>,
     pub(super) tests: Vec<Test<'a>>,
     pub(super) kernel: Option<Spanned<(u16, u16)>>,
@@ -268,7 +268,7 @@ pub(super) fn param(cx: &mut Context<'_>, args: &mut Args<'_>, out: &mut Declara
     if let Some(fault) = type_.fault(&default.value) {
         return cx.error("E0220", default.span, fault, "the default must be of the parameter's type");
     }
-    if out.params.insert(name.value.clone(), (type_, default.value)).is_some() {
+    if out.params.insert(name.value.clone(), (type_, default)).is_some() {
         cx.error("E0302", name.span, format!("parameter `{}` is declared twice", name.value), "keep one");
     }
 }
@@ -339,7 +339,7 @@ pub(super) fn instance(cx: &mut Context<'_>, args: &mut Args<'_>, out: &mut Decl
             if let Some(fault) = type_.fault(&value.value) {
                 cx.error("E0220", value.span, fault, "the value must be of the parameter's type");
             }
-            values.insert(key.value, value.value);
+            values.insert(key.value, value);
         }
     }
     args.finish(cx);

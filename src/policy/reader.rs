@@ -9,7 +9,7 @@ use std::path::{Component, Path};
 /// What a reader needs besides the statement: where findings go, and the values of `${...}`.
 pub(super) struct Context<'a> {
     pub(super) diagnostics: &'a mut Diagnostics,
-    pub(super) params: &'a BTreeMap<String, String>,
+    pub(super) params: &'a BTreeMap<String, Spanned<String>>,
     /// The day before which an `until` is past, `YYYY-MM-DD`.
     pub(super) today: &'a str,
 }
@@ -56,7 +56,7 @@ impl Context<'_> {
                 return None;
             };
             match self.params.get(name) {
-                Some(value) => out.push_str(value),
+                Some(value) => out.push_str(&value.value),
                 None => {
                     let known: Vec<&str> = self.params.keys().map(String::as_str).collect();
                     let help = did_you_mean(name, known)

@@ -103,6 +103,8 @@ pub struct Grants {
     pub lifts: Vec<Span>,
     /// What all of this came through.
     pub ancestors: Vec<Ancestor>,
+    /// Where each parameter got its value: its own line, or an instance's.
+    pub values: BTreeMap<String, Span>,
     pub(super) removes: Vec<Remove>,
     pub(super) lines: Vec<syscalls::Line>,
     pub(super) extends: Vec<Spanned<String>>,
@@ -153,6 +155,12 @@ impl Grants {
     pub fn chain(&self, line: Span) -> &[String] {
         let within = |a: &&Ancestor| a.body.file == line.file && a.body.start <= line.start && line.end <= a.body.end;
         self.ancestors.iter().find(within).map_or(&[], |a| &a.path)
+    }
+
+    /// Where the parameters that a line names got their values.
+    pub fn values_of(&self, line: &str) -> impl Iterator<Item = Span> {
+        let named = |text: &str| text.split_once('}').and_then(|(name, _)| self.values.get(name)).copied();
+        line.split("${").skip(1).filter_map(named)
     }
 }
 
@@ -297,7 +305,8 @@ const MOST_LINES: usize = 250_000;
 const LEAST: usize = 100;
 
 fn build_all(main: FileId, decl: &Declarations<'_>, diagnostics: &mut Diagnostics, today: &str) -> Vec<Policy> {
-    let defaults: BTreeMap<String, String> = decl.params.iter().map(|(k, (_, v))| (k.clone(), v.clone())).collect();
+    let defaults: BTreeMap<String, Spanned<String>> =
+        decl.params.iter().map(|(k, (_, v))| (k.clone(), v.clone())).collect();
     let mut cx = Context { diagnostics, params: &defaults, today };
     let Some(kernel) = &decl.kernel else {
         let span = Span { file: main, start: 0, end: 0 };
@@ -373,7 +382,9 @@ fn machine(
     kernel: (u16, u16),
 ) -> Option<Policy> {
     let mut grants = effective(cx, decl, d, walk)?;
-    let defaults: BTreeMap<String, String> = decl.params.iter().map(|(k, (_, v))| (k.clone(), v.clone())).collect();
+    grants.values = cx.params.iter().map(|(k, v)| (k.clone(), v.span)).collect();
+    let defaults: BTreeMap<String, Spanned<String>> =
+        decl.params.iter().map(|(k, (_, v))| (k.clone(), v.clone())).collect();
     // A ceiling is its owner's: no instance of a machine sets its parameters.
     let mut owner = Context { diagnostics: cx.diagnostics, params: &defaults, today: cx.today };
     let within = ceilings(&mut owner, decl, &grants);

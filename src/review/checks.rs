@@ -1,7 +1,7 @@
 //! Differences that grant nothing by themselves: what is checked, how long a grant holds, which hosts are accepted.
 
 use super::diff::{Row, effect_of};
-use super::lines::Explained;
+use super::lines::{Explained, through};
 use super::risk::{self, Risk};
 use crate::kernel::calls::Call;
 use crate::kernel::numbers::Arch;
@@ -138,9 +138,9 @@ pub(super) fn ends(
             }) else {
                 continue;
             };
-            explained.at(false, sources, r.span);
+            explained.at(false, (new, sources), r.span);
             for o in old.syscalls.iter().filter(|o| std::ptr::eq(o.call, call)) {
-                explained.at(true, old_sources, o.span);
+                explained.at(true, (old, old_sources), o.span);
             }
             let (line, grade) = (sources.cite(r.span), risk::call(&mut s, call, only));
             if out.iter().any(|x| x.line == line) {
@@ -160,7 +160,7 @@ pub(super) fn ends(
                 was: if effect == Effect::Widened { "it ended sooner".into() } else { shown(day.as_ref()) },
                 now,
                 witness: None,
-                via: new.grants.chain(r.span).to_vec(),
+                via: through((new, sources), r.span),
             });
         }
     }
@@ -190,13 +190,13 @@ pub(super) fn optional_rules(
         was: if r.optional { "it had to be there" } else { "it could be missing" }.into(),
         now: if r.optional { "it can be missing" } else { "it has to be there" }.into(),
         witness: None,
-        via: new.grants.chain(r.span).to_vec(),
+        via: through((new, sources), r.span),
     };
     let mut out = Vec::new();
     for r in &new.files {
         let other = |o: &&files::Rule| (o.right, &o.path, o.optional) == (r.right, &r.path, !r.optional);
         if let Some(o) = old.files.iter().find(other) {
-            explained.at(true, old_sources, o.span);
+            explained.at(true, (old, old_sources), o.span);
             out.push(row(r));
         }
     }

@@ -2,7 +2,7 @@
 
 use super::checks;
 use super::folders;
-use super::lines::Explained;
+use super::lines::{Explained, through};
 use super::risk::{self, Grade, Risk};
 use crate::kernel::calls::{self, Call};
 use crate::kernel::numbers::Arch;
@@ -197,10 +197,10 @@ fn changed(
     let has = |which: usize, r: &Rule| {
         rules.get(which).is_some_and(|l| l.iter().any(|o| o.action == r.action && o.conditions == r.conditions))
     };
-    for (which, ((_, sources), list)) in sides.iter().zip(&rules).enumerate() {
+    for (which, ((policy, sources), list)) in sides.iter().zip(&rules).enumerate() {
         for r in list.iter().filter(|r| !has(1 - which, r)) {
-            explained.at(which == 0, sources, r.span);
-            r.group.iter().for_each(|g| explained.at(which == 0, sources, *g));
+            explained.at(which == 0, (policy, sources), r.span);
+            r.group.iter().for_each(|g| explained.at(which == 0, (policy, sources), *g));
         }
     }
     for effect in [Effect::Widened, Effect::Changed, Effect::Narrowed] {
@@ -223,7 +223,7 @@ fn changed(
                 rest = s.choose(caused, FALSE, rest);
                 let v = shown(s, caused, call, arch);
                 let grade = risk::call(s, call, caused);
-                let mut via = policy.grants.chain(r.span).to_vec();
+                let mut via = through((policy, sources), r.span);
                 via.extend(r.group.map(|g| sources.cite(g)));
                 out.push(Found {
                     effect,
@@ -343,8 +343,8 @@ type View<'a> = (&'a Policy, &'a [Fact], &'a Sources);
 fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec<Row> {
     let differences = order::compare(old.1, new.1);
     for d in &differences {
-        d.old.iter().for_each(|f| explained.at(true, old.2, f.span));
-        d.new.iter().for_each(|f| explained.at(false, new.2, f.span));
+        d.old.iter().for_each(|f| explained.at(true, (old.0, old.2), f.span));
+        d.new.iter().for_each(|f| explained.at(false, (new.0, new.2), f.span));
     }
     let row = |d: &order::Difference<'_>| {
         let (fact, gone): (&Fact, bool) = match (d.new, d.old) {
@@ -403,7 +403,7 @@ fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec
                 (true, None) => "seen".into(),
             },
             witness: None,
-            via: policy.grants.chain(fact.span).to_vec(),
+            via: through((policy, sources), fact.span),
         })
     };
     differences.iter().filter_map(row).collect()

@@ -20,8 +20,11 @@ impl Explained {
         if gone { &mut self.old } else { &mut self.new }.insert(place.to_owned());
     }
 
-    /// Every line of a statement.
-    pub(super) fn at(&mut self, gone: bool, sources: &Sources, span: Span) {
+    /// Every line of a statement, and those that its parameters got their values from.
+    pub(super) fn at(&mut self, gone: bool, (policy, sources): (&Policy, &Sources), span: Span) {
+        for value in policy.grants.values_of(sources.text(span)) {
+            self.by(gone, &sources.cite(value));
+        }
         let last = Span { start: span.end.saturating_sub(1).max(span.start), ..span };
         for line in sources.position(span).line..=sources.position(last).line {
             let name = sources.get(span.file).map_or("?", |f| f.name.as_str());
@@ -54,6 +57,12 @@ impl Explained {
     }
 }
 
+/// What a line came through: profiles, and where its parameters got their values.
+pub(super) fn through((policy, sources): (&Policy, &Sources), line: Span) -> Vec<String> {
+    let values = policy.grants.values_of(sources.text(line)).map(|v| sources.cite(v));
+    policy.grants.chain(line).iter().cloned().chain(values).collect()
+}
+
 /// The lines that a machine's meaning may come from, with their places.
 fn lines_of(side: &Side<'_>, policy: &Policy) -> Vec<(String, String)> {
     // The lines of the other machines, by the file. Instances of one machine have one block.
@@ -75,7 +84,8 @@ fn lines_of(side: &Side<'_>, policy: &Policy) -> Vec<(String, String)> {
         };
         for (i, line) in f.text.lines().enumerate() {
             let text = line.split_whitespace().collect::<Vec<_>>().join(" ");
-            if of_another(i + 1) {
+            let instance = text.strip_prefix("instance ").and_then(|rest| rest.split(' ').next());
+            if of_another(i + 1) || instance.is_some_and(|name| name != policy.name) {
                 continue;
             }
             let place = format!("{}:{}", f.name, i + 1);
