@@ -204,7 +204,8 @@ pub const CODES: &[Page] = &[
     Page {
         code: "E0306",
         title: "removes or overrides what isn't there",
-        text: "A `remove` or `override` that hits nothing is stale or mistyped. Delete it, or correct the name.",
+        text: "A `remove` or `override` that hits nothing is stale or mistyped. Delete it, or correct the name. A `remove` \
+               that leaves what it names granted by a wider inherited line would say what isn't so: remove that one.",
     },
     Page {
         code: "E0307",

@@ -260,6 +260,39 @@ fn claims_about_networks_are_answered_as_they_are_enforced() {
     }
 }
 
+/// A `remove` that leaves what it names granted says what isn't so.
+#[test]
+fn what_is_removed_is_gone() {
+    let text = |inherited: &str, own: &str| {
+        format!(
+            "policy 1\nkernel 6.12\nimport \"std/daemon\"\nprofile p {{\n  {inherited}\n}}\nmachine m {{\n  extends std/daemon, p\n  root host\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n  {own}\n}}\n"
+        )
+    };
+    let files = |rules: &str| format!("files {{ exec \"/usr\"; {rules} }}");
+    let network = |rules: &str| format!("network {{ private; {rules} }}");
+    for (inherited, own, gone) in [
+        (files("read \"/\"; read \"/etc\""), "files { remove read \"/etc\" }", false),
+        (files("read \"/etc\"; read \"/etc/ssl\""), "files { remove read \"/etc\" }", true),
+        (files("write \"/srv\"; read \"/srv/a\""), "files { remove read \"/srv/a\" }", true),
+        (network("listen tcp any; listen tcp 80"), "network { remove listen tcp 80 }", false),
+        (network("listen udp any; listen tcp 80"), "network { remove listen tcp 80 }", true),
+        (
+            network("connect tcp 443 to 10.0.0.0/8; connect tcp 443 to 10.0.0.0/9"),
+            "network { remove connect tcp 443 to 10.0.0.0/9 }",
+            false,
+        ),
+        (
+            network("connect tcp 443 to 10.0.0.0/8; connect tcp 443 to 192.0.2.0/24"),
+            "network { remove connect tcp 443 to 10.0.0.0/8 }",
+            true,
+        ),
+    ] {
+        let ran = verb("check", &text(&inherited, own));
+        assert_eq!(!ran.err.contains("wider line"), gone, "{inherited} {own}: {}", ran.err);
+        assert_eq!(ran.code, if gone { 0 } else { 2 }, "{inherited} {own}: {}", ran.err);
+    }
+}
+
 /// What is granted with a word to the log is a grant: `remove` takes it away, and no `override` has to lift it.
 #[test]
 fn a_logged_grant_is_removed() {
@@ -277,6 +310,11 @@ fn a_logged_grant_is_removed() {
         let ran = verb("check", &text(inherited, "override deny mount why \"x\"; allow mount"));
         assert!(ran.code == 2 && ran.err.contains("E0306"), "{inherited}: {}", ran.err);
     }
+    // What a wider line grants as well isn't gone.
+    let ran = verb("check", &text("allow mount; allow mount(flags == MS_BIND)", "remove mount(flags == MS_BIND)"));
+    assert!(ran.code == 2 && ran.err.contains("wider line"), "{}", ran.err);
+    let ran = verb("check", &text("allow mount(flags == MS_BIND)", "remove mount(flags == MS_BIND); allow mount"));
+    assert!(ran.code == 2 && !ran.err.contains("wider line"), "one's own line is written: {}", ran.err);
     let ran = verb(
         "check",
         &text("deny mount; kill mount", "override deny mount why \"x\"; allow mount")

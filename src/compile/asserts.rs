@@ -12,12 +12,12 @@ use crate::policy::Policy;
 use crate::policy::asserts::{Assertion, Claim};
 use crate::policy::capabilities;
 use crate::policy::files::Right;
+use crate::policy::files::is_below;
 use crate::policy::meaning::Vector;
 use crate::policy::network::{Network, Protocol, Resolver, Use};
 use crate::policy::process::Userns;
 use crate::policy::syscalls::{Condition, Rule, Test};
 use crate::proof::bpf;
-use crate::proof::order::is_below;
 use crate::source::Span;
 
 /// Checks each assertion; the answer for calls, capabilities and ports is exact, for paths it is

@@ -6,9 +6,9 @@ use super::mounts::{NODES, PROC_MASKS, READ_ONLY, SYS_MASKS, TOP};
 use crate::host::Names;
 use crate::policy::Policy;
 use crate::policy::files::Right;
+use crate::policy::files::is_below;
 use crate::policy::mounts::{Access, Origin, Source};
 use crate::policy::network::{Network, Resolver};
-use crate::proof::order::is_below;
 use crate::source::Span;
 
 /// Names under which Debian's folders are known as well: links that lead elsewhere (hier(7), file-hierarchy(7)).

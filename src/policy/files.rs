@@ -23,6 +23,11 @@ pub enum Right {
     Ioctl,
 }
 
+/// True when everything below `inner` is below `outer`.
+pub(crate) fn is_below(inner: &str, outer: &str) -> bool {
+    outer == "/" || inner == outer || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// The words of the language.
 pub const RIGHTS: &[(&str, Right)] = &[
     ("read", Right::Read),

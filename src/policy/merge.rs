@@ -1,9 +1,11 @@
 //! Putting grants together: parents with each other, and what an item says itself over what it inherits.
 
 use super::declare::Declarations;
+use super::files::is_below;
 use super::reader::Context;
 use super::resolve::{Grants, Removed, Scalar, conflict};
-use super::{process, syscalls};
+use super::{network, process, syscalls};
+use crate::address::Block;
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 use std::cmp::Reverse;
@@ -96,6 +98,11 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
             cx.error("E0306", r.span, "this removes what nobody granted", "delete the line, or correct the name");
         }
     }
+    for r in &own.removes {
+        if let Some(wider) = still_granted(&base, &r.what) {
+            in_vain(cx, r.span, wider);
+        }
+    }
     for line in &own.lines {
         if let syscalls::Verb::Set(_) = line.verb {
             continue;
@@ -118,6 +125,13 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
                     "this removes what nobody granted"
                 };
                 cx.error("E0306", line.span, what, "delete the line, or correct the name");
+            }
+            let named = |r: &&syscalls::Rule| found.iter().any(|(call, _, _)| call.name == r.call.name);
+            let wider = |r: &&syscalls::Rule| r.conditions.is_empty() && r.action == syscalls::Action::Allow;
+            if line.verb == syscalls::Verb::Remove
+                && let Some(r) = base.syscalls.iter().filter(wider).find(named)
+            {
+                in_vain(cx, line.span, r.span);
             }
         }
     }
@@ -164,6 +178,33 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
     base.waivers.extend(own.waivers);
     base.lifts.extend(own.lines.iter().filter(|l| matches!(l.verb, syscalls::Verb::Lift(_))).map(|l| l.span));
     Some(base)
+}
+
+fn in_vain(cx: &mut Context<'_>, line: Span, wider: Span) {
+    cx.diagnostics.push(
+        Diagnostic::error("E0306", line, "what this removes is granted by a wider line as well")
+            .also(wider, "the wider line")
+            .help("remove that one, and grant what of it is needed"),
+    );
+}
+
+/// The line that grants what was taken out, with more.
+fn still_granted(base: &Grants, what: &Removed) -> Option<Span> {
+    match what {
+        Removed::File(right, path) => {
+            base.files.iter().find(|f| f.right == *right && is_below(path, &f.path)).map(|f| f.span)
+        }
+        Removed::Port(how, protocol, Some(port), peers) => {
+            let among = |p: &network::Port| {
+                let covers = |b: &Block| p.peers.iter().any(|o| o.contains(*b));
+                p.peers.is_empty() || (!peers.is_empty() && peers.iter().all(covers))
+            };
+            let same = |p: &&network::Port| p.how == *how && p.protocol == *protocol;
+            let wider = |p: &&network::Port| p.port.is_none_or(|n| n == *port) && among(p);
+            base.ports.iter().filter(same).find(wider).map(|p| p.span)
+        }
+        _ => None,
+    }
 }
 
 fn take_out(base: &mut Grants, what: &Removed) -> bool {

@@ -3,6 +3,7 @@
 use super::grants::{Domain, Fact, USUAL, What, facts};
 use crate::address::{Block, EVERYBODY, is_special, special};
 use crate::policy::files::Right;
+use crate::policy::files::is_below;
 use crate::policy::network::Use;
 use crate::policy::resolve::Grants;
 use crate::policy::resources;
@@ -30,11 +31,6 @@ pub struct Difference<'a> {
     pub old: Option<&'a Fact>,
     /// The fact after, for what is changed or new.
     pub new: Option<&'a Fact>,
-}
-
-/// True when everything below `inner` is below `outer`.
-pub(crate) fn is_below(inner: &str, outer: &str) -> bool {
-    outer == "/" || inner == outer || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// What a ceiling hides and the machine doesn't.

@@ -7,12 +7,12 @@ use crate::kernel::calls::Call;
 use crate::kernel::constants;
 use crate::policy::Policy;
 use crate::policy::files::Right;
+use crate::policy::files::is_below;
 use crate::policy::network::{Protocol, Use};
 use crate::policy::syscalls::{Condition, Rule, Test};
 use crate::proof::diagram::{FALSE, Node, Store};
 use crate::proof::grants::{Domain, Fact, What};
 use crate::proof::intent;
-use crate::proof::order::is_below;
 use serde::Serialize;
 
 /// An ordinal, not a number.
