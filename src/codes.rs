@@ -465,6 +465,11 @@ pub const CODES: &[Page] = &[
         ),
     },
     Page {
+        code: "E0523",
+        title: "root by another name",
+        text: "An account with user id 0 is root. What a policy grants root is said of root, so the word is written.",
+    },
+    Page {
         code: "E0520",
         title: "the machine could pass its own rules",
         text: concat!(

@@ -1111,6 +1111,23 @@ fn paths_are_answered_by_what_is_seen() {
     );
     let within = twice.replace("write \"/a\"", "write \"/a/x/y\"");
     let memory = format!("{ro}\n  syscalls {{ allow memfd_create }}");
+    // File rules hold execve, and not the loader that maps what it reads.
+    let unmapped = |body: &str| {
+        format!(
+            "{body}\n  syscalls {{\n    deny mmap(prot has any [PROT_EXEC])\n    deny mprotect(prot has any [PROT_EXEC])\n  }}"
+        )
+    };
+    let (moved_only, files_only) = (unmapped(&moved), unmapped(&files));
+    let far = unmapped(&far);
+    let uploads = format!(
+        "{}\n  files {{ exec \"/usr\"; read \"/data\"; write \"/data\"; create \"/data\" }}",
+        with(ro, "bind \"/srv/x\" -> \"/data\" rw exec why \"x\"")
+    );
+    let closed = uploads.replace("rw exec why", "rw why");
+    let unread = uploads.replace("read \"/data\"; ", "");
+    let fault = format!("{ro}\n  syscalls {{ allow userfaultfd }}");
+    let filled = unmapped(&fault);
+    let again = with(ro, "bind \"/srv/u\" -> \"/uploads\" rw why \"w\"\nbind \"/srv/u\" -> \"/x\" ro exec why \"x\"");
     for (body, question, expected) in [
         (&*one, "write \"/data\"", true),
         // /data can be renamed.
@@ -1134,7 +1151,9 @@ fn paths_are_answered_by_what_is_seen() {
         (&other, "write \"/etc/app/conf\"", true),
         (&other, "write \"/usr/app\"", false),
         (&moved, "exec \"/srv/up\"", true),
-        (&moved, "exec \"/opt\"", false),
+        (&moved, "exec \"/opt\"", true),
+        (&moved_only, "exec \"/srv/up\"", true),
+        (&moved_only, "exec \"/opt\"", false),
         (&far, "exec \"/srv/up\"", false),
         (&linked, "write \"/a\"", true),
         (&merged, "write \"/usr/bin\"", true),
@@ -1157,7 +1176,19 @@ fn paths_are_answered_by_what_is_seen() {
         (&files, "read \"/usr/bin/true\"", true),
         (&files, "read \"/etc\"", true),
         (&files, "read \"/srv\"", false),
-        (&files, "exec \"/etc\"", false),
+        (&files, "exec \"/etc\"", true),
+        (&files, "exec \"/srv\"", false),
+        (&files_only, "exec \"/etc\"", false),
+        (&uploads, "exec \"/data\"", true),
+        (&uploads, "wx", true),
+        (&closed, "exec \"/data\"", false),
+        (&closed, "wx", false),
+        (&unread, "exec \"/data\"", false),
+        (&unread, "wx", false),
+        (&fault, "wx", true),
+        (&filled, "wx", false),
+        (&again, "exec \"/uploads\"", true),
+        (&again, "write \"/x\"", true),
         (&files, "write \"/dev/null\"", true),
         (&files, "write \"/dev/shm\"", false),
         (&device, "write \"/dev/fuse\"", true),

@@ -102,7 +102,7 @@ pub(super) fn page(d: &Diff<'_>, machine: Option<&str>) -> Outcome {
     }
     let Some(machines) = compared(d)? else { return Ok(2) };
     front::print(&report::change(&machines))?;
-    Ok(0)
+    Ok(if machines.iter().any(|m| m.undecided.is_some()) { 3 } else { 0 })
 }
 
 /// The differences of two sides; `None` when a policy has errors, which were printed.

@@ -16,7 +16,7 @@ use crate::policy::files::is_below;
 use crate::policy::meaning::Vector;
 use crate::policy::network::{Network, Protocol, Resolver, Use};
 use crate::policy::process::Userns;
-use crate::policy::syscalls::{Condition, Rule, Test};
+use crate::policy::syscalls::{Action, Condition, Rule, Test};
 use crate::proof::bpf;
 use crate::source::Span;
 
@@ -52,11 +52,12 @@ pub fn is_of_files(policy: &Policy) -> bool {
 }
 
 /// Holds what is said of paths again, now that it is known which names of this host are of the same files.
-pub(super) fn check_names(policy: &Policy, names: &Names, d: &mut Diagnostics) {
+pub(super) fn check_names(policy: &Policy, arch: Arch, names: &Names, d: &mut Diagnostics) {
+    let maps = maps_files(policy, arch, d);
     for a in policy.assertions.iter().filter(|a| a.never) {
         let found = |names| match &a.claim {
-            Claim::File(right, path) => places::evidence(policy, names, *right, path),
-            Claim::WriteAndExec => places::write_and_exec(policy, names),
+            Claim::File(right, path) => places::evidence(policy, names, maps, *right, path),
+            Claim::WriteAndExec => places::write_and_exec(policy, names, maps),
             _ => None,
         };
         // What is found without them was said.
@@ -79,13 +80,12 @@ pub(super) fn tests(policy: &Policy, filter: &Filter, d: &mut Diagnostics) {
     }
 }
 
-/// The calls of one name that run, and a rule behind them.
-fn allowed(policy: &Policy, arch: Arch, call: &Call, d: &mut Diagnostics) -> Option<(Vec<Cube>, Span)> {
+/// The calls of one name that run.
+fn allowed(policy: &Policy, arch: Arch, call: &Call, d: &mut Diagnostics) -> Option<Vec<Cube>> {
     let number = arch.number(call.name)?;
     let rules: Vec<&Rule> = policy.syscalls.iter().filter(|r| r.call.name == call.name).collect();
-    let span = rules.iter().find(|r| r.action <= crate::policy::syscalls::Action::Log)?.span;
     let regions = seccomp::partition(number, &rules, d)?;
-    Some((regions.allowed(), span))
+    Some(regions.allowed())
 }
 
 /// Why the claim is possible, if it is: the line that grants it, and how.
@@ -96,35 +96,53 @@ pub fn evidence(policy: &Policy, arch: Arch, claim: &Claim, d: &mut Diagnostics)
             let g = policy.capabilities.iter().find(|g| g.capability == *n)?;
             Some((g.span, format!("`{}` is granted", capabilities::name(*n))))
         }
-        Claim::Port(how, protocol, port, peer) => {
-            port_evidence(policy, *how, *protocol, *port, *peer).or_else(|| {
-                // On the host's network nothing holds datagrams but the filter.
-                let udp = *protocol != Some(Protocol::Tcp) && policy.network.value == Network::Host;
-                if !udp {
-                    return None;
-                }
-                let call = crate::kernel::calls::find("socket")?;
-                let at = |name: &str| call.args.iter().position(|a| a.name == name);
-                let condition = |name: &str, test| {
-                    let index = at(name)?;
-                    let kind = call.args.get(index)?.ty;
-                    Some(Condition { argument: u8::try_from(index).ok()?, kind, test })
-                };
-                let datagrams =
-                    [condition("family", Test::In(vec![2, 10]))?, condition("type", Test::Masked(0xf, vec![2]))?];
-                let ring = crate::kernel::calls::find("io_uring_setup")?;
-                call_evidence(policy, arch, call, &datagrams, d)
-                    .map(|_| "on the host's network nothing holds datagrams")
-                    // io_uring_enter(2): IORING_OP_SOCKET, past the filter.
-                    .or_else(|| call_evidence(policy, arch, ring, &[], d).map(|_| "a ring makes sockets of any kind"))
-                    .map(|how| (policy.network.span, how.to_owned()))
-            })
-        }
+        Claim::Port(how, protocol, port, peer) => port_evidence(policy, *how, *protocol, *port, *peer).or_else(|| {
+            let unheld = policy.network.value == Network::Host;
+            unheld.then(|| sockets_past_rules(policy, arch, *protocol, d)).flatten()
+        }),
         Claim::WriteAndExec => write_and_exec(policy, arch, d),
         Claim::SetuidExec => policy.no_new_privs_span.map(|s| (s, "no_new_privs is given up".into())),
-        Claim::File(right, path) => places::evidence(policy, None, *right, path)
+        Claim::File(right, path) => places::evidence(policy, None, maps_files(policy, arch, d), *right, path)
             .or_else(|| mounting(policy, arch, d).filter(|m| m.reaches(*right, path)).map(|m| (m.span, m.how))),
     }
+}
+
+/// Sockets that reach ports of the host's network past Landlock, which knows bind(2) and connect(2) of TCP.
+fn sockets_past_rules(
+    policy: &Policy,
+    arch: Arch,
+    protocol: Option<Protocol>,
+    d: &mut Diagnostics,
+) -> Option<(Span, String)> {
+    const NET_RAW: u8 = 13;
+    let raw = policy.userns.value == Userns::Identity && policy.capabilities.iter().any(|g| g.capability == NET_RAW);
+    let others = protocol != Some(Protocol::Tcp);
+    let call = crate::kernel::calls::find("socket")?;
+    let condition = |name: &str, test| {
+        let index = call.args.iter().position(|a| a.name == name)?;
+        let kind = call.args.get(index)?.ty;
+        Some(Condition { argument: u8::try_from(index).ok()?, kind, test })
+    };
+    let internet = || condition("family", Test::In(vec![2, 10]));
+    let kind = |n| condition("type", Test::Masked(0xf, vec![n]));
+    // socket(2), ip(7), raw(7), packet(7), sctp(7); AF_SMC (43) falls back to TCP, AF_RDS (21) is above it.
+    let ways = [
+        (others, [internet()?, kind(2)?].to_vec(), "on the host's network nothing holds datagrams"),
+        (others, [internet()?, kind(5)?].to_vec(), "on the host's network nothing holds packets in sequence"),
+        (raw, [internet()?, kind(3)?].to_vec(), "a raw socket sends any packet"),
+        (raw, [condition("family", Test::In(vec![17]))?].to_vec(), "a packet socket sends any frame"),
+        (true, [condition("family", Test::In(vec![21, 43]))?].to_vec(), "this family goes by TCP past the rules"),
+    ];
+    let found = ways.into_iter().filter(|(applies, ..)| *applies).find_map(|(_, tests, how)| {
+        let (span, _) = call_evidence(policy, arch, call, &tests, d)?;
+        Some((span, how.to_owned()))
+    });
+    found.or_else(|| {
+        // io_uring_enter(2): IORING_OP_SOCKET, past the filter.
+        let ring = crate::kernel::calls::find("io_uring_setup")?;
+        let (span, _) = call_evidence(policy, arch, ring, &[], d)?;
+        Some((span, "a ring makes sockets of any kind".to_owned()))
+    })
 }
 
 /// How a machine can change what it sees.
@@ -196,7 +214,9 @@ fn port_evidence(
 ) -> Option<(Span, String)> {
     let found = policy.ports.iter().find(|p| {
         // Anybody isn't everybody: link-local and multicast addresses are reached by name only.
-        let anybody = p.peers.is_empty() && (how == Use::Listen || peer.is_none_or(|b| !special_alone(b)));
+        // On the host's network no rule knows addresses.
+        let named = how == Use::Connect && policy.network.value.is_filtered();
+        let anybody = p.peers.is_empty() && !(named && peer.is_some_and(special_alone));
         p.how == how
             && protocol.is_none_or(|q| q == p.protocol)
             && (p.port.is_none() || port.is_none() || p.port == port)
@@ -204,6 +224,13 @@ fn port_evidence(
     });
     if let Some(p) = found {
         return Some((p.span, "the port is granted".into()));
+    }
+    // Who has no address of his own asks for one, of anybody who answers.
+    if policy.network.value.lower().is_some() && policy.addresses.is_empty() && protocol != Some(Protocol::Tcp) {
+        let ports: [u16; 2] = if how == Use::Connect { [67, 547] } else { [68, 546] };
+        if port.is_none_or(|n| ports.contains(&n)) {
+            return Some((policy.network.span, "it asks the network for its address".into()));
+        }
     }
     // Name servers are reached whatever the ports say; where the host's are, the policy doesn't know.
     let asks = how == Use::Connect && port.is_none_or(|n| n == 53);
@@ -227,9 +254,13 @@ fn call_evidence(
     conditions: &[Condition],
     d: &mut Diagnostics,
 ) -> Option<(Span, String)> {
-    let (run, span) = allowed(policy, arch, call, d)?;
+    let run = allowed(policy, arch, call, d)?;
     let wanted = cube::of(conditions).ok()?;
     let witness = cube::and(&run, &wanted).first().copied()?;
+    // The line that lets it through, and not another one of the same call.
+    let rules = policy.syscalls.iter().filter(|r| r.call.name == call.name && r.action <= Action::Log);
+    let behind = |r: &&Rule| cube::of(&r.conditions).is_ok_and(|own| !cube::and(&own, &[witness]).is_empty());
+    let span = rules.clone().find(behind).or(rules.clone().next())?.span;
     let arguments: Vec<String> = call
         .args
         .iter()
@@ -264,6 +295,15 @@ fn write_and_exec(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<(S
     if let Some((span, how)) = call.and_then(|c| call_evidence(policy, arch, c, &[], d)) {
         return Some((span, format!("{how}, and what is written to it can be executed")));
     }
+    // What is executable is filled from beside (ioctl_userfaultfd(2), UFFDIO_COPY).
+    let call = crate::kernel::calls::find("userfaultfd");
+    let filled = call.and_then(|c| call_evidence(policy, arch, c, &[], d)).or_else(|| {
+        let node = policy.devices.iter().find(|n| n.path == "/dev/userfaultfd")?;
+        Some((node.span, "`/dev/userfaultfd` can be used".to_owned()))
+    });
+    if let Some((span, how)) = filled.filter(|_| maps_files(policy, arch, d)) {
+        return Some((span, format!("{how}, and it writes to memory that is executable")));
+    }
     // SHM_EXEC makes shared memory executable, READ_IMPLIES_EXEC everything that is readable.
     for (name, argument, bits) in [("shmat", "shmflg", 0o100_000), ("personality", "personality", 0x40_0000)] {
         let Some(call) = crate::kernel::calls::find(name) else { continue };
@@ -281,5 +321,15 @@ fn write_and_exec(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<(S
     }
     let own = mounting(policy, arch, d)
         .map(|m| (m.span, format!("{}, and what it mounts can be written and executed", m.how)));
-    own.or_else(|| places::write_and_exec(policy, None))
+    own.or_else(|| places::write_and_exec(policy, None, maps_files(policy, arch, d)))
+}
+
+/// Can a file be executed that is only read? Landlock holds execve(2), and not mmap(2): a loader maps what it reads
+/// (security/landlock/fs.c has no hook for it), unless the mount is noexec.
+fn maps_files(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> bool {
+    ["mmap", "mprotect", "pkey_mprotect"].iter().any(|name| {
+        crate::kernel::calls::find(name)
+            .and_then(|call| call_evidence(policy, arch, call, &[has_all(call, "prot", 0x4)?], d))
+            .is_some()
+    })
 }

@@ -172,7 +172,7 @@ pub fn compile(policy: &Policy, host: &Host, sources: &Sources, d: &mut Diagnost
     let before = d.errors();
     let filter = filter(policy, host.arch, d);
     if let Some(names) = &host.names {
-        asserts::check_names(policy, names, d);
+        asserts::check_names(policy, host.arch, names, d);
     }
     if let Some(f) = &filter {
         can_start(policy, f, d);

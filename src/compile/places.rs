@@ -5,8 +5,7 @@ use super::landlock::DEVICES;
 use super::mounts::{NODES, PROC_MASKS, READ_ONLY, SYS_MASKS, TOP};
 use crate::host::Names;
 use crate::policy::Policy;
-use crate::policy::files::Right;
-use crate::policy::files::is_below;
+use crate::policy::files::{Right, is_below};
 use crate::policy::mounts::{Access, Origin, Source};
 use crate::policy::network::{Network, Resolver};
 use crate::source::Span;
@@ -79,16 +78,20 @@ struct Model<'p> {
     policy: &'p Policy,
     tree: Vec<Place>,
     openings: Vec<Opening<'p>>,
+    /// What is read can be mapped to be executed.
+    maps: bool,
 }
 
-/// The line that lets a right exist on this path or below it, and how; `None` for the right is that it is seen.
+/// The line that lets a right exist on this path or below it, and how; `None` for the right is that it is seen. What is
+/// read can be executed where the filter `maps` files so and their mount isn't noexec.
 pub(super) fn evidence(
     policy: &Policy,
     names: Option<&Names>,
+    maps: bool,
     right: Option<Right>,
     path: &str,
 ) -> Option<(Span, String)> {
-    let model = Model::of(policy, names);
+    let model = Model { maps, ..Model::of(policy, names) };
     let mut found = model.regions(path);
     for links in [ALIASES, LINKS] {
         found.extend(resolved(path, links).iter().flat_map(|p| model.regions(p)));
@@ -97,8 +100,12 @@ pub(super) fn evidence(
     granted
         .or_else(|| {
             // The same files by another name.
-            let changes = matches!(right, Some(Right::Write | Right::Create | Right::Refer));
-            let others = found.iter().filter(|_| changes).flat_map(|r| model.elsewhere(r));
+            let others = found.iter().flat_map(|r| model.elsewhere(r));
+            let others = others.filter(|(p, _)| match right {
+                Some(Right::Write | Right::Create | Right::Refer) => p.writable,
+                Some(Right::Exec) => p.exec,
+                _ => false,
+            });
             let (span, how) = others.into_iter().find_map(|r| model.granted(right, &r))?;
             Some((span, format!("{how}, and shows the same files")))
         })
@@ -120,8 +127,8 @@ pub fn shown(policy: &Policy, path: &str) -> Option<(String, bool)> {
 }
 
 /// A place that can be written and executed, by one name or by two.
-pub(super) fn write_and_exec(policy: &Policy, names: Option<&Names>) -> Option<(Span, String)> {
-    let model = Model::of(policy, names);
+pub(super) fn write_and_exec(policy: &Policy, names: Option<&Names>, maps: bool) -> Option<(Span, String)> {
+    let model = Model { maps, ..Model::of(policy, names) };
     // Where a rule begins is where more may be allowed than at the place itself.
     let mut starts: Vec<String> = model.regions("/").into_iter().map(|(_, from)| from).collect();
     starts.extend(policy.files.iter().map(|r| r.path.clone()));
@@ -156,7 +163,7 @@ fn is_ruled(policy: &Policy, right: Right) -> bool {
 impl<'p> Model<'p> {
     fn of(policy: &'p Policy, names: Option<&Names>) -> Self {
         let tree = tree(policy, names);
-        let mut model = Model { policy, tree, openings: Vec::new() };
+        let mut model = Model { policy, tree, openings: Vec::new(), maps: false };
         let rules = policy.files.iter().map(|r| (r.path.as_str(), Some(r.right), Some(r.span)));
         let devices = policy.devices.iter().map(|d| (d.path.as_str(), None, Some(d.span)));
         let all = rules.chain(devices).chain(DEVICES.iter().map(|d| (*d, None, None)));
@@ -188,7 +195,7 @@ impl<'p> Model<'p> {
     /// What opens a right in a region, or somewhere in it.
     fn opened(&self, right: Right, (place, from): &Region<'_>) -> Option<&Opening<'p>> {
         let own = place.on_host(from);
-        self.openings.iter().filter(|o| o.opens(right)).find(|o| {
+        self.openings.iter().filter(|o| o.opens(right, self.maps)).find(|o| {
             // Landlock goes up from a file by folders and mounts as they are seen from there.
             is_below(from, o.path)
                 || self.shares(o, place) && (is_below(&o.there, &own) || o.is_above(&own, &place.source))
@@ -198,7 +205,7 @@ impl<'p> Model<'p> {
     /// Does a rule open all of a region, and not only something in it?
     fn covered(&self, right: Right, (place, from): &Region<'_>) -> bool {
         let own = place.on_host(from);
-        let rules = self.openings.iter().filter(|o| o.right == Some(right));
+        let rules = self.openings.iter().filter(|o| o.right.is_some() && o.opens(right, self.maps));
         rules.into_iter().any(|o| is_below(from, o.path) || self.shares(o, place) && o.is_above(&own, &place.source))
     }
 
@@ -220,12 +227,12 @@ impl<'p> Model<'p> {
         out
     }
 
-    /// Where the files of a region, or some of them, are seen by another name and can be changed there.
+    /// Where the files of a region, or some of them, are seen by another name.
     fn elsewhere(&self, (place, from): &Region<'_>) -> Vec<Region<'_>> {
         let own = place.on_host(from);
         // What every machine has of the kernel isn't the host's: its /proc shows other processes.
         let others = self.tree.iter().filter(|p| !std::ptr::eq(*p, *place) && p.span.is_some() && !p.layer);
-        let others = others.filter(|p| p.writable && !p.hidden);
+        let others = others.filter(|p| !p.hidden);
         others
             .filter_map(|p| match own.strip_prefix(p.source.as_str()) {
                 Some(rest) if is_below(&own, &p.source) => Some((p, format!("{}{rest}", p.target))),
@@ -263,7 +270,8 @@ impl<'p> Model<'p> {
         let mut all = vec![(place, folder.to_owned())];
         let region = (place, folder.to_owned());
         // The folder itself by another name, not one below it.
-        all.extend(self.elsewhere(&region).into_iter().filter(|(p, path)| p.on_host(path) == own));
+        let others = self.elsewhere(&region).into_iter();
+        all.extend(others.filter(|(p, path)| p.writable && p.on_host(path) == own));
         all.iter()
             .filter(|(p, _)| !p.is_fixed())
             .find(|r| self.holds(Right::Create, r))
@@ -291,7 +299,8 @@ impl<'p> Model<'p> {
                 let from = |path: &str| self.granted(Some(Right::Create), &(place, path.to_owned())).is_some();
                 let refers = || self.holds(Right::Refer, &(place, folder.to_owned()));
                 let moves = parent(o.path) == folder || refers() && (from(parent(o.path)) || from(o.path));
-                let there = o.place == Some(index) && o.path != place.target && o.right == Some(right);
+                let opens = o.right.is_some() && o.opens(right, self.maps);
+                let there = o.place == Some(index) && o.path != place.target && opens;
                 there && place.grants(Some(right), o.path) && moves
             }),
             // Or by a link to anything that is kept.
@@ -316,11 +325,15 @@ fn parent(path: &str) -> &str {
 }
 
 impl Opening<'_> {
-    fn opens(&self, right: Right) -> bool {
+    fn opens(&self, right: Right, maps: bool) -> bool {
         match self.right {
             None => matches!(right, Right::Read | Right::Write | Right::Ioctl),
-            // Execution reads.
-            Some(r) => r == right || r == Right::Exec && right == Right::Read,
+            // Execution reads; and what is read is mapped.
+            Some(r) => {
+                r == right
+                    || r == Right::Exec && right == Right::Read
+                    || maps && (r, right) == (Right::Read, Right::Exec)
+            }
         }
     }
 

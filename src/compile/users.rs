@@ -50,6 +50,15 @@ pub(super) fn credentials(cx: &mut Cx<'_>) -> Option<Credentials> {
         Id::Name(name) => {
             let found = cx.host.accounts.users.iter().find(|(n, ..)| n == name).map(|(_, u, g)| (*u, Some(*g)));
             match found {
+                Some((0, _)) if name != "root" => {
+                    cx.error(
+                        "E0523",
+                        user.span,
+                        format!("`{name}` is another name of root here"),
+                        "write `user root`, or another account",
+                    );
+                    return None;
+                }
                 Some(f) => f,
                 None => return cx.no_account(user.span, "user", name),
             }

@@ -7,7 +7,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::kernel::numbers::Arch;
 use crate::policy::Policy;
 use crate::policy::meaning::Meaning;
-use crate::policy::mounts::{Mount, Source};
+use crate::policy::mounts::Mount;
 use crate::policy::resolve::Ceiling;
 use crate::policy::syscalls::Action;
 use crate::proof::diagram::{FALSE, Store};
@@ -59,13 +59,9 @@ pub(super) fn check(policy: &Policy, filter: &Filter, d: &mut Diagnostics) {
     }
 }
 
-/// Where a ceiling that speaks of a root mounts something over it, and the machine leaves the root's own folder seen.
+/// Where a ceiling mounts something over what it shows, and the machine leaves the host's own folder seen.
 fn uncovered<'c>(policy: &Policy, c: &'c Ceiling) -> Vec<(&'c Mount, String)> {
-    if !c.grants.scalars.contains_key("root") {
-        return Vec::new();
-    }
-    let covers = |m: &&Mount| !matches!(m.source, Source::Mask | Source::Hide);
-    let missing = c.grants.mounts.iter().filter(covers).filter(|m| !policy.mounts.iter().any(|o| o.target == m.target));
+    let missing = order::covers(&c.grants).filter(|m| !policy.mounts.iter().any(|o| o.target == m.target));
     missing.filter_map(|m| Some((m, places::shown(policy, &m.target)?.0))).collect()
 }
 

@@ -339,7 +339,9 @@ pub(super) fn instance(cx: &mut Context<'_>, args: &mut Args<'_>, out: &mut Decl
             if let Some(fault) = type_.fault(&value.value) {
                 cx.error("E0220", value.span, fault, "the value must be of the parameter's type");
             }
-            values.insert(key.value, value);
+            if values.insert(key.value.clone(), value).is_some() {
+                cx.error("E0302", key.span, format!("parameter `{}` is given twice", key.value), "keep one");
+            }
         }
     }
     args.finish(cx);

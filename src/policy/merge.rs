@@ -2,6 +2,7 @@
 
 use super::declare::Declarations;
 use super::files::is_below;
+use super::mounts::{Mount, Source};
 use super::reader::Context;
 use super::resolve::{Grants, Removed, Scalar, conflict};
 use super::{network, process, syscalls};
@@ -94,6 +95,15 @@ const MOST_RULES: usize = 50_000;
 /// What the item itself says, over what it inherits.
 pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Grants, own: Grants) -> Option<Grants> {
     for r in &own.removes {
+        // What hides something is a denial: to take it away is to grant.
+        let hides = |m: &Mount| matches!(m.source, Source::Mask | Source::Hide);
+        let hidden = |t: &str| base.mounts.iter().any(|m| m.target == t && hides(m));
+        if matches!(&r.what, Removed::Mount(t) if hidden(t)) {
+            if !r.reasoned {
+                cx.error("E0305", r.span, "to show what is hidden needs a reason", "add why \"...\"");
+            }
+            base.lifts.push(r.span);
+        }
         if !take_out(&mut base, &r.what) {
             cx.error("E0306", r.span, "this removes what nobody granted", "delete the line, or correct the name");
         }

@@ -37,6 +37,16 @@ pub struct User {
     pub caller_groups: bool,
 }
 
+impl User {
+    /// Is it user id 0 inside? No other name may be one of it (E0523).
+    pub fn is_root(&self) -> bool {
+        match &self.user {
+            Id::Number(n) => *n == 0,
+            Id::Name(n) => n == "root",
+        }
+    }
+}
+
 /// The `userns` statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Userns {

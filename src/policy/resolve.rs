@@ -54,6 +54,8 @@ pub enum Value {
 pub(super) struct Remove {
     pub(super) what: Removed,
     pub(super) span: Span,
+    /// It has a reason.
+    pub(super) reasoned: bool,
 }
 
 /// What is taken out of the inherited grants.
@@ -114,7 +116,7 @@ impl Grants {
     /// Keeps a `remove`, which ends nothing on a day.
     pub(super) fn remove(&mut self, cx: &mut Context<'_>, what: Removed, span: Span, args: &Args<'_>) {
         args.no_until(cx);
-        self.removes.push(Remove { what, span });
+        self.removes.push(Remove { what, span, reasoned: args.meta.why.is_some() });
     }
 
     /// Keeps a statement of which there is one.
@@ -155,6 +157,11 @@ impl Grants {
     pub fn chain(&self, line: Span) -> &[String] {
         let within = |a: &&Ancestor| a.body.file == line.file && a.body.start <= line.start && line.end <= a.body.end;
         self.ancestors.iter().find(within).map_or(&[], |a| &a.path)
+    }
+
+    /// Is it on the host's network?
+    pub fn is_on_host(&self) -> bool {
+        matches!(self.scalars.get("network").map(|s| &s.value), Some(Value::Network(network::Network::Host)))
     }
 
     /// Where the parameters that a line names got their values.
@@ -344,14 +351,16 @@ fn build_all(main: FileId, decl: &Declarations<'_>, diagnostics: &mut Diagnostic
         }
         machines.extend(made);
     }
+    let mut made_before: BTreeMap<&str, Span> = BTreeMap::new();
     for i in decl.instances.iter().filter(|i| i.name.span.file == main) {
         let Some(d) = decl.items.get(&i.of.value).filter(|d| d.bootable) else {
             let known: Vec<&str> = decl.items.values().filter(|d| d.bootable).map(|d| d.name.value.as_str()).collect();
             cx.unknown("E0303", "machine", &i.of, &known);
             continue;
         };
-        if let Some(old) = decl.items.get(&i.name.value) {
-            twice(&mut cx, &i.name, old.name.span);
+        let other = decl.items.get(&i.name.value).map(|old| old.name.span);
+        if let Some(old) = made_before.insert(i.name.value.as_str(), i.name.span).or(other) {
+            twice(&mut cx, &i.name, old);
         }
         let params = defaults.clone().into_iter().chain(i.values.clone()).collect();
         let mut cx = Context { diagnostics: cx.diagnostics, params: &params, today };

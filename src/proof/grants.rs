@@ -111,12 +111,15 @@ pub fn facts(g: &Grants, span: Span) -> Vec<Fact> {
         let until = meta.until.as_ref().map(|u| u.value.clone());
         out.push(Fact { domain, key, what, text, span, why: meta.why.clone(), until });
     };
-    let boots = matches!(g.scalars.get("program").map(|s| &s.value), Some(Value::Program(Program::Boot)));
+    let root = is_root(g);
     for c in &g.capabilities {
         let sets: &[Set] = match c.set {
             Set::Keep => &[Set::Bounding, Set::Permitted, Set::Effective],
-            // Root that execs has all of its bounding set (capabilities(7)), and an init is root.
-            Set::Bounding if boots => &[Set::Bounding, Set::Permitted, Set::Effective],
+            // Root that execs has all of its bounding and inheritable sets (capabilities(7)).
+            Set::Bounding if root => &[Set::Bounding, Set::Permitted, Set::Effective],
+            Set::Inheritable if root => &[Set::Inheritable, Set::Permitted, Set::Effective],
+            // Others have what is ambient.
+            Set::Ambient if !root => &[Set::Ambient, Set::Permitted, Set::Effective],
             ref one => std::slice::from_ref(one),
         };
         let name = capabilities::name(c.capability);
@@ -124,7 +127,7 @@ pub fn facts(g: &Grants, span: Span) -> Vec<Fact> {
             let key = format!("{name} {set:?}").to_lowercase();
             let text = match c.set {
                 Set::Keep => format!("keep {name}"),
-                Set::Bounding => format!("{name} bounding"),
+                Set::Bounding | Set::Inheritable | Set::Ambient => format!("{name} {:?}", c.set).to_lowercase(),
                 _ => key.clone(),
             };
             push(Domain::Capabilities, key, What::Present, text, c.span, &c.meta);
@@ -194,6 +197,15 @@ pub fn facts(g: &Grants, span: Span) -> Vec<Fact> {
     out
 }
 
+/// Does it start with user id 0 inside? An init does.
+fn is_root(g: &Grants) -> bool {
+    match (g.scalars.get("program").map(|s| &s.value), g.scalars.get("user").map(|s| &s.value)) {
+        (Some(Value::Program(Program::Boot)), _) => true,
+        (_, Some(Value::User(u))) => u.is_root(),
+        _ => false,
+    }
+}
+
 fn publish(p: &Publish) -> What {
     What::Publish(p.protocol, p.address, p.outside, p.inside)
 }
@@ -228,6 +240,11 @@ fn networks(g: &Grants, list: &mut Vec<(&str, Domain, String, What, String)>) {
         Some(Value::Network(n)) => n.clone(),
         _ => Network::None,
     };
+    // Who has no address written takes one.
+    if network.lower().is_some() && ["address", "address6"].iter().all(|k| value(k).is_none()) {
+        let text = "addresses that it asks for".to_owned();
+        list.push(("network", Domain::Network, "own addresses".to_owned(), What::Rank(1), text));
+    }
     let text = network.to_string();
     list.push(("network", Domain::Network, "network".to_owned(), What::Rank(reach(&network)), text.clone()));
     if text.contains(' ') {
@@ -332,7 +349,7 @@ fn scalars(g: &Grants, span: Span, push: &mut impl FnMut(Domain, String, What, S
         list.push(("program", Domain::Process, "root user".to_owned(), What::Rank(1), text));
     } else if let Some(Value::User(u)) = value("user") {
         let text = format!("user {}", word(&u.user));
-        let powerful = matches!(&u.user, Id::Number(0)) || matches!(&u.user, Id::Name(n) if n == "root");
+        let powerful = u.is_root();
         // Root by its name and by its number is one.
         let who = if powerful { "user root".to_owned() } else { text.clone() };
         list.push(("user", Domain::Process, "user".to_owned(), What::Other(who), text.clone()));

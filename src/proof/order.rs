@@ -2,8 +2,8 @@
 
 use super::grants::{Domain, Fact, USUAL, What, facts};
 use crate::address::{Block, EVERYBODY, is_special, special};
-use crate::policy::files::Right;
-use crate::policy::files::is_below;
+use crate::policy::files::{Right, is_below};
+use crate::policy::mounts::{Mount, Source};
 use crate::policy::network::Use;
 use crate::policy::resolve::Grants;
 use crate::policy::resources;
@@ -49,35 +49,31 @@ pub fn is_in_vain(list: &[Fact], index: usize) -> bool {
 fn covered(f: &Fact, list: &[Fact]) -> bool {
     // What ends sooner doesn't cover what goes on.
     let lasts = |o: &Fact| o.until.is_none() || f.until.as_ref().is_some_and(|day| o.until.as_ref() >= Some(day));
-    if !list.iter().all(lasts) {
-        let lasting: Vec<Fact> = list.iter().filter(|o| lasts(o)).cloned().collect();
-        return covered(f, &lasting);
-    }
-    let same = |o: &&Fact| o.domain == f.domain && o.key == f.key;
+    let list = || list.iter().filter(|o| o.domain == f.domain && lasts(o));
+    let same = |o: &&Fact| o.key == f.key;
     match &f.what {
-        What::Present => list.iter().any(|o| same(&o)),
+        What::Present => list().any(|o| same(&o)),
         // Who hides a folder hides what is in it.
-        What::Hidden(deep) => list
-            .iter()
-            .filter(|o| o.domain == f.domain && is_below(&f.key, &o.key))
-            .any(|o| matches!(o.what, What::Hidden(d) if d || !deep)),
-        // A limit that isn't written is none.
-        What::Rank(_) if f.domain == Domain::Limits && !list.iter().any(|o| same(&o)) => true,
-        What::Rank(n) => list.iter().filter(same).any(|o| matches!(o.what, What::Rank(m) if m >= *n)),
-        What::Inherited => {
-            list.iter().filter(same).any(|o| matches!(o.what, What::Inherited | What::Rank(resources::UNLIMITED)))
+        What::Hidden(deep) => {
+            list().filter(|o| is_below(&f.key, &o.key)).any(|o| matches!(o.what, What::Hidden(d) if d || !deep))
         }
-        What::Other(_) => list.iter().filter(same).any(|o| o.what == f.what),
-        What::Path(right, path) => list.iter().any(|o| match &o.what {
+        // A limit that isn't written is none.
+        What::Rank(_) if f.domain == Domain::Limits && !list().any(|o| same(&o)) => true,
+        What::Rank(n) => list().filter(same).any(|o| matches!(o.what, What::Rank(m) if m >= *n)),
+        What::Inherited => {
+            list().filter(same).any(|o| matches!(o.what, What::Inherited | What::Rank(resources::UNLIMITED)))
+        }
+        What::Other(_) => list().filter(same).any(|o| o.what == f.what),
+        What::Path(right, path) => list().any(|o| match &o.what {
             // Execution reads.
             What::Path(r, p) => (r == right || *r == Right::Exec && *right == Right::Read) && is_below(path, p),
             _ => false,
         }),
         What::Port(how, protocol, port, peer) => {
-            let peers = list.iter().filter_map(|o| match &o.what {
+            let peers = list().filter_map(|o| match &o.what {
                 What::Port(h, q, p, from) if (h, q) == (how, protocol) && (p.is_none() || p == port) => Some(*from),
                 // Who may go anywhere may go there.
-                What::Rank(1) if o.domain == Domain::Network && o.key == "egress" && *how == Use::Connect => Some(None),
+                What::Rank(1) if o.key == "egress" && *how == Use::Connect => Some(None),
                 _ => None,
             });
             // Who may be listened to without a word of whom is everybody.
@@ -86,7 +82,7 @@ fn covered(f: &Fact, list: &[Fact]) -> bool {
         What::Publish(protocol, address, (first, last), inside) => {
             // The last port that one line of the list leads from `port` on to where this one does.
             let until = |port: u16| {
-                list.iter().find_map(|o| match &o.what {
+                list().find_map(|o| match &o.what {
                     What::Publish(q, a, (from, to), to_inside) => {
                         let alike = q == protocol && (a.is_none() || a == address) && (*from..=*to).contains(&port);
                         let offset = i32::from(*inside) - i32::from(*first);
@@ -102,7 +98,7 @@ fn covered(f: &Fact, list: &[Fact]) -> bool {
             }
             true
         }
-        What::Mount(source, flags) => list.iter().filter(same).any(|o| match &o.what {
+        What::Mount(source, flags) => list().filter(same).any(|o| match &o.what {
             What::Mount(s, has) => s == source && flags.iter().zip(has).all(|(f, h)| *h || !*f),
             _ => false,
         }),
@@ -232,12 +228,17 @@ fn is_lone_limit(f: &Fact, other: &[Fact]) -> bool {
 /// devices, user namespace and no_new_privs always (what isn't granted there is denied); mounts, files,
 /// environment, limits and the rest of the process where the ceiling says something about them.
 pub fn beyond<'a>(machine: &'a [Fact], ceiling: &'a [Fact], bounds: &Grants) -> Vec<&'a Fact> {
+    let has = |list: &[Fact], key: &str| list.iter().any(|c| c.domain == Domain::Network && c.key == key);
     let speaks = |f: &Fact| match f.domain {
         Domain::Syscalls => false,
         // Where a machine is, and which ports of the host lead to what it may listen on, is for who runs it.
         Domain::Network => match &f.what {
-            What::Other(_) => ceiling.iter().any(|c| c.domain == f.domain && c.key == f.key),
+            // Who bounds one address bounds both.
+            What::Other(_) if f.key.starts_with("address") => has(ceiling, "address") || has(ceiling, "address6"),
+            What::Other(_) => has(ceiling, &f.key),
             What::Publish(..) => !bounds.publishes.is_empty(),
+            // On the host's network all addresses are the host's.
+            _ if f.key == "own addresses" => !bounds.is_on_host(),
             _ => true,
         },
         Domain::Capabilities | Domain::Devices => true,
@@ -259,8 +260,27 @@ pub fn beyond<'a>(machine: &'a [Fact], ceiling: &'a [Fact], bounds: &Grants) -> 
             key => bounds.scalars.contains_key(key),
         },
     };
+    // On none it is less; on another kind it may reach more.
+    let elsewhere = has(ceiling, "network name") && !has(machine, "network name");
+    let other = |f: &&Fact| elsewhere && f.domain == Domain::Network && f.key == "network" && f.what != What::Rank(0);
     let unbounded = ceiling.iter().filter(|f| is_lone_limit(f, machine));
-    machine.iter().filter(|f| speaks(f) && !covered(f, ceiling)).chain(unbounded).collect()
+    machine.iter().filter(|f| other(f) || speaks(f) && !covered(f, ceiling)).chain(unbounded).collect()
+}
+
+/// What a ceiling mounts over something else that it shows: a machine without it shows what lies below.
+pub fn covers(ceiling: &Grants) -> impl Iterator<Item = &Mount> {
+    let rooted = ceiling.scalars.contains_key("root");
+    let shows = |m: &Mount| matches!(m.source, Source::Bind(_) | Source::Overlay(..));
+    ceiling
+        .mounts
+        .iter()
+        .enumerate()
+        .filter(move |(i, m)| {
+            let before = ceiling.mounts.get(..*i).unwrap_or_default();
+            let hides = matches!(m.source, Source::Mask | Source::Hide);
+            !hides && (rooted || before.iter().any(|b| shows(b) && is_below(&m.target, &b.target)))
+        })
+        .map(|(_, m)| m)
 }
 
 /// Lets a ceiling pass what it didn't: what it grants, or what it speaks of no longer. A domain that it begins to
@@ -273,6 +293,7 @@ pub fn is_raised(old: (&Grants, Span), new: (&Grants, Span)) -> bool {
     let bounds = |k: &&String| k.starts_with("limits.") || words.contains(&k.as_str());
     !beyond(&b, &a, old.0).is_empty()
         || !uncovered(&b, &a).is_empty()
+        || covers(old.0).any(|m| !new.0.mounts.iter().any(|o| o.target == m.target))
         || lists.iter().any(|speaks| speaks(old.0) && !speaks(new.0))
         || old.0.scalars.keys().filter(bounds).any(|k| !new.0.scalars.contains_key(k))
 }

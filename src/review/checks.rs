@@ -1,11 +1,12 @@
 //! Differences that grant nothing by themselves: what is checked, how long a grant holds, which hosts are accepted.
 
-use super::diff::{Row, effect_of};
+use super::diff::{Found, Row, effect_of, merged};
 use super::lines::{Explained, through};
 use super::risk::{self, Risk};
 use crate::kernel::calls::Call;
 use crate::kernel::numbers::Arch;
 use crate::policy::Policy;
+use crate::policy::asserts::Assertion;
 use crate::policy::files;
 use crate::policy::resolve::Ceiling;
 use crate::policy::syscalls::{Action, Rule};
@@ -14,6 +15,7 @@ use crate::proof::grants::Domain;
 use crate::proof::order::{self, Effect};
 use crate::proof::{bpf, intent};
 use crate::source::{Sources, Span};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Assertions, tests and ceilings that are gone or were loosened, waivers that are new: nothing is granted by
 /// that, and less is held.
@@ -41,12 +43,11 @@ pub(super) fn claims(old: &Policy, old_sources: &Sources, new: &Policy, new_sour
         });
     };
     let text = |span: Span| old_sources.text(span).split_whitespace().collect::<Vec<_>>().join(" ");
+    // By what is claimed, parameters filled in, and not by the text.
+    let claimed = |a: &Assertion| (a.never, format!("{:?}", a.claim));
+    let kept: BTreeSet<_> = new.assertions.iter().map(claimed).collect();
     for a in &old.assertions {
-        // By what is claimed, parameters filled in, and not by the text.
-        let same = |b: &crate::policy::asserts::Assertion| {
-            b.never == a.never && format!("{:?}", b.claim) == format!("{:?}", a.claim)
-        };
-        if !new.assertions.iter().any(same) {
+        if !kept.contains(&claimed(a)) {
             push(format!("assert {}", text(a.span)), a.span, true, Risk::Low, ["held", "not held"], None);
         }
     }
@@ -103,9 +104,9 @@ fn lasts(r: &Rule, day: &Option<String>) -> bool {
 }
 
 /// Where a call runs, of what still holds after a day; all of it without one.
-fn allowed(s: &mut Store, call: &'static Call, p: &Policy, day: Option<&Option<String>>) -> Node {
-    let own = p.syscalls.iter().filter(|r| std::ptr::eq(r.call, call) && day.is_none_or(|d| lasts(r, d)));
-    let node = intent::of_call(s, &own.collect::<Vec<_>>(), call.since <= p.kernel);
+fn allowed(s: &mut Store, rules: &[&Rule], since: bool, day: Option<&Option<String>>) -> Node {
+    let own = rules.iter().copied().filter(|r| day.is_none_or(|d| lasts(r, d)));
+    let node = intent::of_call(s, &own.collect::<Vec<_>>(), since);
     s.combine(node, node, &|a, _| u32::from(bpf::decode(a) <= Action::Log))
 }
 
@@ -114,57 +115,68 @@ pub(super) fn ends(
     (old, old_sources): (&Policy, &Sources),
     (new, sources): (&Policy, &Sources),
     explained: &mut Explained,
+    undecided: &mut Vec<&'static str>,
 ) -> Vec<Row> {
-    let mut out: Vec<Row> = Vec::new();
-    let mut s = Store::default();
-    let both = || old.syscalls.iter().chain(&new.syscalls);
-    let mut dated: Vec<&'static Call> = both().filter(|r| r.meta.until.is_some()).map(|r| r.call).collect();
-    dated.sort_by_key(|c| c.name);
-    dated.dedup_by_key(|c| c.name);
-    let shown = |day: Option<&String>| day.map_or("without an end".to_owned(), |d| format!("until {d}"));
-    for (call, day) in dated.into_iter().flat_map(|c| days(both()).into_iter().map(move |d| (c, d))) {
-        let [was, is] = [old, new].map(|p| allowed(&mut s, call, p, None));
-        let [before, after] = [old, new].map(|p| allowed(&mut s, call, p, Some(&day)));
-        // What runs today on both sides, and later on one of them only.
-        let today = s.and(was, is);
-        for (effect, one, other) in [(Effect::Widened, after, before), (Effect::Narrowed, before, after)] {
-            let only = s.choose(other, FALSE, one);
-            let only = s.and(only, today);
-            let own = new.syscalls.iter().filter(|r| std::ptr::eq(r.call, call) && r.action <= Action::Log);
-            let mut behind = own.filter(|r| lasts(r, &day) == (effect == Effect::Widened));
-            let Some(r) = behind.find(|r| {
-                let when = intent::holds(&mut s, &r.conditions);
-                s.and(when, only) != FALSE
-            }) else {
-                continue;
-            };
-            explained.at(false, (new, sources), r.span);
-            for o in old.syscalls.iter().filter(|o| std::ptr::eq(o.call, call)) {
-                explained.at(true, (old, old_sources), o.span);
-            }
-            let (line, grade) = (sources.cite(r.span), risk::call(&mut s, call, only));
-            if out.iter().any(|x| x.line == line) {
-                continue;
-            }
-            let now = shown(r.meta.until.as_ref().map(|u| &u.value));
-            out.push(Row {
-                effect,
-                domain: Domain::Syscalls,
-                risk: grade.risk,
-                text: format!("{} {r} {now}", r.action.word()),
-                consequence: grade.consequence,
-                reference: grade.reference,
-                line,
-                gone: false,
-                why: r.meta.why.clone(),
-                was: if effect == Effect::Widened { "it ended sooner".into() } else { shown(day.as_ref()) },
-                now,
-                witness: None,
-                via: through((new, sources), r.span),
-            });
+    let mut found: Vec<Found> = Vec::new();
+    let mut calls: BTreeMap<&str, (&'static Call, [Vec<&Rule>; 2])> = BTreeMap::new();
+    for (side, policy) in [old, new].into_iter().enumerate() {
+        for r in &policy.syscalls {
+            let (_, lists) = calls.entry(r.call.name).or_insert_with(|| (r.call, [Vec::new(), Vec::new()]));
+            lists.get_mut(side).into_iter().for_each(|l| l.push(r));
         }
     }
-    out
+    let shown = |day: Option<&String>| day.map_or("without an end".to_owned(), |d| format!("until {d}"));
+    for (call, [before, after]) in calls.values() {
+        let (mut s, mut differs) = (Store::default(), false);
+        for day in days(before.iter().chain(after).copied()) {
+            let was = allowed(&mut s, before, call.since <= old.kernel, None);
+            let is = allowed(&mut s, after, call.since <= new.kernel, None);
+            let lasted = allowed(&mut s, before, call.since <= old.kernel, Some(&day));
+            let goes_on = allowed(&mut s, after, call.since <= new.kernel, Some(&day));
+            // What runs today on both sides, and later on one of them only.
+            let today = s.and(was, is);
+            for (effect, one, other) in [(Effect::Widened, goes_on, lasted), (Effect::Narrowed, lasted, goes_on)] {
+                let only = s.choose(other, FALSE, one);
+                let mut rest = s.and(only, today);
+                let lines = after.iter().filter(|r| r.action <= Action::Log);
+                for r in lines.filter(|r| lasts(r, &day) == (effect == Effect::Widened)) {
+                    let when = intent::holds(&mut s, &r.conditions);
+                    let caused = s.and(when, rest);
+                    if caused == FALSE {
+                        continue;
+                    }
+                    rest = s.choose(caused, FALSE, rest);
+                    explained.at(false, (new, sources), r.span);
+                    differs = true;
+                    let (text, grade) = (format!("{} {r}", r.action.word()), risk::call(&mut s, call, caused));
+                    let same = |f: &&mut Found| f.effect == effect && f.span == r.span && f.text == text;
+                    if let Some(f) = found.iter_mut().find(same) {
+                        f.grade = if grade.risk > f.grade.risk { grade } else { f.grade };
+                        continue;
+                    }
+                    found.push(Found {
+                        effect,
+                        text,
+                        was: if effect == Effect::Widened { "it ended sooner".into() } else { shown(day.as_ref()) },
+                        now: shown(r.meta.until.as_ref().map(|u| &u.value)),
+                        span: r.span,
+                        gone: false,
+                        why: r.meta.why.clone(),
+                        line: sources.cite(r.span),
+                        via: through((new, sources), r.span),
+                        witness: String::new(),
+                        grade,
+                    });
+                }
+            }
+        }
+        if differs {
+            before.iter().for_each(|o| explained.at(true, (old, old_sources), o.span));
+        }
+        undecided.extend(s.exceeded().then_some(call.name));
+    }
+    let ending = |row: Row| Row { text: format!("{} {}", row.text, row.now), witness: None, ..row };
+    merged(found).into_iter().map(ending).collect()
 }
 
 /// File rules that may be dropped now, or mayn't any more: nothing is granted by that, and other hosts start it.

@@ -113,14 +113,19 @@ fn machine(name: &str, sides: [(&Side<'_>, Option<&Policy>); 2], arch: Arch) -> 
         (old.map_or_else(|| nothing(any), Clone::clone), new.map_or_else(|| nothing(any), Clone::clone));
     let mut found = Vec::new();
     let mut explained = Explained::default();
-    let mut s = Store::default();
+    let mut undecided = Vec::new();
     for call in calls::CALLS.iter().filter(|c| arch.number(c.name).is_some()) {
         let sides = [(&before, old_sources), (&after, new_sources)];
+        // What can't be decided of one call says nothing of the next.
+        let (mut s, known) = (Store::default(), found.len());
         changed(&mut s, call, sides, arch, &mut found, &mut explained);
+        if s.exceeded() {
+            found.truncate(known);
+            undecided.push(call.name);
+        }
     }
-    let undecided = s.exceeded().then(|| "the conditions on arguments need more than the budget of the proof".into());
     let mut rows = merged(found);
-    let equal = rows.is_empty() && undecided.is_none();
+    let equal = rows.is_empty() && undecided.is_empty();
     let facts = |p: &Policy, there: bool| if there { grants::facts(&p.grants, p.span) } else { Vec::new() };
     rows.extend(other_domains(
         (&before, &facts(&before, old.is_some()), old_sources),
@@ -130,7 +135,7 @@ fn machine(name: &str, sides: [(&Side<'_>, Option<&Policy>); 2], arch: Arch) -> 
     let state = match (old, new) {
         (Some(a), Some(b)) => {
             rows.extend(checks::claims(a, old_sources, b, new_sources, arch));
-            rows.extend(checks::ends((a, old_sources), (b, new_sources), &mut explained));
+            rows.extend(checks::ends((a, old_sources), (b, new_sources), &mut explained, &mut undecided));
             rows.extend(checks::optional_rules((a, old_sources), (b, new_sources), &mut explained));
             rows.iter().for_each(|r| explained.by(r.gone, &r.line));
             "both"
@@ -145,6 +150,12 @@ fn machine(name: &str, sides: [(&Side<'_>, Option<&Policy>); 2], arch: Arch) -> 
     rows.sort_by(|a, b| (a.effect, b.risk, &a.line, &a.text).cmp(&(b.effect, a.risk, &b.line, &b.text)));
     let lines_without_effect =
         if state == "both" { explained.rest([(old_side, &before), (new_side, &after)]) } else { 0 };
+    undecided.sort_unstable();
+    undecided.dedup();
+    let undecided = (!undecided.is_empty()).then(|| {
+        format!("the conditions on arguments of {} need more than the budget of the proof", undecided.join(", "))
+    });
+    let lines_without_effect = if undecided.is_some() { 0 } else { lines_without_effect };
     let place = match new {
         Some(p) => new_sources.cite(p.span),
         None => old_sources.cite(any.span),
@@ -161,18 +172,18 @@ fn machine(name: &str, sides: [(&Side<'_>, Option<&Policy>); 2], arch: Arch) -> 
 }
 
 /// A difference on one call, before those of one line are put together.
-struct Found {
-    effect: Effect,
-    text: String,
-    was: String,
-    now: String,
-    span: Span,
-    gone: bool,
-    why: Option<String>,
-    line: String,
-    via: Vec<String>,
-    witness: String,
-    grade: Grade,
+pub(super) struct Found {
+    pub(super) effect: Effect,
+    pub(super) text: String,
+    pub(super) was: String,
+    pub(super) now: String,
+    pub(super) span: Span,
+    pub(super) gone: bool,
+    pub(super) why: Option<String>,
+    pub(super) line: String,
+    pub(super) via: Vec<String>,
+    pub(super) witness: String,
+    pub(super) grade: Grade,
 }
 
 /// What changed on one call, by the rules that cause it.
@@ -284,7 +295,7 @@ pub(super) fn effect_of(before: Action, after: Action) -> Option<Effect> {
 }
 
 /// The calls that one line brings are one row.
-fn merged(found: Vec<Found>) -> Vec<Row> {
+pub(super) fn merged(found: Vec<Found>) -> Vec<Row> {
     let mut rows: Vec<(Vec<Found>, Row)> = Vec::new();
     for f in found {
         let grade = f.grade;

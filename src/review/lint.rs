@@ -8,9 +8,10 @@ use crate::kernel::numbers::Arch;
 use crate::policy::syscalls::{Action, Rule};
 use crate::policy::{Policy, words};
 use crate::proof::diagram::{FALSE, Node, Store};
-use crate::proof::{grants, intent, order};
+use crate::proof::grants::{self, Domain, Fact};
+use crate::proof::{intent, order};
 use crate::source::{Sources, Span};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Findings on the machines of a file: warnings, which the machines' waivers take away. A line that several
 /// machines inherit is in vain only when it is for each of them.
@@ -183,9 +184,13 @@ fn verdicts_keep(
 /// File rules and ports that another line of the machine covers.
 fn facts_in_vain(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) {
     let all = grants::facts(&policy.grants, policy.span);
-    for (i, f) in all.iter().enumerate() {
-        let domain = matches!(f.domain, grants::Domain::Files | grants::Domain::Network);
-        if !domain
+    // A line goes as a whole: one that grants something else as well is needed.
+    let looked_at = |f: &Fact| matches!(f.domain, Domain::Files | Domain::Network);
+    let own = all.iter().enumerate().filter(|(_, f)| looked_at(f));
+    let needed: HashSet<Span> = own.filter(|(i, _)| !order::is_in_vain(&all, *i)).map(|(_, f)| f.span).collect();
+    let mut said = HashSet::new();
+    for f in &all {
+        if !looked_at(f)
             || !sources.is_written(f.span)
             || matches!(f.what, grants::What::Rank(_) | grants::What::Other(_))
             || f.span == policy.span
@@ -194,7 +199,7 @@ fn facts_in_vain(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) 
         {
             continue;
         }
-        if order::is_in_vain(&all, i) {
+        if !needed.contains(&f.span) && said.insert(f.span) {
             let message = format!("`{}` says nothing new: another line grants it", f.text);
             out.push(Diagnostic::warning("W0802", f.span, message).help("delete it"));
         }

@@ -101,7 +101,16 @@ pub fn findings(machines: &[Machine]) -> Vec<Finding> {
         place: Some(if r.gone { m.place.clone() } else { r.line.clone() }),
         identity: format!("{} {:?} {} {}", m.name, r.effect, r.domain.word(), r.text),
     };
-    machines.iter().flat_map(|m| m.rows.iter().map(move |r| one(m, r))).collect()
+    let undecided = |m: &Machine| {
+        m.undecided.as_ref().map(|why| Finding {
+            rule: "undecided/syscalls".into(),
+            level: "error",
+            message: format!("{} can't be compared: {why}", m.name),
+            place: Some(m.place.clone()),
+            identity: format!("{} undecided", m.name),
+        })
+    };
+    machines.iter().flat_map(|m| undecided(m).into_iter().chain(m.rows.iter().map(move |r| one(m, r)))).collect()
 }
 
 fn gone(r: &Row) -> String {
@@ -134,6 +143,10 @@ fn heading(m: &Machine) -> String {
     }
     if m.lines_without_effect > 0 {
         parts.push(format!("{} lines without effect", m.lines_without_effect));
+    }
+    // What isn't decided is no proof of anything.
+    if m.undecided.is_some() {
+        parts.insert(0, "cannot decide".into());
     }
     if parts.is_empty() {
         parts.push("no effect".into());

@@ -61,6 +61,13 @@ pub fn change(machines: &[Machine]) -> String {
     let mut body = String::new();
     for m in machines {
         body.push_str(&format!("<section><h2>{}</h2>", escape(&m.name)));
+        if let Some(why) = &m.undecided {
+            body.push_str(&format!("<p class=critical><strong>cannot decide</strong>: {}</p>", escape(why)));
+        }
+        if m.rows.is_empty() && m.undecided.is_some() {
+            body.push_str("</section>");
+            continue;
+        }
         if m.rows.is_empty() {
             let proved = if m.calls_proved_equal { ": every call is proved to be treated the same" } else { "" };
             body.push_str(&format!("<p class=none>no effect{proved}</p></section>"));

@@ -395,6 +395,9 @@ fn network(f: &Fact) -> Grade {
         (What::Rank(4), "network") => {
             grade(High, "the host's network: its ports, UDP, and what listens on loopback", "network_namespaces(7)")
         }
+        (What::Rank(_), "own addresses") => {
+            grade(Medium, "it takes the address that it likes, and asks anybody for one", "ip-address(8)")
+        }
         (What::Rank(3), "network") => grade(Medium, "a place on a network that others run", "network_namespaces(7)"),
         (What::Rank(_), "network") => grade(Low, "a network of its own behind the host's", "network_namespaces(7)"),
         (What::Rank(1), "egress") => grade(Medium, "sends whatever it likes wherever the host can", "nft(8)"),

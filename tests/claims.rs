@@ -1,0 +1,255 @@
+//! What is said of a policy, against what the kernel makes of it: each was wrong once.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test ends at the first surprise")]
+
+mod harness;
+
+use harness::{Dir, Ran, stockade, verb};
+use serde_json::Value;
+
+/// A file with the standard library and these declarations.
+fn file(body: &str) -> String {
+    format!("policy 1\nkernel 6.12\nimport \"std/daemon\"\nimport \"std/os\"\n{body}\n")
+}
+
+/// A machine `m` that starts, and these statements; `user` and `capabilities` are among them.
+fn machine(body: &str) -> String {
+    format!("machine m {{\n  exec \"/usr/bin/true\"\n  {body}\n}}")
+}
+
+fn plain(body: &str) -> String {
+    machine(&format!("extends std/daemon; root host; user nobody; capabilities {{ none }}\n  {body}"))
+}
+
+/// An init system, which may ask its network for an address.
+fn booted(body: &str) -> String {
+    format!(
+        "machine m {{\n  extends std/os; root dir \"/srv/d\" ephemeral; boot; capabilities {{ remove [net_admin, net_raw] }}\n  {body}\n}}"
+    )
+}
+
+fn diff(old: &str, new: &str, more: &[&str]) -> (Ran, Value) {
+    let dir = Dir::new("claims");
+    let (a, b) = (dir.write("a.stockade", &file(old)), dir.write("b.stockade", &file(new)));
+    let run = |more: &[&str]| -> Ran {
+        let mut c = stockade();
+        c.arg("diff").arg(&a).arg(&b).args(more);
+        c.output().unwrap().into()
+    };
+    let v = serde_json::from_str(&run(&["--format", "json"]).out).unwrap();
+    (run(more), v)
+}
+
+fn can(text: &str, question: &str) -> bool {
+    let dir = Dir::new("asked");
+    let path = dir.write("m.stockade", &file(text));
+    let ran: Ran = stockade().args(["query", &format!("m can {question}")]).arg(path).output().unwrap().into();
+    assert!(ran.code < 2, "{text}\n{question}: {}{}", ran.out, ran.err);
+    ran.code == 0
+}
+
+/// Landlock knows ports and no addresses, and TCP alone.
+#[test]
+fn on_the_hosts_network_every_address_is_reached() {
+    let host = |ports: &str, calls: &str| {
+        plain(&format!(
+            "network {{ host why \"x\"; {ports} }}\n  syscalls {{ allow connect; allow listen; allow socket(family in [AF_INET, AF_INET6], type & 0xf == 1, protocol in [0, 6]); {calls} }}"
+        ))
+    };
+    let tcp = host("connect tcp 80", "");
+    for (peer, expected) in [("80 to 127.0.0.1", true), ("80 to 169.254.169.254", true), ("443 to 127.0.0.1", false)] {
+        assert_eq!(can(&tcp, &format!("connect tcp {peer}")), expected, "{peer}");
+    }
+    let private = plain("network { private; connect tcp 80 }");
+    assert!(!can(&private, "connect tcp 80 to 169.254.169.254"), "by name only, where rules know addresses");
+    assert!(!can(&host("", ""), "connect any"));
+    for (call, any, tcp) in [
+        ("allow socket(family == AF_INET, type & 0xf == 2)", true, false),
+        ("allow socket(family == AF_INET, type & 0xf == 5)", true, false),
+        ("allow socket(family == AF_SMC)", true, true),
+        ("allow socket(family == AF_INET, type & 0xf == 3)", false, false),
+        ("allow socket(family == AF_PACKET)", false, false),
+    ] {
+        let text = host("", call);
+        assert_eq!((can(&text, "connect any"), can(&text, "connect tcp any")), (any, tcp), "{call}");
+        let raw =
+            text.replace("capabilities { none }", "userns identity why \"x\"; capabilities { keep net_raw why \"x\" }");
+        let raws = call.contains("== 3") || call.contains("PACKET");
+        assert_eq!((can(&raw, "connect any"), can(&raw, "connect tcp any")), (any || raws, tcp || raws), "{call}");
+    }
+}
+
+/// Who has no address of its own asks anybody for one.
+#[test]
+fn an_address_that_is_asked_for_is_traffic() {
+    let bridge = |address: &str| booted(&format!("network {{ bridge br0; {address} }}"));
+    assert!(!can(&bridge("address 192.0.2.7/24"), "connect any"));
+    assert!(can(&bridge(""), "connect udp 67") && can(&bridge(""), "listen udp 68") && can(&bridge(""), "connect any"));
+    assert!(!can(&bridge(""), "connect udp 68") && !can(&bridge(""), "connect tcp 67"));
+    let (_, v) = diff(&bridge("address 192.0.2.7/24"), &bridge(""), &[]);
+    let row = v["machines"][0]["rows"].as_array().unwrap().iter().find(|r| r["effect"] == "widened").unwrap();
+    assert_eq!((row["risk"].as_str(), row["text"].as_str()), (Some("medium"), Some("addresses that it asks for")));
+}
+
+/// Root that execs has what its bounding and inheritable sets hold (capabilities(7)).
+#[test]
+fn capabilities_are_those_after_exec() {
+    let one = |user: &str, sets: &str| {
+        machine(&format!(
+            "extends std/daemon; root host; userns identity why \"x\"; {user}; capabilities {{ {sets} why \"x\" }}"
+        ))
+    };
+    for set in ["bounding sys_module", "bounding sys_module; inheritable sys_module"] {
+        let set = set.replace(';', " why \"x\";");
+        let (ran, v) = diff(&one("user nobody", &set), &one("user root", &set), &["--fail-on", "widened>=critical"]);
+        assert_eq!(ran.code, 1, "{set}: {v}");
+        let bounded = format!(
+            "profile c {{ userns identity why \"x\"; syscalls {{ allow @all-calls }}; capabilities {{ {set} why \"x\" }} }}\n"
+        );
+        let bounded = bounded.replace("syscalls { allow @all-calls }", "extends std/daemon");
+        let under = |user: &str| {
+            verb("check", &file(&format!("{bounded}{}", one(user, &set).replace("root host", "root host; within c"))))
+        };
+        let ran = under("user root");
+        assert!(ran.code == 2 && ran.err.contains("capabilities `sys_module"), "{set}: {}", ran.err);
+        assert!(!under("user nobody").err.contains("E0705"));
+    }
+}
+
+/// Every call of a line whose end moves is compared, whichever comes first.
+#[test]
+fn each_call_that_lasts_longer_is_a_row() {
+    let one = |line: &str| plain(&format!("syscalls {{ {line} }}"));
+    let dated = |year: u16| one(&format!("allow [capget, ptrace, mount] why \"x\" until {year}-01-01"));
+    let (ran, v) = diff(&dated(2090), &dated(2091), &["--fail-on", "widened>=high"]);
+    let rows = v["machines"][0]["rows"].as_array().unwrap();
+    assert!(ran.code == 1 && rows.len() == 1, "{v}");
+    let text = rows[0]["text"].as_str().unwrap();
+    assert!(["mount", "ptrace", "until 2091-01-01"].iter().all(|w| text.contains(w)), "{text}");
+    let two = |first: &str, more: &str| one(&format!("allow [kcmp, ptrace] why \"x\" until {first}; {more}"));
+    let (ran, v) = diff(
+        &two("2090-01-01", "allow kcmp why \"y\" until 2099-01-01"),
+        &two("2091-01-01", ""),
+        &["--fail-on", "widened>=medium"],
+    );
+    assert_eq!(ran.code, 1, "{v}");
+    let effects: Vec<_> = v["machines"][0]["rows"].as_array().unwrap().iter().map(|r| r["effect"].clone()).collect();
+    assert_eq!(effects, ["widened", "narrowed"], "{v}");
+}
+
+/// A ceiling holds what it covers, and the network that it names.
+#[test]
+fn ceilings_hold_what_they_show() {
+    let under = |ceiling: &str, body: &str| {
+        let c = format!("profile c {{ extends std/daemon; {ceiling} }}\n");
+        let ran = verb("check", &file(&format!("{c}{}", plain(body).replace("root host", "root host; within c"))));
+        assert!(ran.code == 0 || ran.err.contains("E0705"), "{ceiling} | {body}: {}", ran.err);
+        ran.code == 0
+    };
+    let (bind, cover) = ("bind \"/srv\" -> \"/srv\" rw why \"x\"", "tmpfs \"/srv/secret\" size=1MiB");
+    let mounts = |list: &[&str]| format!("mounts {{ {} }}", list.join("; "));
+    assert!(!under(&mounts(&[bind, cover]), &mounts(&[bind])));
+    assert!(under(&mounts(&[bind, cover]), &mounts(&[bind, cover])));
+    assert!(under(&mounts(&[bind, "tmpfs \"/t\" size=1MiB"]), &mounts(&[bind])), "it covers nothing that it shows");
+    let shown = mounts(&["bind \"/srv/pub\" -> \"/srv/pub\" ro"]);
+    assert!(!under(&mounts(&[bind, "bind \"/srv/pub\" -> \"/srv/pub\" ro"]), &mounts(&[bind])), "{shown}");
+    let network = |text: &str| format!("network {{ {text} }}");
+    let over = |ceiling: &str, body: &str| {
+        let c = format!("profile c {{ extends std/os; {} }}\n", network(ceiling));
+        let ran = verb("check", &file(&format!("{c}{}", booted(&format!("within c; {}", network(body))))));
+        assert!(ran.code == 0 || ran.err.contains("E0705"), "{ceiling} | {body}: {}", ran.err);
+        ran.code == 0
+    };
+    let (v4, v6) = ("address 192.0.2.5/24", "address 2001:db8::5/64");
+    for (ceiling, own, holds) in [
+        (format!("bridge br0; {v4}"), format!("bridge br0; {v4}"), true),
+        (format!("bridge br0; {v4}"), "bridge br0".to_owned(), false),
+        (format!("bridge br0; {v4}"), format!("bridge br0; {v6}"), false),
+        (format!("bridge br0; {v4}"), format!("bridge br0; {v4}; {v6}"), false),
+        (format!("bridge br0; {v4}; {v6}"), format!("bridge br0; {v4}"), true),
+        ("bridge br0".to_owned(), "bridge br1".to_owned(), false),
+        ("bridge br0".to_owned(), "bridge br0".to_owned(), true),
+        ("bridge br0".to_owned(), "private".to_owned(), false),
+        ("bridge br0".to_owned(), "none".to_owned(), true),
+        ("host why \"x\"".to_owned(), "bridge br0".to_owned(), true),
+        ("host why \"x\"".to_owned(), "private".to_owned(), true),
+    ] {
+        assert_eq!(over(&ceiling, &own), holds, "{ceiling} | {own}");
+    }
+    // A ceiling that covers less is a higher one.
+    let both = |list: &[&str]| {
+        let c = format!("profile c {{ extends std/daemon; root host; {} }}\n", mounts(list));
+        format!("{c}{}", plain(&mounts(&[cover])).replace("root host", "root host; within c"))
+    };
+    let (ran, _) = diff(&both(&[cover, "tmpfs \"/tmp\" size=1MiB"]), &both(&["tmpfs \"/tmp\" size=1MiB", cover]), &[]);
+    assert!(!ran.out.contains("grants more"), "{}", ran.out);
+    let (ran, _) = diff(&both(&["tmpfs \"/etc/x\" size=1MiB", cover]), &both(&[cover]), &[]);
+    assert!(ran.out.contains("grants more"), "{}", ran.out);
+}
+
+/// Every name is one machine's, and every parameter has one value.
+#[test]
+fn what_is_declared_twice_is_an_error() {
+    let m = plain("network { private; connect tcp ${p} }");
+    for twice in ["instance a of m [p=80]\ninstance a of m [p=22]", "instance a of m [p=80, p=22]"] {
+        let ran = verb("check", &file(&format!("param p port 80\n{m}\n{twice}")));
+        assert!(ran.code == 2 && ran.err.contains("E0302"), "{twice}: {}", ran.err);
+    }
+}
+
+/// What takes a hidden place away is an override.
+#[test]
+fn a_hidden_place_is_shown_with_a_reason_only() {
+    let text = |more: &str, own: &str| {
+        file(&format!(
+            "profile p {{ mounts {{ bind \"/srv\" -> \"/srv\" rw why \"x\"; hide \"/srv/secret\" }} }}\nprofile c {{ extends std/daemon; mounts {{ bind \"/srv\" -> \"/srv\" rw why \"x\" }} }}\n{}",
+            plain(&format!("mounts {{ remove \"/srv/secret\" {own} }}"))
+                .replace("extends std/daemon", &format!("extends std/daemon, p; {more}"))
+        ))
+    };
+    let ran = verb("check", &text("", ""));
+    assert!(ran.code == 2 && ran.err.contains("E0305"), "{}", ran.err);
+    assert_eq!(verb("check", &text("", "why \"it is ours\"")).code, 0);
+    let ran = verb("check", &text("within c", "why \"it is ours\""));
+    assert!(ran.code == 2 && ran.err.contains("E0312"), "{}", ran.err);
+}
+
+/// An assertion blames the line that lets the call through.
+#[test]
+fn the_line_behind_a_call_is_blamed() {
+    let text = plain(
+        "syscalls {\n allow socket(family == AF_INET)\n allow socket(family == AF_ALG)\n}\n assert { never syscall socket(family == AF_ALG) }",
+    );
+    let ran = verb("check", &file(&text));
+    let line = file(&text).lines().position(|l| l.contains("allow socket(family == AF_ALG)")).unwrap() + 1;
+    assert!(ran.code == 2 && ran.err.contains(&format!("\n{line:>2} |")), "{}", ran.err);
+    assert!(!ran.err.contains(" allow socket(family == AF_INET)"), "{}", ran.err);
+}
+
+/// A line that grants something else as well isn't to be deleted.
+#[test]
+fn lint_looks_at_whole_lines() {
+    let text = |list: &str| file(&plain(&format!("network {{ private; connect tcp 80; connect tcp {list} }}")));
+    assert!(!verb("lint", &text("[80, 443]")).out.contains("W0802"));
+    let all = verb("lint", &text("80"));
+    assert!(format!("{}{}", all.out, all.err).contains("W0802"), "{}{}", all.out, all.err);
+}
+
+/// What isn't decided says so in every format, and hides nothing beside it.
+#[test]
+fn what_is_not_decided_is_no_proof() {
+    let hard: String =
+        (0..20).map(|i| format!("allow add_key(plen has all [{0}], ringid has all [{0}])\n", 1u32 << i)).collect();
+    let one = |more: &str| plain(&format!("syscalls {{\n{hard}{more}\n}}"));
+    let (old, new) = (one(""), one("allow [bpf, mount, ptrace] why \"x\""));
+    let (ran, v) = diff(&old, &new, &[]);
+    assert!(ran.code == 3 && ran.out.contains("cannot decide  1 widened") && ran.out.contains("mount"), "{}", ran.out);
+    assert_eq!(v["machines"][0]["lines_without_effect"], 0);
+    let (ran, _) = diff(&old, &one("# none"), &["--format", "sarif"]);
+    assert!(ran.code == 3 && ran.out.contains("undecided/syscalls"), "{}", ran.out);
+    let (ran, _) = diff(&old, &one("# none"), &["--format", "markdown"]);
+    assert!(ran.out.contains("cannot decide") && !ran.out.contains("no effect"), "{}", ran.out);
+    let dir = Dir::new("page");
+    let (a, b) = (dir.write("a.stockade", &file(&old)), dir.write("b.stockade", &file(&one("# none"))));
+    let page: Ran = stockade().arg("report").arg(a).arg(b).output().unwrap().into();
+    assert!(page.code == 3 && page.out.contains("cannot decide") && !page.out.contains("no effect"));
+}
