@@ -117,17 +117,18 @@ fn condition(b: &mut Bytes<'_>, name: &str, ty: Type) -> String {
             Type::Int => i128::from(i32::from_le_bytes(v.to_le_bytes()[..4].try_into().unwrap())),
             Type::Uint => i128::from(v & 0xffff_ffff),
             Type::Long => i128::from(v.cast_signed()),
-            Type::Ulong | Type::Pointer => i128::from(v),
+            Type::Ulong | Type::Mixed | Type::Pointer => i128::from(v),
         }
     };
     let bits = match ty {
         Type::U16 => 0xffff,
-        Type::Int | Type::Uint => 0xffff_ffff,
+        Type::Int | Type::Uint | Type::Mixed => 0xffff_ffff,
         _ => u64::MAX,
     };
     let (x, y) = (fit(b.word()), fit(b.word()));
     let mask = b.word() & bits | 1;
-    match b.below(9) {
+    let drawn = b.below(9);
+    match if ty == Type::Mixed && [1, 3, 4, 8].contains(&drawn) { 0 } else { drawn } {
         0 => format!("{name} == {x}"),
         1 => format!("{name} != {x}"),
         2 => format!("{name} in [{x}, {y}]"),

@@ -339,7 +339,7 @@ pub const CODES: &[Page] = &[
     Page {
         code: "E0414",
         title: "too many comparisons",
-        text: "A condition needs more than 4096 masked comparisons. Narrow a range or use a mask.",
+        text: "The conditions on a call need more than 2048 masked comparisons. Narrow a range or use a mask.",
     },
     Page {
         code: "E0415",

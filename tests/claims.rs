@@ -253,3 +253,54 @@ fn what_is_not_decided_is_no_proof() {
     let page: Ran = stockade().arg("report").arg(a).arg(b).output().unwrap().into();
     assert!(page.code == 3 && page.out.contains("cannot decide") && !page.out.contains("no effect"));
 }
+
+/// Where another argument decides how many bits are read, neither reading gets through.
+#[test]
+fn arguments_of_two_widths_are_held_for_both() {
+    let text = |body: &str, more: &str| {
+        format!("{}\ntest \"w\" on m {{\n{more}\n}}", plain(&format!("syscalls {{\n{body}\n}}")))
+    };
+    let calls = "allow kcmp(idx1 == 9)\nallow keyctl\ndeny keyctl(option == KEYCTL_SETPERM, arg3 == 5)\ndeny keyctl(arg2 == KEY_SPEC_SESSION_KEYRING)";
+    let ran = verb(
+        "check",
+        &file(&text(
+            calls,
+            "allow syscall kcmp(idx1=9)\ndeny syscall kcmp(idx1=0x100000009)\n\
+             deny syscall keyctl(option=5, arg3=5)\ndeny syscall keyctl(option=5, arg3=0x700000005)\nallow syscall keyctl(option=5, arg3=6)\n\
+             deny syscall keyctl(arg2=0xfffffffd)\ndeny syscall keyctl(arg2=0x5fffffffd)\ndeny syscall keyctl(arg2=0xfffffffffffffffd)",
+        )),
+    );
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let one = text(calls, "");
+    assert!(!can(&one, "keyctl(option == KEYCTL_SETPERM, arg3 == 5)") && can(&one, "kcmp(idx1 == 9)"));
+    let wide = text("allow keyctl\ndeny keyctl(option == KEYCTL_SETPERM, arg3 & 0xff == 5)", "");
+    assert!(can(&wide, "keyctl(option == KEYCTL_SETPERM, arg3 == 0x106)"));
+    let lifted = plain("syscalls { override deny prctl(option == 3, arg2 == 4) why \"x\" }");
+    let base = "profile p { syscalls { deny prctl(option == 3, arg2 == 4) } }\n";
+    let ran = verb("check", &file(&format!("{base}{}", lifted.replace("extends std/daemon", "extends std/daemon, p"))));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    for line in
+        ["allow prctl(arg2 != 1)", "allow prctl(arg2 > 1)", "deny prctl(arg2 not in [1])", "deny ioctl(arg only [1])"]
+    {
+        let ran = verb("check", &file(&text(line, "")));
+        assert!(ran.code == 2 && ran.err.contains("E0403"), "{line}: {}", ran.err);
+    }
+}
+
+/// A denial that can never hold protects from nothing.
+#[test]
+fn what_can_never_hold_is_an_error() {
+    for (line, code) in [
+        ("deny socket(type & 0xf in [])", "E0405"),
+        ("deny socket(family has any [])", "E0405"),
+        ("deny socket(protocol has any [0])", "E0405"),
+        ("deny kill(pid == 1, pid == 2)", "E0405"),
+        ("deny kill(sig in 1..=3, sig > 5)", "E0405"),
+        ("deny kill(pid <= 0xffffffff)", "E0405"),
+        ("deny kill(pid in 1..=0xffffffff)", "E0405"),
+        ("deny socket(family not [AF_INET])", "E0403"),
+    ] {
+        let ran = verb("check", &file(&plain(&format!("syscalls {{ {line} }}"))));
+        assert!(ran.code == 2 && ran.err.contains(code), "{line}: {}", ran.err);
+    }
+}

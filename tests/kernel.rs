@@ -394,3 +394,22 @@ fn a_wrong_filter_is_found_out() {
     println!("{found} of {} changed returns are seen from outside", returns.len());
     assert_eq!(found, returns.len());
 }
+
+/// What the kernel reads of an argument can be less than its declaration says. A comparison of bits that it doesn't
+/// read is passed by setting them.
+#[test]
+fn no_comparison_sees_more_than_the_kernel() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/probe/narrowed.py");
+    let ran = Command::new("python3").arg(script).output().unwrap();
+    let text = String::from_utf8(ran.stdout).unwrap();
+    assert!(ran.status.success(), "{text}{}", String::from_utf8_lossy(&ran.stderr));
+    let mut taken = 0;
+    for line in text.lines() {
+        let [name, argument, worked] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let found = calls::find(name).unwrap().args.iter().find(|a| a.name == argument).unwrap();
+        let whole = matches!(found.ty, calls::Type::Long | calls::Type::Ulong);
+        assert!(worked == "0" || !whole, "{line}: the table says {:?}", found.ty);
+        taken += usize::from(worked == "1");
+    }
+    assert!(taken >= 15, "{text}");
+}

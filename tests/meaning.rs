@@ -152,7 +152,7 @@ fn interesting(c: &Condition) -> Vec<u64> {
     let read = match c.kind {
         Type::U16 => 0xffff,
         Type::Int | Type::Uint => 0xffff_ffff,
-        Type::Long | Type::Ulong | Type::Pointer => u64::MAX,
+        Type::Long | Type::Ulong | Type::Mixed | Type::Pointer => u64::MAX,
     };
     let around = |v: u64| {
         [v, v.wrapping_add(1), v.wrapping_sub(1), v ^ 1 << 15, v ^ 1 << 16, v ^ 1 << 31, v ^ 1 << 32, v ^ 1 << 63]
@@ -426,7 +426,7 @@ fn literal(kind: Type, rng: &mut Rng) -> i128 {
         Type::Int => i128::from(i32::from_le_bytes(rng.word().to_le_bytes())) >> *rng.pick(&[0, 8, 20, 28]),
         Type::Uint => i128::from(r & 0xffff_ffff),
         Type::Long => i128::from(r.cast_signed()) >> *rng.pick(&[0, 16, 32, 56]),
-        Type::Ulong | Type::Pointer => i128::from(r),
+        Type::Ulong | Type::Mixed | Type::Pointer => i128::from(r),
     }
 }
 
@@ -447,7 +447,7 @@ fn random_condition(call: &Call, wide: bool, rng: &mut Rng) -> String {
     let bits = |rng: &mut Rng| {
         let (read, sparse) = match arg.ty {
             Type::U16 => (0xffff, rng.next()),
-            Type::Int | Type::Uint => (0xffff_ffff, rng.next() & rng.next()),
+            Type::Int | Type::Uint | Type::Mixed => (0xffff_ffff, rng.next() & rng.next()),
             _ => (u64::MAX, rng.next() & rng.next() & rng.next()),
         };
         (sparse & read).max(1)
@@ -460,7 +460,10 @@ fn random_condition(call: &Call, wide: bool, rng: &mut Rng) -> String {
         let n = 1 + rng.below(4);
         (0..n).map(|_| one(rng)).collect::<Vec<_>>().join(", ")
     };
-    let test = match Some(rng.below(11)).filter(|n| wide || ![1, 2, 4, 5].contains(n)).unwrap_or(0) {
+    let drawn = rng.below(11);
+    let ordered = [1, 2, 4, 5].contains(&drawn);
+    let fits = if arg.ty == Type::Mixed { !ordered && drawn != 10 } else { wide || !ordered };
+    let test = match if fits { drawn } else { 0 } {
         0 => format!("== {}", one(rng)),
         1 => format!("!= {}", one(rng)),
         2 => format!("{} {}", rng.pick(&["<", "<=", ">", ">="]), one(rng)),

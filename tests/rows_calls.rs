@@ -344,8 +344,43 @@ fn c46_calls_that_bypass_a_condition_further() {
         ("fchmodat(mode == 0)", "chmod"),
         ("mount(flags has all [MS_RDONLY])", "mount_setattr"),
         ("mount(flags has all [MS_RDONLY])", "move_mount"),
+        ("mount(flags has all [MS_RDONLY])", "fsmount"),
+        ("move_mount(flags == 0)", "mount"),
+        ("tkill(sig == 0)", "kill"),
+        ("tgkill(sig == 0)", "rt_sigqueueinfo"),
+        ("rt_sigqueueinfo(sig == 0)", "kill"),
+        ("pkey_mprotect(prot has none [PROT_EXEC])", "mprotect"),
+        ("pkey_mprotect(prot has none [PROT_EXEC])", "mmap"),
+        ("fchmodat2(mode == 0)", "chmod"),
+        ("creat(mode == 0)", "open"),
+        ("sendto(flags == 0)", "io_uring_setup"),
+        ("unlinkat(flag == 0)", "io_uring_setup"),
+        ("setsockopt(level == 1)", "io_uring_setup"),
+        ("ptrace(request == PTRACE_TRACEME)", "process_vm_writev"),
+        // A condition on the twin that says nothing of the matter closes nothing.
+        ("openat(flags & O_ACCMODE == O_RDONLY)", "openat2(how != NULL)"),
+        ("clone(clone_flags has none [CLONE_NEWUSER])", "clone3(size >= 64)"),
+        ("clone(clone_flags has none [CLONE_NEWUSER])", "unshare(unshare_flags has none [CLONE_NEWNS])"),
+        ("socket(family == AF_UNIX)", "io_uring_setup(entries >= 1)"),
+        ("kill(sig == 0)", "tgkill(sig in 1..=64)"),
+        ("kill(sig == 0)", "tgkill(tgid == 1)"),
     ]);
     assert!(accepted.is_empty(), "{accepted:#?}");
+    let denied = check_rules(
+        "allow @start\nallow clone\ndeny clone(clone_flags has any [CLONE_NEWUSER])\nallow clone3\ndeny clone3(size == 1)",
+    );
+    assert!(denied.err.contains("E0410"), "{}", denied.err);
+    // What is limited alike, or in another matter, is fine.
+    for fine in [
+        "allow kill(sig == 0)\nallow tgkill(sig == 0)",
+        "allow kill(sig in [0, SIGTERM])\nallow tgkill(sig == SIGTERM)\nallow tgkill(sig == 0)",
+        "allow kill(pid == 1)\nallow tgkill",
+        "allow @process\nallow unshare(unshare_flags == CLONE_FILES)\ndeny clone3 errno ENOSYS",
+        "allow mmap(prot has none [PROT_WRITE, PROT_EXEC])\nallow mprotect(prot has none [PROT_EXEC])",
+    ] {
+        let ran = check_rules(fine);
+        assert!(!ran.err.contains("E0410"), "{fine}: {}", ran.err);
+    }
 }
 
 #[test]

@@ -8,54 +8,74 @@ use crate::kernel::numbers::Arch;
 use crate::policy::Policy;
 use crate::policy::network::{Network, Port, Protocol, Use};
 use crate::policy::syscalls::{Action, Condition, Rule, Test};
-use std::collections::HashSet;
 
-/// Reports each conditioned call whose open twin is allowed. Judged on what all rules together allow: a
-/// call whose conditions make up everything isn't limited.
+/// Reports each call whose condition another call goes around. Judged on what all rules together allow, denials
+/// counted: a call whose conditions make up everything isn't limited.
 pub(super) fn check(policy: &Policy, arch: Arch, regions: &[Regions], d: &mut Diagnostics) {
     let allowed = |name: &str| -> Vec<Cube> {
         let number = arch.number(name);
         regions.iter().find(|r| Some(r.number()) == number).map(Regions::allowed).unwrap_or_default()
     };
-    let names: HashSet<&str> = BYPASSES.iter().flat_map(|(a, b, ..)| [*a, *b]).collect();
-    let rules: Vec<&Rule> = policy.syscalls.iter().filter(|r| names.contains(r.call.name)).collect();
-    let rule = |name: &str, conditions: bool| -> Option<&Rule> {
-        rules
-            .iter()
-            .copied()
-            .find(|r| r.call.name == name && r.action <= Action::Log && r.conditions.is_empty() != conditions)
-    };
-    for (conditioned, open, arguments, fix) in BYPASSES {
-        let about = |r: &Rule| {
-            r.conditions.iter().any(|c| {
-                arguments.is_empty()
-                    || r.call.args.get(usize::from(c.argument)).is_some_and(|a| arguments.contains(&a.name))
-            })
-        };
-        let Some(other) = rule(open, false).filter(|_| !allowed(open).is_empty()) else { continue };
-        // Limited by what is granted, unless the grants together make up everything (too many cubes to tell
-        // isn't everything) ...
-        let grants = rules.iter().filter(|r| r.call.name == *conditioned && r.action <= Action::Log);
-        let granted: Vec<Cube> = grants.flat_map(|r| cube::of(&r.conditions).unwrap_or_default()).collect();
-        let by_grant = rule(conditioned, true)
-            .filter(|r| about(r))
-            .filter(|_| !cube::minus(&[ALL], &granted).is_ok_and(|rest| rest.is_empty()));
-        // ... or by a denial, when the twin has none.
-        let denial = |name: &str| {
-            rules.iter().find(|r| r.call.name == name && r.action > Action::Log && !r.conditions.is_empty()).copied()
-        };
-        let by_denial = denial(conditioned).filter(|r| about(r) && denial(open).is_none() && !granted.is_empty());
-        let Some(limited) = by_grant.or(by_denial) else { continue };
+    let lines = |name: &str| policy.syscalls.iter().filter(move |r| r.call.name == name).collect::<Vec<_>>();
+    let mut report = |limited: &str, argument: Option<usize>, open: &str, fix: &str| {
+        // The line that limits: the first with a condition on what is gone around.
+        let about =
+            |r: &&&Rule| r.conditions.iter().any(|c| argument.is_none_or(|index| usize::from(c.argument) == index));
+        let (own, others) = (lines(limited), lines(open));
+        let span = own.iter().find(about).or(own.first()).map_or(policy.span, |r| r.span);
+        let other = others.iter().find(|r| r.action <= Action::Log).map_or(policy.span, |r| r.span);
         d.push(
-            Diagnostic::error(
-                "E0410",
-                limited.span,
-                format!("the condition on `{conditioned}` can be bypassed with `{open}`"),
-            )
-            .also(other.span, format!("`{open}` is allowed here without a condition"))
-            .help(*fix),
+            Diagnostic::error("E0410", span, format!("the condition on `{limited}` can be bypassed with `{open}`"))
+                .also(other, format!("`{open}` is allowed here"))
+                .help(fix),
         );
+    };
+    for f in FAMILIES {
+        let member = |(name, argument): &(&'static str, &str)| {
+            let call = calls::find(name)?;
+            let index = call.args.iter().position(|a| a.name == *argument)?;
+            let values = values(&allowed(name), index, f.bits);
+            (!values.is_empty()).then_some((*name, index, values))
+        };
+        let members: Vec<(&str, usize, Vec<Cube>)> = f.members.iter().filter_map(member).collect();
+        for (name, index, own) in members.iter().filter(|(_, _, own)| !is_everything(own)) {
+            for (open, fix) in f.hidden.iter().filter(|(open, _)| !allowed(open).is_empty()) {
+                report(name, Some(*index), open, fix);
+            }
+            for (open, _, theirs) in members.iter().filter(|(open, ..)| open != name) {
+                let more = cube::minus(theirs, own).is_ok_and(|rest| !rest.is_empty());
+                if if f.whole { is_everything(theirs) } else { more } {
+                    report(name, Some(*index), open, &format!("condition `{open}` likewise, or remove it"));
+                }
+            }
+        }
     }
+    for (limited, open, whole, fix) in PAIRS {
+        let (own, theirs) = (allowed(limited), allowed(open));
+        let reached = if *whole { is_everything(&theirs) } else { !theirs.is_empty() };
+        if reached && !own.is_empty() && !is_everything(&own) {
+            report(limited, None, open, fix);
+        }
+    }
+}
+
+/// Which values of one argument occur, as far as these bits go.
+fn values(cubes: &[Cube], index: usize, bits: u64) -> Vec<Cube> {
+    let one = |c: &Cube| {
+        let mut out = Cube { mask: [0; 6], value: [0; 6] };
+        for (to, from) in [(&mut out.mask, c.mask), (&mut out.value, c.value)] {
+            if let Some(first) = to.first_mut() {
+                *first = from.get(index).copied().unwrap_or(0) & bits;
+            }
+        }
+        out
+    };
+    cube::simplify(cubes.iter().map(one).collect())
+}
+
+/// Too many cubes to tell isn't everything.
+fn is_everything(cubes: &[Cube]) -> bool {
+    cube::minus(&[ALL], cubes).is_ok_and(|rest| rest.is_empty())
 }
 
 /// Landlock's rules for TCP ports look at bind(2) and connect(2) of TCP sockets. On the host's network, calls
@@ -135,62 +155,91 @@ pub(super) fn ports(policy: &Policy, arch: Arch, regions: &[Regions], d: &mut Di
     }
 }
 
-/// (conditioned call, its open twin, arguments whose condition is bypassed, what to do)
-const BYPASSES: &[(&str, &str, &[&str], &str)] = &[
-    (
-        "clone",
-        "clone3",
-        &["clone_flags"],
-        "`deny clone3 errno ENOSYS`: its flags are behind a pointer, and libc falls back to clone",
-    ),
-    ("clone", "unshare", &["clone_flags"], "condition `unshare` likewise, or remove it"),
-    ("socket", "io_uring_setup", &[], "remove `io_uring_setup`: a ring opens sockets without the socket call"),
-    ("openat", "io_uring_setup", &[], "remove `io_uring_setup`: a ring opens files without the open calls"),
-    ("open", "io_uring_setup", &[], "remove `io_uring_setup`: a ring opens files without the open calls"),
-    ("openat", "openat2", &[], "`deny openat2 errno ENOSYS`: its flags are behind a pointer"),
-    ("open", "openat2", &[], "`deny openat2 errno ENOSYS`: its flags are behind a pointer"),
-    ("openat", "open", &[], "condition `open` likewise"),
-    ("open", "openat", &[], "condition `openat` likewise"),
-    ("openat", "creat", &[], "remove `creat`: it is open with O_CREAT|O_TRUNC|O_WRONLY"),
-    ("mmap", "mprotect", &["prot"], "condition `mprotect` likewise: it changes what `mmap` was refused"),
-    ("mprotect", "mmap", &["prot"], "condition `mmap` likewise"),
-    ("mmap", "pkey_mprotect", &["prot"], "condition `pkey_mprotect` likewise, or remove it"),
-    ("kill", "pidfd_send_signal", &["sig"], "condition `pidfd_send_signal` likewise, or remove it"),
-    ("kill", "tkill", &["sig"], "condition `tkill` likewise, or remove it"),
-    ("kill", "rt_sigqueueinfo", &["sig"], "condition `rt_sigqueueinfo` likewise, or remove it"),
-    ("setns", "unshare", &[], "condition `unshare` likewise, or remove it"),
-    ("fchmodat", "fchmodat2", &["mode"], "condition `fchmodat2` likewise, or remove it"),
-    ("chmod", "fchmodat", &["mode"], "condition `fchmodat` likewise"),
-    ("socket", "socketcall", &[], "remove `socketcall`: the family is behind a pointer"),
-    ("unshare", "clone", &[], "condition `clone` likewise"),
-    ("unshare", "clone3", &[], "`deny clone3 errno ENOSYS`: its flags are behind a pointer"),
-    ("open", "creat", &[], "remove `creat`: it is open with O_CREAT|O_TRUNC|O_WRONLY"),
-    ("open", "open_by_handle_at", &[], "remove `open_by_handle_at`: it opens any file of the file system"),
-    ("openat", "open_by_handle_at", &[], "remove `open_by_handle_at`: it opens any file of the file system"),
-    ("mprotect", "pkey_mprotect", &["prot"], "condition `pkey_mprotect` likewise, or remove it"),
-    ("mknod", "mknodat", &["mode"], "condition `mknodat` likewise"),
-    ("mknodat", "mknod", &["mode"], "condition `mknod` likewise"),
-    ("kill", "tgkill", &["sig"], "condition `tgkill` likewise, or remove it"),
-    ("kill", "rt_tgsigqueueinfo", &["sig"], "condition `rt_tgsigqueueinfo` likewise, or remove it"),
-    ("tgkill", "kill", &["sig"], "condition `kill` likewise, or remove it"),
-    ("tgkill", "tkill", &["sig"], "condition `tkill` likewise, or remove it"),
-    ("tkill", "tgkill", &["sig"], "condition `tgkill` likewise, or remove it"),
-    ("pidfd_send_signal", "kill", &["sig"], "condition `kill` likewise, or remove it"),
-    ("chmod", "fchmod", &["mode"], "condition `fchmod` likewise"),
-    ("chmod", "fchmodat2", &["mode"], "condition `fchmodat2` likewise, or remove it"),
-    ("fchmodat", "chmod", &["mode"], "condition `chmod` likewise"),
-    ("mount", "mount_setattr", &[], "remove `mount_setattr`: its attributes are behind a pointer"),
-    ("mount", "move_mount", &[], "condition `move_mount` likewise, or remove it"),
-    ("fchmodat", "fchmod", &["mode"], "condition `fchmod` likewise"),
-    ("fchmod", "chmod", &["mode"], "condition `chmod` likewise"),
-    ("fchmod", "fchmodat", &["mode"], "condition `fchmodat` likewise"),
-    ("fchmod", "fchmodat2", &["mode"], "condition `fchmodat2` likewise, or remove it"),
-    ("fchmodat2", "fchmodat", &["mode"], "condition `fchmodat` likewise"),
-    ("mmap", "shmat", &["prot"], "condition `shmat` likewise: SHM_EXEC maps executable memory"),
-    ("mprotect", "shmat", &["prot"], "condition `shmat` likewise: SHM_EXEC maps executable memory"),
-    ("sendto", "sendmsg", &["flags"], "condition `sendmsg` likewise"),
-    ("sendto", "sendmmsg", &["flags"], "condition `sendmmsg` likewise"),
-    ("sendmsg", "sendto", &["flags"], "condition `sendto` likewise"),
-    ("sendmsg", "sendmmsg", &["flags"], "condition `sendmmsg` likewise"),
-    ("execve", "execveat", &[], "remove `execveat`"),
+/// Calls that do one thing by an argument of the same meaning. What one of them is refused another must not do.
+struct Family {
+    /// A call, and the argument.
+    members: &'static [(&'static str, &'static str)],
+    /// The bits of it that mean the same in all of them.
+    bits: u64,
+    /// Only a member that is open altogether goes around another's condition: the calls differ in what else they need.
+    whole: bool,
+    /// Calls that do it with the argument behind a pointer, or without one; and what to do.
+    hidden: &'static [(&'static str, &'static str)],
+}
+
+const CLONE3: (&str, &str) =
+    ("clone3", "`deny clone3 errno ENOSYS`: its flags are behind a pointer, and libc falls back to clone");
+const RING: (&str, &str) = ("io_uring_setup", "remove `io_uring_setup`: a ring does it without the call");
+
+const FAMILIES: &[Family] = &[
+    // The flags of new namespaces; CLONE_NEWTIME is clone's exit signal.
+    Family {
+        members: &[("clone", "clone_flags"), ("unshare", "unshare_flags")],
+        bits: 0x7e02_0000,
+        whole: false,
+        hidden: &[CLONE3],
+    },
+    Family {
+        members: &[
+            ("kill", "sig"),
+            ("pidfd_send_signal", "sig"),
+            ("rt_sigqueueinfo", "sig"),
+            ("rt_tgsigqueueinfo", "sig"),
+            ("tgkill", "sig"),
+            ("tkill", "sig"),
+        ],
+        bits: 0xffff_ffff,
+        whole: false,
+        hidden: &[],
+    },
+    Family {
+        members: &[("chmod", "mode"), ("fchmod", "mode"), ("fchmodat", "mode"), ("fchmodat2", "mode")],
+        bits: 0o7777,
+        whole: false,
+        hidden: &[],
+    },
+    Family { members: &[("mknod", "mode"), ("mknodat", "mode")], bits: 0o17_7777, whole: false, hidden: &[] },
+    Family {
+        members: &[("open", "flags"), ("openat", "flags")],
+        bits: 0xffff_ffff,
+        whole: false,
+        hidden: &[
+            ("openat2", "`deny openat2 errno ENOSYS`: its flags are behind a pointer"),
+            ("creat", "remove `creat`: it is open with O_CREAT|O_TRUNC|O_WRONLY"),
+            ("open_by_handle_at", "remove `open_by_handle_at`: it opens any file of the file system"),
+            RING,
+        ],
+    },
+    // What mmap grants of files mprotect may well refuse of other memory.
+    Family {
+        members: &[("mmap", "prot"), ("mprotect", "prot"), ("pkey_mprotect", "prot")],
+        bits: 0x7,
+        whole: true,
+        hidden: &[],
+    },
+    Family {
+        members: &[("sendmmsg", "flags"), ("sendmsg", "flags"), ("sendto", "flags")],
+        bits: 0xffff_ffff,
+        whole: false,
+        hidden: &[RING],
+    },
+    Family { members: &[("unlinkat", "flag")], bits: 0xffff_ffff, whole: false, hidden: &[RING] },
+];
+
+/// (a call, what goes around any condition on it, only where that is open altogether, what to do)
+const PAIRS: &[(&str, &str, bool, &str)] = &[
+    ("socket", "io_uring_setup", false, "remove `io_uring_setup`: a ring opens sockets without the socket call"),
+    ("setsockopt", "io_uring_setup", false, "remove `io_uring_setup`: a ring sets options without the call"),
+    ("creat", "open", true, "condition `open` likewise, or remove it"),
+    ("creat", "openat", true, "condition `openat` likewise, or remove it"),
+    ("setns", "unshare", true, "condition `unshare` likewise, or remove it"),
+    ("mount", "mount_setattr", false, "remove `mount_setattr`: its attributes are behind a pointer"),
+    ("mount", "move_mount", false, "remove `move_mount`: what it mounts was made by other calls"),
+    ("mount", "fsmount", false, "remove `fsmount`: what it makes can be used without being moved anywhere"),
+    ("mount", "open_tree_attr", false, "remove `open_tree_attr`: its attributes are behind a pointer"),
+    ("move_mount", "mount", true, "condition `mount` likewise, or remove it"),
+    ("mmap", "shmat", true, "condition `shmat` likewise: SHM_EXEC maps executable memory"),
+    ("mprotect", "shmat", true, "condition `shmat` likewise: SHM_EXEC maps executable memory"),
+    ("execve", "execveat", false, "remove `execveat`"),
+    ("ptrace", "process_vm_writev", true, "remove `process_vm_writev`: it writes where ptrace may not"),
 ];

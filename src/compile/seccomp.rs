@@ -161,6 +161,11 @@ pub(super) fn partition(number: u32, rules: &[&Rule], d: &mut Diagnostics) -> Op
     let mut by_action: Vec<(Action, Vec<Cube>, &Rule)> = Vec::new();
     for rule in rules {
         let Ok(cubes) = cube::of(&rule.conditions) else { return too_complex(rule, d) };
+        if cubes.is_empty() {
+            let message = format!("these conditions on `{}` never hold together", rule.call.name);
+            d.push(Diagnostic::error("E0405", rule.span, message).help("delete the line, or correct a value"));
+            return None;
+        }
         // The sum is bounded as well: comparing all with all takes the square of it.
         if by_action.iter().map(|(_, set, _)| set.len()).sum::<usize>() + cubes.len() > cube::MOST {
             return too_complex(rule, d);

@@ -168,7 +168,7 @@ pub fn unread(call: &Call) -> [u64; 6] {
         *slot = match a.ty {
             Type::U16 => !0xffff,
             Type::Int | Type::Uint => !0xffff_ffff,
-            Type::Long | Type::Ulong | Type::Pointer => 0,
+            Type::Long | Type::Ulong | Type::Mixed | Type::Pointer => 0,
         };
     }
     out
@@ -280,6 +280,8 @@ fn typed(c: &Compare, ty: Type) -> Typed {
         Type::Uint => (32, false),
         Type::Long => (64, true),
         Type::Ulong => (64, false),
+        Type::Mixed if matches!(c.op, Op::Eq | Op::Masked) && c.value >> 32 == 0 => (64, false),
+        Type::Mixed => return Typed::Unsayable,
         Type::Pointer => {
             return match (c.op, c.value) {
                 (Op::Eq | Op::Le, 0) | (Op::Lt, 1) => Typed::Tests(vec![Test::In(vec![0])]),

@@ -161,7 +161,7 @@ fn read_claims(cx: &mut Context<'_>, args: &mut Args<'_>) -> Option<(bool, Vec<C
         "syscall" => {
             let line = syscalls::read_target(args, cx)?;
             match line {
-                Target::Call(call, conditions, _) => vec![Claim::Syscall(call, conditions)],
+                Target::Call(call, conditions, _) => vec![Claim::Syscall(call, syscalls::low_bits(conditions))],
                 Target::Group(name) => {
                     cx.error("E0205", name.span, "an assertion names a single call", "write one line for each call");
                     return None;

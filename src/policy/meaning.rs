@@ -77,7 +77,7 @@ fn typed(kind: Type, register: u64) -> i128 {
         Type::Int => i128::from(i32::from_le_bytes([b0, b1, b2, b3])),
         Type::Uint => i128::from(u32::from_le_bytes([b0, b1, b2, b3])),
         Type::Long => i128::from(register.cast_signed()),
-        Type::Ulong | Type::Pointer => i128::from(register),
+        Type::Ulong | Type::Mixed | Type::Pointer => i128::from(register),
     }
 }
 
@@ -87,7 +87,7 @@ fn condition(c: &Condition, register: u64) -> bool {
     let pattern = match c.kind {
         Type::U16 => register & 0xffff,
         Type::Int | Type::Uint => register & 0xffff_ffff,
-        Type::Long | Type::Ulong | Type::Pointer => register,
+        Type::Long | Type::Ulong | Type::Mixed | Type::Pointer => register,
     };
     match &c.test {
         Test::In(values) => values.contains(&value),

@@ -5,6 +5,7 @@ use super::files::is_below;
 use super::mounts::{Mount, Source};
 use super::reader::Context;
 use super::resolve::{Grants, Removed, Scalar, conflict};
+use super::syscalls::Action;
 use super::{network, process, syscalls};
 use crate::address::Block;
 use crate::diagnostic::Diagnostic;
@@ -120,7 +121,10 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
         let lifting = matches!(line.verb, syscalls::Verb::Lift(_));
         // Each item of a list has to hit something: one that doesn't is stale or mistyped.
         for target in &line.targets {
-            let found = syscalls::expand(cx, &decl.groups, std::slice::from_ref(target));
+            let mut found = syscalls::expand(cx, &decl.groups, std::slice::from_ref(target));
+            if line.verb.takes(Action::Kill) || line.verb.takes(Action::Errno(0)) {
+                found = found.into_iter().map(|(call, c, g)| (call, syscalls::low_bits(c), g)).collect();
+            }
             let before = base.syscalls.len();
             for (call, conditions, _) in &found {
                 base.syscalls.retain(|r| {
@@ -137,7 +141,7 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
                 cx.error("E0306", line.span, what, "delete the line, or correct the name");
             }
             let named = |r: &&syscalls::Rule| found.iter().any(|(call, _, _)| call.name == r.call.name);
-            let wider = |r: &&syscalls::Rule| r.conditions.is_empty() && r.action == syscalls::Action::Allow;
+            let wider = |r: &&syscalls::Rule| r.conditions.is_empty() && r.action == Action::Allow;
             if line.verb == syscalls::Verb::Remove
                 && let Some(r) = base.syscalls.iter().filter(wider).find(named)
             {
@@ -150,6 +154,7 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
         // Each target once a line. What an inherited line says already is kept as well: `lint` names it, and a lock shows both.
         let mut said = HashSet::new();
         for (call, conditions, group) in syscalls::expand(cx, &decl.groups, &line.targets) {
+            let conditions = if action > Action::Log { syscalls::low_bits(conditions) } else { conditions };
             if said.insert((std::ptr::from_ref(call), conditions.clone())) {
                 let (meta, span) = (line.meta.clone(), line.span);
                 base.syscalls.push(syscalls::Rule { call, conditions, action, meta, span, group });

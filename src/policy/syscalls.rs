@@ -5,7 +5,7 @@ use crate::diagnostic::did_you_mean;
 use crate::kernel::calls::{self, Call, Type};
 use crate::kernel::constants;
 use crate::source::{Span, Spanned};
-use crate::syntax::ast::{Kind, Statement};
+use crate::syntax::ast::{Item, Kind, Statement};
 use std::collections::BTreeMap;
 
 /// What the kernel does with a call. The order is the order of restriction (seccomp(2), "most
@@ -261,6 +261,41 @@ fn test(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type, name: Span) -> Op
     if kind == Type::Pointer {
         return pointer(args, cx, name);
     }
+    let test = any_test(args, cx, kind, name)?;
+    if kind == Type::Mixed && matches!(test, Test::NotIn(_) | Test::Between(..) | Test::Only(_)) {
+        cx.error(
+            "E0403",
+            name,
+            "the kernel reads all 64 bits here or the low 32 of them: another argument decides",
+            "compare with `==`, `in [...]`, `& MASK ==` or `has`",
+        );
+        return None;
+    }
+    Some(test)
+}
+
+/// What a denial or a claim says of arguments whose width isn't known: the low bits alone. A grant compares all bits,
+/// and so neither lets through what the other reading would.
+pub(super) fn low_bits(conditions: Vec<Condition>) -> Vec<Condition> {
+    const LOW: u64 = 0xffff_ffff;
+    let mut out: Vec<Condition> = conditions
+        .into_iter()
+        .map(|c| match c.test {
+            Test::In(values) if c.kind == Type::Mixed => {
+                let low = values.iter().filter_map(|v| u64::try_from(*v).ok()).map(|v| v & LOW);
+                let mut low: Vec<u64> = low.collect();
+                low.sort_unstable();
+                low.dedup();
+                Condition { test: Test::Masked(LOW, low), ..c }
+            }
+            _ => c,
+        })
+        .collect();
+    out.sort();
+    out
+}
+
+fn any_test(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type, name: Span) -> Option<Test> {
     if args.op("&") {
         let mask = bits(args, cx, kind)?;
         let values = if args.op("==") {
@@ -276,6 +311,10 @@ fn test(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type, name: Span) -> Op
             );
             return None;
         };
+        if values.is_empty() {
+            never(cx, name, "the list is empty");
+            return None;
+        }
         if values.iter().any(|v| v & !mask != 0) {
             cx.error(
                 "E0405",
@@ -289,7 +328,7 @@ fn test(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type, name: Span) -> Op
     }
     for (op, build) in COMPARISONS {
         if args.op(op) {
-            let v = value(args, cx, kind)?;
+            let v = if matches!(*op, "==" | "!=") { value(args, cx, kind)? } else { bound(args, cx, kind)? };
             let (low, high) = range(kind);
             let test = build(v, low, high);
             if matches!(test, Test::Between(a, b) if a > b) {
@@ -306,22 +345,17 @@ fn test(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type, name: Span) -> Op
                 values.sort_unstable();
                 values.dedup();
                 if values.is_empty() {
-                    cx.error(
-                        "E0405",
-                        name,
-                        "the condition can never hold: the list is empty",
-                        "name at least one value",
-                    );
+                    never(cx, name, "the list is empty");
                     return None;
                 }
                 return Some(Test::In(values));
             }
-            let low = value(args, cx, kind)?;
+            let low = bound(args, cx, kind)?;
             if !args.op("..=") {
                 cx.error("E0403", name, "`in` takes a list or a range", "`in [A, B]` or `in A..=B`");
                 return None;
             }
-            let high = value(args, cx, kind)?;
+            let high = bound(args, cx, kind)?;
             if low > high {
                 cx.error(
                     "E0405",
@@ -334,7 +368,10 @@ fn test(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type, name: Span) -> Op
             Some(Test::Between(low, high))
         }
         Some("not") => {
-            args.one_of(&["in"]);
+            if args.one_of(&["in"]).is_none() {
+                cx.error("E0403", name, "`not` stands before `in [...]`", "as in `family not in [AF_INET, AF_INET6]`");
+                return None;
+            }
             let mut values = args.list()?.separated(cx, |a, cx| value(a, cx, kind));
             values.sort_unstable();
             values.dedup();
@@ -347,6 +384,10 @@ fn test(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type, name: Span) -> Op
                 return None;
             };
             let mask = flags(args, cx, kind)?;
+            if mask == 0 && which.value == "any" {
+                never(cx, name, "there is no bit to have");
+                return None;
+            }
             Some(match which.value {
                 "all" => Test::HasAll(mask),
                 "any" => Test::HasAny(mask),
@@ -400,7 +441,7 @@ pub(crate) fn range(kind: Type) -> (i128, i128) {
         Type::Int => (i128::from(i32::MIN), i128::from(i32::MAX)),
         Type::Uint => (0, i128::from(u32::MAX)),
         Type::Long => (i128::from(i64::MIN), i128::from(i64::MAX)),
-        Type::Ulong | Type::Pointer => (0, i128::from(u64::MAX)),
+        Type::Ulong | Type::Mixed | Type::Pointer => (0, i128::from(u64::MAX)),
     }
 }
 
@@ -409,7 +450,7 @@ pub(crate) fn width(kind: Type) -> u32 {
     match kind {
         Type::U16 => 16,
         Type::Int | Type::Uint => 32,
-        Type::Long | Type::Ulong | Type::Pointer => 64,
+        Type::Long | Type::Ulong | Type::Mixed | Type::Pointer => 64,
     }
 }
 
@@ -447,8 +488,31 @@ fn value(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type) -> Option<i128> 
     Some(v)
 }
 
+/// The end of a range: a number as it is written, for a pattern of bits of a signed type has two orders.
+fn bound(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type) -> Option<i128> {
+    if let Some(Item { kind: Kind::Word(w), span }) = args.peek()
+        && number(w).is_some_and(|n| n > range(kind).1)
+    {
+        let (word, span) = (w.clone(), *span);
+        let text = format!("`{word}` is no end of a range: the kernel reads {} bits here, with a sign", width(kind));
+        cx.error("E0405", span, text, "write the number with its sign");
+        return None;
+    }
+    value(args, cx, kind)
+}
+
+fn never(cx: &mut Context<'_>, name: Span, why: &str) {
+    cx.error("E0405", name, format!("the condition can never hold: {why}"), "name at least one value");
+}
+
 fn bits(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type) -> Option<u64> {
+    let span = args.peek().map_or(args.span, |i| i.span);
     let v = value(args, cx, kind)?;
+    if kind == Type::Mixed && v > 0xffff_ffff {
+        let text = "the kernel may read no more than 32 bits here: another argument decides";
+        cx.error("E0405", span, text, "a value that the kernel can't see can't be compared");
+        return None;
+    }
     let pattern = if v < 0 { v + (1i128 << 64) } else { v };
     u64::try_from(pattern).ok().map(|p| p & bits_of(kind))
 }

@@ -87,7 +87,7 @@ fn bits(s: &mut Store, argument: u8, kind: Type) -> Vec<Node> {
     let width = match kind {
         Type::U16 => 16,
         Type::Int | Type::Uint => 32,
-        Type::Long | Type::Ulong | Type::Pointer => 64,
+        Type::Long | Type::Ulong | Type::Mixed | Type::Pointer => 64,
     };
     let words = [s.word(Word::Low(argument)), s.word(Word::High(argument))];
     (0..).zip(words.iter().flatten()).map(|(i, n)| if i < width { *n } else { FALSE }).collect()
@@ -130,7 +130,7 @@ fn range(kind: Type) -> (i128, i128) {
         Type::Int => (i128::from(i32::MIN), i128::from(i32::MAX)),
         Type::Uint => (0, i128::from(u32::MAX)),
         Type::Long => (i128::from(i64::MIN), i128::from(i64::MAX)),
-        Type::Ulong | Type::Pointer => (0, i128::from(u64::MAX)),
+        Type::Ulong | Type::Mixed | Type::Pointer => (0, i128::from(u64::MAX)),
     }
 }
 

@@ -1,0 +1,52 @@
+"""Calls whose argument is a long in its declaration, made with bit 32 set in it: a line for each says whether the
+kernel took it as if it wasn't. Numbers are those of x86-64."""
+import ctypes, os, struct, tempfile
+libc = ctypes.CDLL(None, use_errno=True)
+def call(nr, *args):
+    ctypes.set_errno(0)
+    f = libc.syscall
+    f.restype = ctypes.c_long
+    return f(ctypes.c_long(nr), *[ctypes.c_ulong(a & (2**64 - 1)) for a in args])
+HIGH = 1 << 32
+buf = ctypes.create_string_buffer(b"x" * 16)
+iov = ctypes.create_string_buffer(struct.pack("QQ", ctypes.addressof(buf), 1))
+vec = ctypes.addressof(iov)
+file = tempfile.TemporaryFile()
+file.write(b"0123456789"); file.flush()
+fd = file.fileno()
+r, w = os.pipe(); os.write(w, b"abc")
+page = os.sysconf("SC_PAGESIZE")
+own = os.getpid()
+def told(name, arg, worked): print(name, arg, int(worked))
+told("writev", "fd", call(20, fd | HIGH, vec, 1) == 1)
+told("writev", "vlen", call(20, fd, vec, 1 | HIGH) == 1)
+told("readv", "fd", call(19, r | HIGH, vec, 1) == 1)
+told("readv", "vlen", call(19, r, vec, 1 | HIGH) == 1)
+told("preadv", "fd", call(295, fd | HIGH, vec, 1, 0, 0) == 1)
+told("pwritev", "fd", call(296, fd | HIGH, vec, 1, 0, 0) == 1)
+told("preadv2", "fd", call(327, fd | HIGH, vec, 1, 0, 0, 0) == 1)
+told("pwritev2", "fd", call(328, fd | HIGH, vec, 1, 0, 0, 0) == 1)
+told("vmsplice", "nr_segs", call(278, w, vec, 1 | HIGH, 0) == 1)
+told("process_vm_readv", "liovcnt", call(310, own, vec, 1 | HIGH, vec, 1, 0) == 1)
+told("process_vm_writev", "liovcnt", call(311, own, vec, 1 | HIGH, vec, 1, 0) == 1)
+told("mmap", "fd", call(9, 0, page, 1, 2, fd | HIGH, 0) > 0)
+told("mbind", "mode", call(237, call(9, 0, page, 3, 0x22, -1, 0), page, HIGH, 0, 0, 0) == 0)
+told("fcntl", "arg", call(72, fd, 1030, 100 | HIGH) >= 100)
+told("keyctl", "arg2", call(250, 0, 0xfffffffd | 5 << 32, 0) > 0)
+told("kcmp", "idx1", call(312, own, own, 0, fd | HIGH, fd) == 0)
+told("kcmp", "idx2", call(312, own, own, 0, fd, fd | HIGH) == 0)
+sem = call(64, 0, 1, 0o600)
+told("semctl", "arg", call(66, sem, 0, 16, 7 | HIGH) == 0 and call(66, sem, 0, 12) == 7)
+call(66, sem, 0, 0)
+child = call(56, 17 | HIGH, 0, 0, 0, 0)
+if child == 0:
+    os._exit(7)
+told("clone", "clone_flags", child > 0 and os.waitpid(child, 0)[1] == 7 << 8)
+child = os.fork()
+if child == 0:
+    r and os.read(os.pipe()[0], 1)
+    os._exit(0)
+told("ptrace", "pid", call(101, 0x4206, child | HIGH, 0, 0) == 0)
+os.kill(child, 9); os.waitpid(child, 0)
+size = ctypes.c_uint()
+told("prctl", "arg2", call(157, 35, 15 | HIGH, ctypes.addressof(size), 0, 0) == 0)
