@@ -707,15 +707,26 @@ fn the_last_word_of_nspawn_holds() {
     let (made, _) = imported("nspawn", "m.nspawn", "[Exec]\nBoot=yes\n[Network]\nPrivate=yes\nPrivate=no\n", &[]);
     let (none, _) = imported("nspawn", "m.nspawn", "[Exec]\nBoot=yes\n", &[]);
     assert_eq!(made, none);
-    for ownership in ["", "[Files]\nPrivateUsersOwnership=off\n", "[Files]\nPrivateUsersChown=no\n"] {
-        let text = format!("[Exec]\nBoot=yes\nPrivateUsers=100000\n{ownership}");
-        refused("nspawn", "m.nspawn", &text, "root's here that were nobody's there");
+    let off = "root's here that were nobody's there";
+    for (users, ownership, why) in [
+        ("100000", "", off),
+        ("100000", "PrivateUsersOwnership=off", off),
+        ("100000", "PrivateUsersChown=no", off),
+        ("yes", "", off),
+        ("pick", "PrivateUsersChown=n", off),
+        ("pick", "PrivateUsersChown=No", off),
+        ("pick", "PrivateUsersOwnership=bogus", "none of off, chown, map and auto"),
+        ("pick", "PrivateUsersOwnership=Auto", "none of off, chown, map and auto"),
+        ("100000:0200", "PrivateUsersOwnership=map", "no range of ids"),
+    ] {
+        let text = format!("[Exec]\nBoot=yes\nPrivateUsers={users}\n[Files]\n{ownership}\n");
+        refused("nspawn", "m.nspawn", &text, why);
     }
 }
 
 #[test]
 fn the_resource_keys_that_nspawn_ignores_are_kept() {
-    let text = "[Exec]\nBoot=yes\nCPUQuota=200%\nCPUWeight=50\nMemoryMax=4G\nMemoryHigh=3G\nPrivateUsers=yes\n\
+    let text = "[Exec]\nBoot=yes\nCPUQuota=200%\nCPUWeight=50\nMemoryMax=4G\nMemoryHigh=3G\nPrivateUsers=pick\n\
                 [Files]\nBind=/srv/data\nBindReadOnly=/srv/site:/var/www\n[Network]\nVirtualEthernet=yes\nPort=tcp:80:80\n";
     let (made, _) = imported("nspawn", "web.nspawn", text, &[]);
     for line in [
@@ -1507,4 +1518,37 @@ fn an_export_closes_the_same_places() {
     let pod = export(&["kubernetes", "--image", "i"]);
     assert_eq!(pod.out.matches("\"recursiveReadOnly\": \"Enabled\"").count(), 1, "{}", pod.out);
     assert!(pod.err.contains("without `recursiveReadOnly`"), "{}", pod.err);
+}
+
+/// What hangs on a capability in systemd-nspawn's filter goes with it, unless the file names the call.
+#[test]
+fn dropped_capabilities_take_calls_along() {
+    let ask = |lines: &str, call: &str| {
+        let (made, _) = imported("nspawn", "m.nspawn", &format!("[Exec]\nBoot=yes\n{lines}"), &[]);
+        let dir = Dir::new("dropped");
+        let file = dir.write("m.stockade", &made);
+        self::call(&["query", &format!("m can {call}"), file.to_str().unwrap()]).code == 0
+    };
+    for (capability, call) in [("CAP_SYS_BOOT", "reboot"), ("CAP_SYS_TTY_CONFIG", "vhangup")] {
+        assert!(ask("", call), "{call}");
+        assert!(!ask(&format!("DropCapability={capability}\n"), call), "{call}");
+        assert!(ask(&format!("DropCapability={capability}\nSystemCallFilter={call}\n"), call), "{call}");
+    }
+}
+
+/// Numbers and quotes as systemd reads them; long lines end somewhere.
+#[test]
+fn units_are_read_as_systemd_reads_them() {
+    let unit = |lines: &str| format!("[Service]\nExecStart=/bin/true\n{lines}\n");
+    for line in ["TasksMax=0777", "LimitNPROC=0777", "CPUQuota=0777%", "CPUWeight=010", "TasksMax=+5"] {
+        refused("systemd", "m.service", &unit(line), "read as octal");
+    }
+    let quoted = unit("RootDirectory=/srv/x\nBindPaths=\"/etc:/mnt\"");
+    refused("systemd", "m.service", &quoted, "a colon is part of the path");
+    let long = format!("Environment=A={}", "x \\\n".repeat(700_000));
+    let start = std::time::Instant::now();
+    refused("systemd", "m.service", &unit(&long), "longer than");
+    assert!(start.elapsed() < std::time::Duration::from_secs(20), "{:?}", start.elapsed());
+    let (_, ran) = imported("systemd", "m.service", &unit("RestrictAddressFamilies=none"), &[]);
+    assert!(ran.err.contains("as it stands, `check` refuses it: E0703"), "{}", ran.err);
 }

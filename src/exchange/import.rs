@@ -2,7 +2,8 @@
 
 use super::docker::{self, Setting};
 use super::profile::{self, Profile, Reading};
-use crate::diagnostic::Diagnostics;
+use crate::compile::portable;
+use crate::diagnostic::{Diagnostics, Severity};
 use crate::kernel::calls::{self, CALLS, Call};
 use crate::kernel::numbers::Arch;
 use crate::policy::syscalls::{Action, EPERM, Rule};
@@ -53,8 +54,14 @@ pub fn docker(
     }
     read.profile.entries.retain(|e| e.call.since <= kernel);
     let mut s = Store::default();
-    for e in &read.profile.entries {
-        read.profile.runs(&mut s, e.call).map_err(|e| e.to_string())?;
+    let mut calls: Vec<&'static Call> = read.profile.entries.iter().map(|e| e.call).collect();
+    calls.sort_unstable_by_key(|c| c.name);
+    calls.dedup_by_key(|c| c.name);
+    for call in calls {
+        read.profile.runs(&mut s, call).map_err(|e| e.to_string())?;
+        if s.exceeded() {
+            return Err(format!("`{}`: too complex to be compared", call.name));
+        }
     }
     let block = syscalls(&read.profile, reading, kernel, &mut notes);
     let text = format!(
@@ -188,7 +195,7 @@ fn stacked(s: &mut Store, source: &[&Profile], call: &'static Call) -> Result<No
 
 /// Denies what a policy lets through beyond its source, proves that nothing is left, and writes it in the
 /// canonical form.
-pub(super) fn settle(text: &str, source: &[&Profile]) -> Result<String, String> {
+pub(super) fn settle(text: &str, source: &[&Profile], notes: &mut Vec<String>) -> Result<String, String> {
     let policy = resolved(text)?;
     let mut beyond = Vec::new();
     let mut s = Store::default();
@@ -209,6 +216,14 @@ pub(super) fn settle(text: &str, source: &[&Profile]) -> Result<String, String> 
     }
     let policy = resolved(&text)?;
     held(&policy.syscalls, policy.kernel, source)?;
+    // Assertions of the library may ask for more than the file lets through.
+    let mut d = Diagnostics::default();
+    let _ = portable(&policy, Arch::NATIVE, &mut d);
+    notes.extend(
+        d.iter()
+            .find(|e| e.severity == Severity::Error)
+            .map(|e| format!("as it stands, `check` refuses it: {}: {}", e.code, e.message)),
+    );
     canonical(&text)
 }
 

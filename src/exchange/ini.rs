@@ -17,6 +17,16 @@ pub struct Line {
     pub number: usize,
 }
 
+/// Most bytes of a line with all that it goes on with (conf-parser.c, LONG_LINE_MAX).
+const LONGEST: usize = 1 << 20;
+
+/// A number in decimal digits. systemd reads one with a zero before it as octal (parse-util.c, safe_atou64), which nobody
+/// means.
+pub fn whole(text: &str) -> Result<u64, String> {
+    let plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| plain).ok_or(format!("`{text}` is no number, or one that is read as octal"))
+}
+
 /// Reads a file; a line that is neither a section, an assignment nor a comment is an error. Lines are joined
 /// as systemd joins them (conf-parser.c): by a backslash at their very end that no other one escapes.
 pub fn read(text: &str) -> Result<Vec<Line>, String> {
@@ -33,14 +43,16 @@ pub fn read(text: &str) -> Result<Vec<Line>, String> {
         if comment {
             continue;
         }
-        let (number, line) = match joined.take() {
-            Some((first, before)) => (first, format!("{before}{text}")),
-            None => (number, text.to_owned()),
-        };
-        let escaped = line.chars().fold(false, |escaped, c| !escaped && c == '\\');
+        // Each piece begins unescaped: a blank stands between it and the one before.
+        let escaped = text.chars().fold(false, |escaped, c| !escaped && c == '\\');
+        let (number, mut line) = joined.take().unwrap_or((number, String::new()));
+        line.push_str(if escaped { text.strip_suffix('\\').unwrap_or(text) } else { text });
+        if line.len() > LONGEST {
+            return Err(format!("line {number}: it is longer than {LONGEST} bytes"));
+        }
         if escaped {
-            let start = line.strip_suffix('\\').unwrap_or(&line);
-            joined = Some((number, format!("{start} ")));
+            line.push(' ');
+            joined = Some((number, line));
             continue;
         }
         // Other blanks than these belong to the text (string-util.h, WHITESPACE).
@@ -357,20 +369,16 @@ impl Limits {
                 if soft != hard {
                     notes.push(format!("line {}: soft and hard limit are one here: {soft}", line.number));
                 }
-                let number = |v: &str| match v.starts_with('+') {
-                    true => Err(format!("`{v}` is no number")),
-                    false => v.parse::<u64>().map_err(|_| format!("`{v}` is no number")),
-                };
                 let value = match (soft, unit) {
                     ("infinity", _) => "unlimited".to_owned(),
                     (v, 'b') => size(bytes(v)?),
-                    (v, 's') => format!("{}s", number(v)?),
+                    (v, 's') => format!("{}s", whole(v)?),
                     // With a sign it is a nice level, without the kernel's number (systemd.exec(5)).
                     (v, _) if *word == "nice" && v.starts_with(['+', '-']) => match v.parse::<i64>() {
                         Ok(level) if (-20..20).contains(&level) => (20 - level).to_string(),
                         _ => return Err(format!("`{v}` is no nice level")),
                     },
-                    (v, _) => number(v)?.to_string(),
+                    (v, _) => whole(v)?.to_string(),
                 };
                 let start = format!("{word} ");
                 self.lines.retain(|l| !l.starts_with(&start));
@@ -388,7 +396,7 @@ impl Limits {
             v if v.ends_with('%') => Err(format!("`{v}`: a share of the host's memory can't be said")),
             v => bytes(v).map(size),
         };
-        let number = || value.parse::<u64>().map(|n| n.to_string()).map_err(|_| format!("`{value}` is no number"));
+        let number = || whole(value).map(|n| n.to_string());
         let (slot, text) = match line.key.as_str() {
             "MemoryMax" => (&mut self.memory, memory()?),
             // Of the older hierarchy: where both are written, the newer one counts.
@@ -398,8 +406,8 @@ impl Limits {
             "MemorySwapMax" => (&mut self.swap, memory()?),
             "TasksMax" => (&mut self.tasks, if value == "infinity" { "unlimited".into() } else { number()? }),
             "CPUQuota" => {
-                let digits = value.strip_suffix('%').and_then(|d| d.parse::<u64>().ok());
-                (&mut self.quota, format!("{}%", digits.ok_or(format!("`{value}` is no share, as in 50%"))?))
+                let digits = value.strip_suffix('%').ok_or(format!("`{value}` is no share, as in 50%"))?;
+                (&mut self.quota, format!("{}%", whole(digits)?))
             }
             "CPUWeight" => (&mut self.weight, number()?),
             _ => return Ok(false),

@@ -145,14 +145,22 @@ pub fn export(
     if policy.environment.iter().any(|v| v.value.is_none()) {
         lost.push("environment: `pass` is written with the value of this moment".into());
     }
+    // A Pod on the host's network may have no user namespace (pkg/apis/core/validation, validateHostUsers).
+    let on_host = policy.network.value == Network::Host;
+    if on_host && c.ids.is_some() {
+        lost.push(format!(
+            "userns: with `network host` ({}) a Pod has the host's ids",
+            sources.cite(policy.network.span)
+        ));
+    }
     let (command, arguments) = c.argv.0.split_first().ok_or("the machine has no program")?;
     let pod = json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": { "name": policy.name, "labels": { "app.kubernetes.io/name": policy.name } },
         "spec": {
-            "hostUsers": c.ids.is_none(),
-            "hostNetwork": policy.network.value == Network::Host,
+            "hostUsers": c.ids.is_none() || on_host,
+            "hostNetwork": on_host,
             "hostname": c.hostname.0,
             "automountServiceAccountToken": false,
             "enableServiceLinks": false,

@@ -63,7 +63,10 @@ struct Machine {
     hostname: Option<String>,
     /// A range that is written: owners are translated only where the file says so.
     fixed: Option<String>,
-    ownership: Option<String>,
+    /// A free range is taken, and the tree shifted to it.
+    picks: bool,
+    /// Owners are translated, where the file says so or not.
+    owned: Option<bool>,
     limits: Limits,
     added: Vec<String>,
     dropped: Vec<String>,
@@ -72,20 +75,32 @@ struct Machine {
     notes: Vec<String>,
 }
 
+/// Calls of the default list that hang on a capability.
+const BY_CAPABILITY: &[(&str, &str)] = &[
+    ("sys_boot", "reboot"),
+    ("sys_ptrace", "process_vm_readv"),
+    ("sys_ptrace", "process_vm_writev"),
+    ("sys_ptrace", "ptrace"),
+    ("sys_tty_config", "vhangup"),
+];
+
 /// Imports a file as a machine over the folder `root`.
 pub fn import(name: &str, root: &str, text: &str) -> Result<Imported, String> {
-    let mut m = Machine { allowed: nspawn().collect(), ..Machine::default() };
+    let mut m = Machine::default();
     // Only these take an empty value as none (nspawn-settings.c, config_parse_strv and config_parse_string).
     let resets = |l: &Line| ["Environment", "Parameters", "User", "WorkingDirectory"].contains(&l.key.as_str());
     ini::each(text, resets, |line| m.key(line))?;
-    let owners = m.ownership.as_deref().unwrap_or(if m.fixed.is_some() { "off" } else { "auto" });
-    if m.foreign && matches!(owners, "off" | "no" | "false" | "0") {
+    // Only `pick` shifts owners by itself (nspawn-settings.c, settings_load).
+    if m.foreign && !m.owned.unwrap_or(m.picks) {
         return Err(
-            "PrivateUsersOwnership=off, which a written PrivateUsers= means as well: files are root's here that \
-                    were nobody's there; write `map`, over a tree whose owners aren't shifted"
+            "PrivateUsersOwnership=off, which every PrivateUsers= but `pick` means as well: files are root's here \
+                    that were nobody's there; write `map`, over a tree whose owners aren't shifted"
                 .into(),
         );
     }
+    // What a capability decides goes with it (nspawn-seccomp.c, add_syscall_filters).
+    let kept = |call: &&str| !BY_CAPABILITY.iter().any(|(cap, c)| c == call && m.dropped.iter().any(|d| d == cap));
+    m.allowed.extend(nspawn().filter(kept).collect::<Vec<_>>());
     let mut source = names(m.allowed.iter().copied().filter(|c| !m.refused.contains(c)));
     if let Some(call) = calls::find("socket").filter(|_| !m.refused.contains(&"socket")) {
         // All but AF_NETLINK with NETLINK_AUDIT.
@@ -107,7 +122,7 @@ pub fn import(name: &str, root: &str, text: &str) -> Result<Imported, String> {
     if !excess.is_empty() {
         m.top.push(format!("capabilities {{ remove [{}] }}", excess.join(", ")));
     }
-    let text = settle(&m.text(name, root)?, &[&source])?;
+    let text = settle(&m.text(name, root)?, &[&source], &mut m.notes)?;
     let mut differences = m.differences(&source);
     differences.push("every ABI runs there, i386 and x32 as well; here a foreign one kills the process".into());
     Ok(Imported { text, differences, notes: m.notes })
@@ -170,9 +185,9 @@ impl Machine {
     }
 
     fn users(&mut self, line: &Line) -> Result<(), String> {
-        (self.foreign, self.fixed) = (true, None);
+        (self.foreign, self.fixed, self.picks) = (true, None, false);
         match line.value.as_str() {
-            "pick" => {}
+            "pick" => self.picks = true,
             "yes" | "on" | "true" | "1" => {
                 self.note(line, "a free range of ids of its own, files translated: never the host's ids");
             }
@@ -182,7 +197,12 @@ impl Machine {
             }
             value => {
                 let (base, count) = value.split_once(':').unwrap_or((value, "65536"));
-                let number = |t: &str| t.parse::<u32>().map_err(|_| format!("`{value}` is no range of ids"));
+                let number = |t: &str| {
+                    ini::whole(t)
+                        .ok()
+                        .and_then(|n| u32::try_from(n).ok())
+                        .ok_or(format!("`{value}` is no range of ids"))
+                };
                 self.fixed = Some(format!("userns map 0 -> {} count {}", number(base)?, number(count)?));
             }
         }
@@ -247,7 +267,12 @@ impl Machine {
             "TemporaryFileSystem" => self.mounts.push(ini::tmpfs(value)?),
             "Inaccessible" => self.mounts.push(format!("hide {}", path(value.trim_start_matches('-'))?)),
             "PrivateUsersOwnership" | "PrivateUsersChown" => {
-                self.ownership = Some(value.to_owned());
+                self.owned = Some(match (line.key.as_str(), value) {
+                    ("PrivateUsersChown", _) => boolean(value)?,
+                    (_, "off") => false,
+                    (_, "chown" | "map" | "auto") => true,
+                    _ => return Err(format!("`{value}` is none of off, chown, map and auto: it is left out there")),
+                });
                 self.note(line, "owners are translated, no file is changed");
             }
             "Overlay" | "OverlayReadOnly" | "BindUser" => return Err("it has no counterpart".into()),
@@ -275,7 +300,8 @@ impl Machine {
                     [protocol @ ("tcp" | "udp"), out, inside] => (*protocol, *out, *inside),
                     _ => return Err(format!("`{value}` is no port")),
                 };
-                let number = |t: &str| t.parse::<u16>().map_err(|_| format!("`{t}` is no port"));
+                let number =
+                    |t: &str| ini::whole(t).ok().and_then(|n| u16::try_from(n).ok()).ok_or(format!("`{t}` is no port"));
                 self.network.push(format!("publish {protocol} {} -> {}", number(out)?, number(inside)?));
             }
             "VirtualEthernetExtra" | "Interface" => return Err("it has no counterpart".into()),

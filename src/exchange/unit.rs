@@ -106,7 +106,7 @@ pub fn import(name: &str, text: &str) -> Result<Imported, String> {
     }
     let stack = s.calls.stack();
     let source: Vec<&Profile> = stack.iter().collect();
-    let text = settle(&s.text(name)?, &source)?;
+    let text = settle(&s.text(name)?, &source, &mut s.notes)?;
     let mut differences = vec![
         match s.root {
             Some(_) => "owners below the root folder are the host's there; here they are translated".to_owned(),

@@ -16,6 +16,9 @@ impl Service {
             // `-`: it may be missing. `+`: below the root folder, which is refused with these directives.
             let item = item.trim_start_matches('-').trim_start_matches('+');
             let item = item.to_owned();
+            if item.contains(':') && line.value.contains(['"', '\'', '\\']) {
+                return Err(format!("`{item}`: in quotes a colon is part of the path; write it without them"));
+            }
             let absolute = ["Paths", "Directories", "FileSystem"].iter().any(|end| line.key.ends_with(end));
             let item = if absolute { self.simple(&item)? } else { item };
             let item = item.as_str();
