@@ -23,7 +23,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(2);
 /// The whole program, or why there is none.
 pub(super) fn program(policy: &Policy, arch: Arch, regions: &[Regions]) -> Result<Vec<Instruction>, String> {
     let mut out = preamble(policy, arch, regions);
-    out.extend(generate(regions)?);
+    out.extend(generate(|| export(regions))?);
     bpf::check(&out).map_err(|e| e.to_string())?;
     Ok(out)
 }
@@ -62,13 +62,48 @@ fn preamble(policy: &Policy, arch: Arch, regions: &[Regions]) -> Vec<Instruction
     out
 }
 
+/// A rule as seccomp_rule_add_exact(3) takes it.
+pub struct Given {
+    /// The call's number.
+    pub number: u32,
+    /// What happens.
+    pub action: Action,
+    /// All of these hold.
+    pub compares: Vec<ScmpArgCompare>,
+}
+
+/// What libseccomp makes of rules in this order, at an optimisation level: the whole filter of this architecture.
+pub fn of_rules(default: Action, rules: &[Given], level: u32) -> Result<Vec<Instruction>, String> {
+    let program = generate(|| {
+        let text = |e: libseccomp::error::SeccompError| e.to_string();
+        let mut f = ScmpFilterContext::new(answer(default)).map_err(text)?;
+        f.set_ctl_optimize(level).map_err(text)?;
+        for r in rules {
+            let number = ScmpSyscall::from(i32::try_from(r.number).map_err(|e| e.to_string())?);
+            f.add_rule_conditional_exact(answer(r.action), number, &r.compares).map_err(text)?;
+        }
+        Ok(f)
+    })?;
+    bpf::check(&program).map_err(|e| e.to_string())?;
+    Ok(program)
+}
+
+fn answer(action: Action) -> ScmpAction {
+    match action {
+        Action::Allow => ScmpAction::Allow,
+        Action::Log => ScmpAction::Log,
+        Action::Errno(e) => ScmpAction::Errno(i32::from(e)),
+        Action::Kill => ScmpAction::KillProcess,
+    }
+}
+
 /// Runs libseccomp in a child and takes the program from a pipe.
-fn generate(regions: &[Regions]) -> Result<Vec<Instruction>, String> {
+fn generate(build: impl FnOnce() -> Result<ScmpFilterContext, String>) -> Result<Vec<Instruction>, String> {
     let (mut reader, writer) = std::io::pipe().map_err(|e| e.to_string())?;
     let pid = match process::fork().map_err(|e| e.to_string())? {
         Side::Child => {
             drop(reader);
-            let done = export(regions).and_then(|f| f.export_bpf(writer.as_fd()).map_err(|e| e.to_string()));
+            let done = build().and_then(|f| f.export_bpf(writer.as_fd()).map_err(|e| e.to_string()));
             process::exit(i32::from(done.is_err()));
         }
         Side::Parent(pid) => pid,
@@ -130,21 +165,17 @@ fn export(regions: &[Regions]) -> Result<ScmpFilterContext, String> {
     for r in regions {
         let number = ScmpSyscall::from(i32::try_from(r.number()).map_err(|e| e.to_string())?);
         for (action, cubes) in r.sets() {
-            let action = match action {
-                Action::Allow => ScmpAction::Allow,
-                Action::Log => ScmpAction::Log,
-                // The filter's default.
-                Action::Errno(EPERM) => continue,
-                Action::Errno(e) => ScmpAction::Errno(i32::from(*e)),
-                Action::Kill => ScmpAction::KillProcess,
-            };
+            // The filter's default.
+            if *action == Action::Errno(EPERM) {
+                continue;
+            }
             for c in cubes {
                 let compare: Vec<ScmpArgCompare> = (0u32..)
                     .zip(c.mask.iter().zip(&c.value))
                     .filter(|(_, (mask, _))| **mask != 0)
                     .map(|(i, (mask, value))| ScmpArgCompare::new(i, ScmpCompareOp::MaskedEqual(*mask), *value))
                     .collect();
-                f.add_rule_conditional(action, number, &compare).map_err(text)?;
+                f.add_rule_conditional(answer(*action), number, &compare).map_err(text)?;
             }
         }
     }

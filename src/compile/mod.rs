@@ -10,7 +10,7 @@ mod etc;
 pub mod exposure;
 pub mod firewall;
 pub mod landlock;
-mod libseccomp;
+pub mod libseccomp;
 pub mod mounts;
 pub mod network;
 mod others;

@@ -9,7 +9,7 @@ use crate::kernel::numbers::Arch;
 use crate::policy::syscalls::{Action, EPERM, Rule};
 use crate::policy::{OLDEST, Policy, TABLE, loader, resolve};
 use crate::proof::diagram::{FALSE, Node, Store, TRUE};
-use crate::proof::witness;
+use crate::proof::{bpf, program, witness};
 use crate::source::Sources;
 
 /// A policy's text, and what a reader should know of it.
@@ -73,7 +73,11 @@ pub fn docker(
     );
     let machine = "machine held { extends NAME; root host; exec \"/bin/true\"; user 0; capabilities { none } }\n";
     let policy = resolved(&format!("{text}{}", machine.replace("NAME", name)))?;
-    let differences = held(&policy.syscalls, policy.kernel, &[&read.profile])?;
+    let mut differences = held(&policy.syscalls, policy.kernel, &[&read.profile])?;
+    match read.profile.compiled(arch) {
+        Ok(programs) => differences.extend(as_compiled(&policy, &read.profile, &programs, arch)?),
+        Err(why) => notes.push(format!("libseccomp makes no filter of it ({why}): held against what its text says")),
+    }
     Ok(Imported { text: canonical(&text)?, differences, notes })
 }
 
@@ -183,6 +187,44 @@ pub(super) fn held(rules: &[Rule], kernel: (u16, u16), source: &[&Profile]) -> R
     Ok(out)
 }
 
+/// Holds a policy against the filters that libseccomp makes of its source, which can differ from what the rules say.
+/// Where a filter lets through less than the policy the import is refused; where it lets through more it is told.
+fn as_compiled(
+    policy: &Policy,
+    source: &Profile,
+    programs: &[bpf::Program],
+    arch: Arch,
+) -> Result<Vec<String>, String> {
+    let mut out = Vec::new();
+    for call in CALLS {
+        let Some(number) = arch.number(call.name) else { continue };
+        let mut s = Store::default();
+        let mine = profile::granted(&mut s, &policy.syscalls, policy.kernel, call);
+        let said = source.runs(&mut s, call).map_err(|e| e.to_string())?;
+        for p in programs {
+            let own = program::of_program(&mut s, &bpf::of_call(p, arch.audit(), number)).map_err(|e| e.to_string())?;
+            let runs = profile::runs(&mut s, own);
+            let reached = s.some(runs, &profile::unread(call));
+            let (beyond, more) = (minus(&mut s, mine, reached), minus(&mut s, runs, said));
+            if s.exceeded() {
+                return Err(format!("`{}`: too complex to be compared with libseccomp's filter", call.name));
+            }
+            if let Some(v) = shown(&s, beyond, call) {
+                return Err(format!(
+                    "libseccomp makes a filter of it that keeps out {v}, which its entries let through: write the \
+                     comparisons of `{}` otherwise",
+                    call.name
+                ));
+            }
+            if let Some(v) = shown(&s, more, call) {
+                out.push(format!("{v}: refused by the entries, but it runs: libseccomp's filter lets it through"));
+            }
+        }
+    }
+    out.dedup();
+    Ok(out)
+}
+
 /// Where a call runs under several filters: each has to let it through (seccomp(2)).
 fn stacked(s: &mut Store, source: &[&Profile], call: &'static Call) -> Result<Node, String> {
     let mut all = TRUE;
@@ -261,4 +303,22 @@ pub(super) fn names<'a>(list: impl IntoIterator<Item = &'a str>) -> Profile {
     let entry = |call| profile::Entry { call, action: Action::Allow, compares: Vec::new() };
     let entries = list.into_iter().filter_map(calls::find).map(entry).collect();
     Profile { default: Action::Errno(EPERM), entries }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A filter of the source that isn't what its rules say: less is an error, more is told.
+    #[test]
+    fn a_compiled_source_is_held_to_its_rules() {
+        let text = "policy 1\nkernel 6.12\nmachine m { root host; exec \"/bin/true\"; user 0; capabilities { none }; syscalls { allow read } }\n";
+        let (policy, arch) = (resolved(text).unwrap(), Arch::NATIVE);
+        let source = names(["read"]);
+        let held = |programs: Vec<bpf::Program>| as_compiled(&policy, &source, &programs, arch);
+        assert_eq!(held(source.compiled(arch).unwrap()), Ok(Vec::new()));
+        assert!(held(names([]).compiled(arch).unwrap()).unwrap_err().contains("keeps out read()"));
+        let more = held(names(["read", "mount"]).compiled(arch).unwrap()).unwrap();
+        assert!(more.len() == 1 && more[0].starts_with("mount(): refused by the entries"), "{more:?}");
+    }
 }

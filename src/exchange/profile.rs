@@ -5,11 +5,14 @@
 //! call that is refused by its number can come back under another one; and runc takes the comparisons of an
 //! entry apart, one rule each, when two of them are about the same argument.
 
+use crate::compile::libseccomp;
 use crate::kernel::calls::{Call, Type};
+use crate::kernel::numbers::Arch;
 use crate::policy::syscalls::{Action, Condition, Rule, Test};
 use crate::policy::words;
 use crate::proof::diagram::{FALSE, Node, Store, TRUE, Word};
 use crate::proof::{bpf, intent};
+use ::libseccomp::{ScmpArgCompare, ScmpCompareOp};
 use std::collections::BTreeSet;
 
 /// An operator of libseccomp (seccomp_rule_add(3)); unsigned, on 64 bits.
@@ -126,6 +129,24 @@ impl Profile {
         Ok(out)
     }
 
+    /// What runc and the libseccomp of this host make of the rules, at both of its levels; the error says why nothing.
+    pub fn compiled(&self, arch: Arch) -> Result<Vec<bpf::Program>, String> {
+        let mut rules = Vec::new();
+        for e in self.entries.iter().filter(|e| e.action != self.default) {
+            let Some(number) = arch.number(e.call.name) else { continue };
+            let mut give = |compares: &[Compare]| {
+                let compares = compares.iter().map(Compare::given).collect();
+                rules.push(libseccomp::Given { number, action: e.action, compares });
+            };
+            if e.takes_apart() {
+                e.compares.iter().for_each(|c| give(std::slice::from_ref(c)));
+            } else {
+                give(&e.compares);
+            }
+        }
+        [1, 2].into_iter().map(|level| libseccomp::of_rules(self.default, &rules, level)).collect()
+    }
+
     /// The registers for which a call runs.
     pub fn runs(&self, s: &mut Store, call: &'static Call) -> Result<Node, Unclear> {
         let answers = self.answers(s, call)?;
@@ -175,6 +196,19 @@ pub fn unread(call: &Call) -> [u64; 6] {
 }
 
 impl Compare {
+    fn given(&self) -> ScmpArgCompare {
+        let (op, value) = match self.op {
+            Op::Ne => (ScmpCompareOp::NotEqual, self.value),
+            Op::Lt => (ScmpCompareOp::Less, self.value),
+            Op::Le => (ScmpCompareOp::LessOrEqual, self.value),
+            Op::Eq => (ScmpCompareOp::Equal, self.value),
+            Op::Ge => (ScmpCompareOp::GreaterEqual, self.value),
+            Op::Gt => (ScmpCompareOp::Greater, self.value),
+            Op::Masked => (ScmpCompareOp::MaskedEqual(self.value), self.two),
+        };
+        ScmpArgCompare::new(u32::from(self.index), op, value)
+    }
+
     fn holds(&self, s: &mut Store) -> Node {
         let (low, high) = (s.word(Word::Low(self.index)), s.word(Word::High(self.index)));
         let x: Vec<Node> = low.into_iter().chain(high).collect();

@@ -7,6 +7,9 @@ use crate::policy::meaning::Vector;
 use crate::policy::syscalls::Action;
 use crate::sys::confine::Instruction;
 
+/// A filter.
+pub type Program = Vec<Instruction>;
+
 /// Most instructions of a filter (BPF_MAXINSNS).
 pub const MOST: usize = 4096;
 
@@ -89,6 +92,8 @@ pub fn check(program: &[Instruction]) -> Result<(), Fault> {
             LD_MEM | LDX_MEM | ST | STX if insn.k < 16 => {}
             LD_W_LEN | LD_IMM | LDX_IMM | RET_K | RET_A | TAX | TXA | LDX_W_LEN => {}
             JA => reach(usize::try_from(insn.k).unwrap_or(usize::MAX - i - 1))?,
+            // A class of instructions is a whole number (bpf_check_classic): nothing beyond 8 bits, no negation of X.
+            c if c > 0xff || c == 0x8c => return Err(Fault::Operation(i, c)),
             c if c & 0x07 == 0x05 && (0x10..=0x4f).contains(&(c & 0xf7)) => {
                 reach(usize::from(insn.jt))?;
                 reach(usize::from(insn.jf))?;
@@ -255,6 +260,16 @@ pub fn listing(program: &[Instruction]) -> String {
         out.push_str(&format!("{i:4}  {text}\n"));
     }
     out
+}
+
+/// A program with the architecture and the number filled in: what it makes of one call's arguments.
+pub fn of_call(program: &[Instruction], arch: u32, number: u32) -> Program {
+    let fill = |i: &Instruction| match (i.code, i.k) {
+        (LD_W_ABS, 0) => Instruction { code: LD_IMM, k: number, ..*i },
+        (LD_W_ABS, 4) => Instruction { code: LD_IMM, k: arch, ..*i },
+        _ => *i,
+    };
+    program.iter().map(fill).collect()
 }
 
 #[cfg(test)]
