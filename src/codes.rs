@@ -250,8 +250,8 @@ pub const CODES: &[Page] = &[
     },
     Page {
         code: "E0316",
-        title: "too many mounts, file rules, rules for calls, or machines",
-        text: "A machine has at most 512 mounts, 1,024 file rules and 50,000 rules for calls: each is held against others.\nThe machines of a file, instances included, have at most 250,000 lines together, what they inherit counted, and 100 more for\neach: some five hundred machines of one daemon.",
+        title: "too many mounts, file rules, ceilings, rules for calls, or machines",
+        text: "A machine has at most 512 mounts, 1,024 file rules, 32 ceilings and 50,000 rules for calls: each is held against others.\nThe machines of a file, instances included, have at most 250,000 lines together, what they inherit counted, and 100 more for\neach: some five hundred machines of one daemon.",
     },
     Page {
         code: "E0312",

@@ -304,3 +304,15 @@ fn what_can_never_hold_is_an_error() {
         assert!(ran.code == 2 && ran.err.contains(code), "{line}: {}", ran.err);
     }
 }
+
+/// A ceiling that would bound nothing, and more of them than anybody reads.
+#[test]
+fn ceilings_are_few_and_say_something() {
+    let empty = file(&format!("profile c {{ extends std/daemon; files {{ }} }}\n{}", plain("within c")));
+    let ran = verb("check", &empty);
+    assert!(ran.code == 2 && ran.err.contains("E0521"), "{}", ran.err);
+    let many: String = (0..33).map(|i| format!("profile c{i} {{ extends std/daemon }}\n")).collect();
+    let all: String = (0..33).map(|i| format!("within c{i}\n")).collect();
+    let ran = verb("check", &file(&format!("{many}{}", plain(&all))));
+    assert!(ran.code == 2 && ran.err.contains("E0316"), "{}", ran.err);
+}

@@ -1,7 +1,7 @@
 //! Assertions and tests, decided on what was compiled.
 
 use super::cube::{self, Cube};
-use super::places;
+use super::places::Model;
 use super::seccomp::{self, Filter};
 use crate::address::{Block, LOOPBACK, NOT_IMPLIED};
 use crate::diagnostic::{Diagnostic, Diagnostics};
@@ -23,8 +23,9 @@ use crate::source::Span;
 /// Checks each assertion; the answer for calls, capabilities and ports is exact, for paths it is
 /// modelled from roots, mounts and file rules.
 pub(super) fn check(policy: &Policy, arch: Arch, d: &mut Diagnostics) {
+    let mut tree = None;
     for a in &policy.assertions {
-        let found = evidence(policy, arch, &a.claim, d);
+        let found = evidence_in(&mut tree, policy, arch, &a.claim, d);
         match (a.never, found) {
             (true, Some(found)) => d.push(broken(policy, a, found)),
             (false, None) => d.push(
@@ -54,14 +55,15 @@ pub fn is_of_files(policy: &Policy) -> bool {
 /// Holds what is said of paths again, now that it is known which names of this host are of the same files.
 pub(super) fn check_names(policy: &Policy, arch: Arch, names: &Names, d: &mut Diagnostics) {
     let maps = maps_files(policy, arch, d);
+    let (unnamed, named) = (Model::of(policy, None, maps), Model::of(policy, Some(names), maps));
     for a in policy.assertions.iter().filter(|a| a.never) {
-        let found = |names| match &a.claim {
-            Claim::File(right, path) => places::evidence(policy, names, maps, *right, path),
-            Claim::WriteAndExec => places::write_and_exec(policy, names, maps),
+        let found = |tree: &Model<'_>| match &a.claim {
+            Claim::File(right, path) => tree.evidence(*right, path),
+            Claim::WriteAndExec => tree.write_and_exec(),
             _ => None,
         };
         // What is found without them was said.
-        if let (None, Some(found)) = (found(None), found(Some(names))) {
+        if let (None, Some(found)) = (found(&unnamed), found(&named)) {
             d.push(broken(policy, a, found));
         }
     }
@@ -90,6 +92,20 @@ fn allowed(policy: &Policy, arch: Arch, call: &Call, d: &mut Diagnostics) -> Opt
 
 /// Why the claim is possible, if it is: the line that grants it, and how.
 pub fn evidence(policy: &Policy, arch: Arch, claim: &Claim, d: &mut Diagnostics) -> Option<(Span, String)> {
+    evidence_in(&mut None, policy, arch, claim, d)
+}
+
+/// The same, with the model of what the machine sees once it was made.
+fn evidence_in<'p>(
+    tree: &mut Option<Model<'p>>,
+    policy: &'p Policy,
+    arch: Arch,
+    claim: &Claim,
+    d: &mut Diagnostics,
+) -> Option<(Span, String)> {
+    if tree.is_none() && matches!(claim, Claim::File(..) | Claim::WriteAndExec) {
+        *tree = Some(Model::of(policy, None, maps_files(policy, arch, d)));
+    }
     match claim {
         Claim::Syscall(call, conditions) => call_evidence(policy, arch, call, conditions, d),
         Claim::Capability(n) => {
@@ -100,9 +116,11 @@ pub fn evidence(policy: &Policy, arch: Arch, claim: &Claim, d: &mut Diagnostics)
             let unheld = policy.network.value == Network::Host;
             unheld.then(|| sockets_past_rules(policy, arch, *protocol, d)).flatten()
         }),
-        Claim::WriteAndExec => write_and_exec(policy, arch, d),
+        Claim::WriteAndExec => write_and_exec(policy, arch, tree.as_ref()?, d),
         Claim::SetuidExec => policy.no_new_privs_span.map(|s| (s, "no_new_privs is given up".into())),
-        Claim::File(right, path) => places::evidence(policy, None, maps_files(policy, arch, d), *right, path)
+        Claim::File(right, path) => tree
+            .as_ref()?
+            .evidence(*right, path)
             .or_else(|| mounting(policy, arch, d).filter(|m| m.reaches(*right, path)).map(|m| (m.span, m.how))),
     }
 }
@@ -272,7 +290,7 @@ fn call_evidence(
 }
 
 /// Memory that is written and executed, or a place that can be.
-fn write_and_exec(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<(Span, String)> {
+fn write_and_exec(policy: &Policy, arch: Arch, tree: &Model<'_>, d: &mut Diagnostics) -> Option<(Span, String)> {
     // PROT_WRITE and PROT_EXEC in one mapping; PROT_EXEC where another mapping is written to: of shared memory without
     // a file (MAP_SHARED, MAP_ANONYMOUS), which mremap(2) and fork(2) double; or on what was written before, and what
     // is shared with shmat(2).
@@ -301,7 +319,7 @@ fn write_and_exec(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<(S
         let node = policy.devices.iter().find(|n| n.path == "/dev/userfaultfd")?;
         Some((node.span, "`/dev/userfaultfd` can be used".to_owned()))
     });
-    if let Some((span, how)) = filled.filter(|_| maps_files(policy, arch, d)) {
+    if let Some((span, how)) = filled.filter(|_| tree.maps) {
         return Some((span, format!("{how}, and it writes to memory that is executable")));
     }
     // SHM_EXEC makes shared memory executable, READ_IMPLIES_EXEC everything that is readable.
@@ -321,7 +339,7 @@ fn write_and_exec(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<(S
     }
     let own = mounting(policy, arch, d)
         .map(|m| (m.span, format!("{}, and what it mounts can be written and executed", m.how)));
-    own.or_else(|| places::write_and_exec(policy, None, maps_files(policy, arch, d)))
+    own.or_else(|| tree.write_and_exec())
 }
 
 /// Can a file be executed that is only read? Landlock holds execve(2), and not mmap(2): a loader maps what it reads

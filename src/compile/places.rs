@@ -74,79 +74,26 @@ struct Opening<'p> {
 }
 
 /// What a machine sees, and which rules open it.
-struct Model<'p> {
+pub(super) struct Model<'p> {
     policy: &'p Policy,
     tree: Vec<Place>,
     openings: Vec<Opening<'p>>,
     /// What is read can be mapped to be executed.
-    maps: bool,
-}
-
-/// The line that lets a right exist on this path or below it, and how; `None` for the right is that it is seen. What is
-/// read can be executed where the filter `maps` files so and their mount isn't noexec.
-pub(super) fn evidence(
-    policy: &Policy,
-    names: Option<&Names>,
-    maps: bool,
-    right: Option<Right>,
-    path: &str,
-) -> Option<(Span, String)> {
-    let model = Model { maps, ..Model::of(policy, names) };
-    let mut found = model.regions(path);
-    for links in [ALIASES, LINKS] {
-        found.extend(resolved(path, links).iter().flat_map(|p| model.regions(p)));
-    }
-    let granted = found.iter().find_map(|region| model.granted(right, region));
-    granted
-        .or_else(|| {
-            // The same files by another name.
-            let others = found.iter().flat_map(|r| model.elsewhere(r));
-            let others = others.filter(|(p, _)| match right {
-                Some(Right::Write | Right::Create | Right::Refer) => p.writable,
-                Some(Right::Exec) => p.exec,
-                _ => false,
-            });
-            let (span, how) = others.into_iter().find_map(|r| model.granted(right, &r))?;
-            Some((span, format!("{how}, and shows the same files")))
-        })
-        .or_else(|| model.replaced(right, path))
+    pub(super) maps: bool,
 }
 
 /// The lines that keep a machine from what is asked: what is mounted there.
 pub fn against(policy: &Policy, path: &str) -> Option<Span> {
-    let model = Model::of(policy, None);
+    let model = Model::of(policy, None, false);
     model.at(path).and_then(|p| p.span)
 }
 
 /// What is seen at a path, where it is a folder of the host: its name there, and whether it can be written to.
 pub fn shown(policy: &Policy, path: &str) -> Option<(String, bool)> {
-    let model = Model::of(policy, None);
+    let model = Model::of(policy, None, false);
     let place = model.at(path).filter(|p| p.whole && !p.hidden)?;
     let own = place.on_host(path);
     own.starts_with('/').then_some((own, place.writable && !place.layer))
-}
-
-/// A place that can be written and executed, by one name or by two.
-pub(super) fn write_and_exec(policy: &Policy, names: Option<&Names>, maps: bool) -> Option<(Span, String)> {
-    let model = Model { maps, ..Model::of(policy, names) };
-    // Where a rule begins is where more may be allowed than at the place itself.
-    let mut starts: Vec<String> = model.regions("/").into_iter().map(|(_, from)| from).collect();
-    starts.extend(policy.files.iter().map(|r| r.path.clone()));
-    starts.sort_unstable();
-    starts.dedup();
-    let found = starts.into_iter().find_map(|start| {
-        let place = model.at(&start)?;
-        // The place itself from there on, without what is mounted in it.
-        let region = (place, start);
-        let ruled = |right| !is_ruled(policy, right) || model.covered(right, &region);
-        if place.hidden || !place.exec || !ruled(Right::Exec) {
-            return None;
-        }
-        let may = |r: &Region<'_>| model.granted(Some(Right::Write), r).is_some();
-        let written = place.writable && ruled(Right::Write) || model.elsewhere(&region).iter().any(may);
-        written.then_some(region)
-    });
-    found.map(|(place, start)| (place.span.unwrap_or(policy.span), format!("`{start}` can be written and executed")))
 }
 
 /// Do file rules hold this right on every kernel that the policy accepts? Writing by truncate(2) is held since the
@@ -161,9 +108,9 @@ fn is_ruled(policy: &Policy, right: Right) -> bool {
 }
 
 impl<'p> Model<'p> {
-    fn of(policy: &'p Policy, names: Option<&Names>) -> Self {
+    pub(super) fn of(policy: &'p Policy, names: Option<&Names>, maps: bool) -> Self {
         let tree = tree(policy, names);
-        let mut model = Model { policy, tree, openings: Vec::new(), maps: false };
+        let mut model = Model { policy, tree, openings: Vec::new(), maps };
         let rules = policy.files.iter().map(|r| (r.path.as_str(), Some(r.right), Some(r.span)));
         let devices = policy.devices.iter().map(|d| (d.path.as_str(), None, Some(d.span)));
         let all = rules.chain(devices).chain(DEVICES.iter().map(|d| (*d, None, None)));
@@ -175,6 +122,53 @@ impl<'p> Model<'p> {
             })
             .collect();
         model
+    }
+
+    /// The line that lets a right exist on this path or below it, and how; `None` for the right is that it is seen. What is
+    /// read can be executed where the filter `maps` files so and their mount isn't noexec.
+    pub(super) fn evidence(&self, right: Option<Right>, path: &str) -> Option<(Span, String)> {
+        let mut found = self.regions(path);
+        for links in [ALIASES, LINKS] {
+            found.extend(resolved(path, links).iter().flat_map(|p| self.regions(p)));
+        }
+        let granted = found.iter().find_map(|region| self.granted(right, region));
+        granted
+            .or_else(|| {
+                // The same files by another name.
+                let others = found.iter().flat_map(|r| self.elsewhere(r));
+                let others = others.filter(|(p, _)| match right {
+                    Some(Right::Write | Right::Create | Right::Refer) => p.writable,
+                    Some(Right::Exec) => p.exec,
+                    _ => false,
+                });
+                let (span, how) = others.into_iter().find_map(|r| self.granted(right, &r))?;
+                Some((span, format!("{how}, and shows the same files")))
+            })
+            .or_else(|| self.replaced(right, path))
+    }
+
+    /// A place that can be written and executed, by one name or by two.
+    pub(super) fn write_and_exec(&self) -> Option<(Span, String)> {
+        let policy = self.policy;
+        // Where a rule begins is where more may be allowed than at the place itself.
+        let mut starts: Vec<String> = self.regions("/").into_iter().map(|(_, from)| from).collect();
+        starts.extend(policy.files.iter().map(|r| r.path.clone()));
+        starts.sort_unstable();
+        starts.dedup();
+        let found = starts.into_iter().find_map(|start| {
+            let place = self.at(&start)?;
+            // The place itself from there on, without what is mounted in it.
+            let region = (place, start);
+            let ruled = |right| !is_ruled(policy, right) || self.covered(right, &region);
+            if place.hidden || !place.exec || !ruled(Right::Exec) {
+                return None;
+            }
+            let may = |r: &Region<'_>| self.granted(Some(Right::Write), r).is_some();
+            let written = place.writable && ruled(Right::Write) || self.elsewhere(&region).iter().any(may);
+            written.then_some(region)
+        });
+        found
+            .map(|(place, start)| (place.span.unwrap_or(policy.span), format!("`{start}` can be written and executed")))
     }
 
     /// Why a right exists in a region, if it does.

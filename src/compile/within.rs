@@ -20,9 +20,10 @@ pub(super) fn check(policy: &Policy, filter: &Filter, d: &mut Diagnostics) {
     }
     let mut s = Store::default();
     let mine = intent::of_policy(&mut s, policy, filter.arch);
+    let own = grants::facts(&policy.grants, policy.span);
     for c in &policy.within {
         calls(policy, filter, c, mine, &mut s, d);
-        let (own, ceiling) = (grants::facts(&policy.grants, policy.span), grants::facts(&c.grants, c.declared));
+        let ceiling = grants::facts(&c.grants, c.declared);
         for f in order::uncovered(&own, &ceiling) {
             let message = format!("`{}` doesn't hide what `{}` hides: `{}`", policy.name, c.name.value, f.text);
             d.push(

@@ -116,7 +116,7 @@ pub(super) fn read_root(cx: &mut Context<'_>, args: &mut Args<'_>, out: &mut Gra
     };
     let mut limit = DEFAULT_SIZE;
     if let Some(v) = args.option(cx, "size") {
-        match size(&v.value) {
+        match size(&v.value).filter(|n| *n > 0) {
             Some(b) => limit = b,
             None => return bad_size(cx, &v),
         }
@@ -187,7 +187,7 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {
             if twice("size") {
                 return said_twice(cx, word);
             }
-            match size(&v.value) {
+            match size(&v.value).filter(|n| *n > 0) {
                 Some(b) => limit = Some(b),
                 None => return bad_size(cx, &v),
             }

@@ -403,6 +403,9 @@ fn machine(
     super::check::finish(cx, (name, d.body.span), kernel, grants, within)
 }
 
+/// Most profiles that bound one machine: it is held against each.
+const MOST_CEILINGS: usize = 32;
+
 /// The profiles that bound a machine, resolved like parents and merged with nothing.
 fn ceilings(cx: &mut Context<'_>, decl: &Declarations<'_>, grants: &Grants) -> Vec<Ceiling> {
     let mut out: Vec<Ceiling> = Vec::new();
@@ -422,10 +425,23 @@ fn ceilings(cx: &mut Context<'_>, decl: &Declarations<'_>, grants: &Grants) -> V
         if out.iter().any(|c| c.name.value == name.value) {
             continue;
         }
+        if out.len() >= MOST_CEILINGS {
+            let message = format!("a machine has at most {MOST_CEILINGS} ceilings");
+            cx.error("E0316", name.span, message, "put what they say into fewer profiles");
+            break;
+        }
         match decl.items.get(&name.value) {
             Some(p) if !p.bootable => {
                 if let Some(mut grants) = effective(cx, decl, p, &mut Walk::default()) {
                     super::check::bound_ports(cx, &mut grants);
+                    if let (Some(span), true) = (grants.files_block, grants.files.is_empty()) {
+                        cx.error(
+                            "E0521",
+                            span,
+                            "this `files` block bounds nothing",
+                            "name a path, or remove the block",
+                        );
+                    }
                     names.extend(grants.within.iter().cloned());
                     out.push(Ceiling { name: name.clone(), declared: p.name.span, grants });
                 }

@@ -43,21 +43,16 @@ pub fn text(machines: &[Policy], sources: &Sources) -> Result<String, String> {
         for l in lines {
             out.push_str(&format!("  {l}\n"));
         }
-        for arch in [Arch::X86_64, Arch::Aarch64] {
-            let mut d = Diagnostics::default();
-            let Some(f) = compile::portable(m, arch, &mut d).filter(|_| !d.has_errors()) else {
-                let why = d.iter().next().map(|x| x.message.clone()).unwrap_or_default();
-                return Err(format!("machine `{}` can't be compiled for {}: {why}", m.name, arch.word()));
-            };
-            let size = f.program.len();
-            out.push_str(&format!(
-                "  filter {} sha256:{} {} instructions, generator stockade {}\n",
-                arch.word(),
-                Program(f.program).sha256(),
-                size,
-                env!("CARGO_PKG_VERSION"),
-            ));
-        }
+        // Of this architecture: constants and the order of arguments are other ones elsewhere.
+        let (mut d, arch) = (Diagnostics::default(), Arch::NATIVE);
+        let Some(f) = compile::portable(m, arch, &mut d).filter(|_| !d.has_errors()) else {
+            let why = d.iter().next().map(|x| x.message.clone()).unwrap_or_default();
+            return Err(format!("machine `{}` can't be compiled: {why}", m.name));
+        };
+        let (size, version) = (f.program.len(), env!("CARGO_PKG_VERSION"));
+        let sum = Program(f.program).sha256();
+        let arch = arch.word();
+        out.push_str(&format!("  filter {arch} sha256:{sum} {size} instructions, generator stockade {version}\n"));
     }
     Ok(out)
 }
