@@ -131,9 +131,15 @@ fn resolve(at: i32, path: &CStr, flags: i32, resolve: u64) -> Result<OwnedFd> {
     // struct open_how: flags, mode, resolve (linux/openat2.h).
     let how: [u64; 3] = [u64::from((flags | libc::O_CLOEXEC).cast_unsigned()), mode, resolve];
     let args = [fd(at), path.as_ptr() as usize, (&raw const how) as usize, size_of_val(&how), 0, 0];
-    // SAFETY: a NUL-ended path and a struct of the size given, both outlive the call.
-    let r = unsafe { call(libc::SYS_openat2, args) }?;
-    owned(r)
+    // A rename or mount anywhere on the host while `..` is followed: the caller tries again (openat2(2), EAGAIN).
+    let mut tries = 1000;
+    loop {
+        // SAFETY: a NUL-ended path and a struct of the size given, both outlive the call.
+        match unsafe { call(libc::SYS_openat2, args) } {
+            Err(Errno::EAGAIN) if tries > 0 => tries -= 1,
+            done => return owned(done?),
+        }
+    }
 }
 
 /// mkdirat(2).
@@ -223,4 +229,39 @@ pub fn pty_unlock(master: BorrowedFd<'_>) -> Result<()> {
     let args = [fd(master.as_raw_fd()), request(libc::TIOCSPTLCK), (&raw const zero) as usize, 0, 0, 0];
     // SAFETY: the kernel reads one int, which outlives the call.
     unsafe { call(libc::SYS_ioctl, args) }.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+    use std::os::fd::AsFd as _;
+    use std::os::unix::fs::symlink;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// A path with `..` in it is found while names change elsewhere.
+    #[test]
+    fn a_race_elsewhere_fails_no_open() {
+        let dir = std::env::temp_dir().join(format!("stockade-race-{}", std::process::id()));
+        fs::create_dir_all(dir.join("a/b/c")).unwrap();
+        fs::create_dir_all(dir.join("x")).unwrap();
+        fs::write(dir.join("a/file"), "").unwrap();
+        symlink("b/c/../c/../c/../../file", dir.join("a/link")).unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    fs::rename(dir.join("x"), dir.join("y")).unwrap();
+                    fs::rename(dir.join("y"), dir.join("x")).unwrap();
+                }
+            });
+            let root = File::open(&dir).unwrap();
+            let open = || open_in_root(root.as_fd(), c"a/link", libc::O_RDONLY).map(drop);
+            let failed = (0..20_000).find_map(|_| open().err());
+            done.store(true, Ordering::Relaxed);
+            fs::remove_dir_all(dir.join("a")).unwrap();
+            assert_eq!(failed, None);
+        });
+        fs::remove_dir_all(&dir).unwrap();
+    }
 }
