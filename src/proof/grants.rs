@@ -115,9 +115,8 @@ pub fn facts(g: &Grants, span: Span) -> Vec<Fact> {
     for c in &g.capabilities {
         let sets: &[Set] = match c.set {
             Set::Keep => &[Set::Bounding, Set::Permitted, Set::Effective],
-            // Root that execs has all of its bounding and inheritable sets (capabilities(7)).
+            // Root that execs has all of its bounding set (capabilities(7)); no inheritable one is outside it (E0502).
             Set::Bounding if root => &[Set::Bounding, Set::Permitted, Set::Effective],
-            Set::Inheritable if root => &[Set::Inheritable, Set::Permitted, Set::Effective],
             // Others have what is ambient.
             Set::Ambient if !root => &[Set::Ambient, Set::Permitted, Set::Effective],
             ref one => std::slice::from_ref(one),
