@@ -595,6 +595,11 @@ pub const CODES: &[Page] = &[
         text: "The machine has no finding of this code any more. Delete the line.",
     },
     Page {
+        code: "W0806",
+        title: "whether lines say something new can't be decided",
+        text: "The conditions on this call need more than the budget of the proof, so that W0802 and W0803 aren't known for its lines.",
+    },
+    Page {
         code: "E0810",
         title: "a lock isn't what its policy comes to",
         text: "`check --locked` compares NAME.lock with what NAME.stockade comes to now, and finds locks whose policy is gone. Review the lines that differ, then run `stockade lock` and commit the lock; delete one that locks nothing.",
@@ -616,6 +621,14 @@ pub const CODES: &[Page] = &[
             "A machine that is `within` a profile grants no more than it. For calls that is proved, and the message shows a call\n",
             "that the machine lets through and the ceiling doesn't. Capabilities, network, devices, user namespace and\n",
             "no_new_privs are always bounded; mounts, files, environment, limits and the rest where the ceiling names them.",
+        ),
+    },
+    Page {
+        code: "E0706",
+        title: "whether it is within the ceiling can't be decided",
+        text: concat!(
+            "The conditions on arguments need more than the budget of the proof. The machine is refused, because it isn't known\n",
+            "whether it grants more than its ceiling. The exit code is 3, as of a filter that isn't proved.",
         ),
     },
     Page {

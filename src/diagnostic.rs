@@ -121,10 +121,10 @@ impl Diagnostics {
     }
 
     /// The exit code of a command that was kept from its work by these: 3 where the policy is fine and this host can't
-    /// (E06xx), or a filter isn't proved (E0413); 2 for a fault in the policy.
+    /// (E06xx), or something isn't proved (E0413, E0706); 2 for a fault in the policy.
     pub fn exit_code(&self) -> u8 {
         let mut errors = self.list.iter().filter(|d| d.severity == Severity::Error);
-        if errors.all(|d| d.code.starts_with("E06") || d.code == "E0413") { 3 } else { 2 }
+        if errors.all(|d| d.code.starts_with("E06") || ["E0413", "E0706"].contains(&d.code)) { 3 } else { 2 }
     }
 
     /// The findings.

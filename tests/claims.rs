@@ -257,6 +257,21 @@ fn what_is_not_decided_is_no_proof() {
     let (a, b) = (dir.write("a.stockade", &file(&old)), dir.write("b.stockade", &file(&one("# none"))));
     let page: Ran = stockade().arg("report").arg(a).arg(b).output().unwrap().into();
     assert!(page.code == 3 && page.out.contains("cannot decide") && !page.out.contains("no effect"));
+    // Lint says so of that call, and judges the lines on the others.
+    let ran = verb("lint", &file(&one("allow chroot\nallow chroot")));
+    assert!(ran.code == 1 && ran.err.contains("W0806") && ran.err.contains("W0802"), "{}", ran.err);
+}
+
+/// A ceiling that can't be held against the machine refuses it, with the exit code of what isn't proved.
+#[test]
+fn a_ceiling_that_is_not_decided_is_not_kept() {
+    let hard: String =
+        (0..20).map(|i| format!("deny add_key(plen has all [{0}], ringid has all [{0}])\n", 1u32 << i)).collect();
+    let ceiling = format!("profile c {{ extends std/daemon; syscalls {{ allow add_key why \"x\"\n{hard} }} }}\n");
+    let machine = plain("syscalls { allow add_key(plen has all [1], ringid has all [2]) }")
+        .replace("root host", "root host; within c");
+    let ran = verb("check", &file(&format!("{ceiling}{machine}")));
+    assert!(ran.code == 3 && ran.err.contains("E0706"), "{} {}", ran.code, ran.err);
 }
 
 /// Where another argument decides how many bits are read, neither reading gets through.

@@ -85,7 +85,7 @@ fn calls(
             c.name.value,
             program::Undecided::TooComplex
         );
-        d.push(Diagnostic::error("E0705", c.name.span, message).help("simplify the conditions on arguments"));
+        d.push(Diagnostic::error("E0706", c.name.span, message).help("simplify the conditions on arguments"));
         return;
     }
     let Some(v) = s.difference(wider, FALSE) else { return };

@@ -109,11 +109,12 @@ fn calls_in_vain(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) 
     }
     // A line is in vain when it is for each call that it names.
     let mut verdicts: BTreeMap<Line, (bool, bool)> = BTreeMap::new();
-    let mut s = Store::default();
-    for rules in by_call.values() {
+    for (name, rules) in by_call {
+        // Its own, so that a call that can't be decided hides nothing of the others.
+        let mut s = Store::default();
         let reviewed = rules.first().is_some_and(|r| r.call.since <= policy.kernel);
         let mut lines: Vec<(Line, Node)> = Vec::new();
-        for r in rules {
+        for r in &rules {
             let when = intent::holds(&mut s, &r.conditions);
             match lines.iter_mut().find(|(l, _)| *l == (r.span, r.action)) {
                 Some((_, node)) => *node = s.or(*node, when),
@@ -151,7 +152,13 @@ fn calls_in_vain(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) 
             *v = (v.0 && idle, v.1 && shadowed);
         }
         if s.exceeded() {
-            return;
+            lines.iter().for_each(|(line, _)| _ = verdicts.insert(*line, (false, false)));
+            if let Some(((span, _), _)) = lines.iter().find(|((span, _), _)| sources.is_written(*span)) {
+                let message = format!(
+                    "which lines on `{name}` say nothing new can't be decided: their conditions need more than the budget of the proof"
+                );
+                out.push(Diagnostic::warning("W0806", *span, message).help("simplify the conditions on arguments"));
+            }
         }
     }
     for ((span, _), (idle, shadowed)) in verdicts {
