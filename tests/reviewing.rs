@@ -1531,6 +1531,26 @@ fn answers_fit_a_comment_as_text() {
         "{}",
         long.len()
     );
+    // All rows, and as many of the details as fit, in a fold that is closed.
+    let some: Vec<String> = (1..350).map(|n| format!("    connect tcp {n} to 10.1.2.0/24")).collect();
+    dir.write("b.stockade", &server(&format!("  network {{\n    private\n{}\n  }}", some.join("\n"))));
+    let part = call(&["diff", "--format", "markdown", a.to_str().unwrap(), b.to_str().unwrap()]).out;
+    let details = part.matches("; was: ").count();
+    assert_eq!(part.matches("| + |").count(), 349);
+    assert!(details > 0 && details < 349 && part.contains("doesn't fit a comment"), "{details}");
+    assert_eq!((part.matches("<details>").count(), part.matches("</details>").count()), (1, 1));
+}
+
+/// A folder of the user's that is named like the library is a place in the repository all the same.
+#[test]
+fn only_the_library_has_its_scheme() {
+    let dir = Dir::new("mystd");
+    std::fs::create_dir(dir.0.join("std")).unwrap();
+    dir.write("std/mine.stockade", &server("  syscalls { allow ptrace }"));
+    let ran =
+        stockade().current_dir(&dir.0).args(["lint", "--format", "sarif", "std/mine.stockade"]).output().unwrap();
+    let out = String::from_utf8(ran.stdout).unwrap();
+    assert!(out.contains("\"std/mine.stockade\"") && !out.contains("stockade:std/mine"), "{out}");
 }
 
 /// The hook of docs/review.md looks at what is about to be committed, whichever file was changed.

@@ -2,6 +2,7 @@
 
 use super::diff::{Machine, Row};
 use super::risk::Risk;
+use crate::policy::loader;
 use crate::proof::order::Effect;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -61,7 +62,7 @@ pub fn sarif(findings: &[Finding]) -> Value {
 
 /// A path as a URI reference (RFC 3986); the library's files have a scheme of their own.
 fn uri(file: &str) -> String {
-    let mut out = String::from(if file.starts_with("std/") { "stockade:" } else { "" });
+    let mut out = String::from(if loader::library().any(|name| name == file) { "stockade:" } else { "" });
     for b in file.bytes() {
         match b {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => out.push(char::from(b)),
@@ -238,10 +239,20 @@ impl Comment {
         }
     }
 
-    /// Details that a reader opens.
+    /// Details that a reader opens, a line each; those that fit.
     pub fn fold(&mut self, summary: &str, details: &str) {
-        if !details.is_empty() {
-            self.push(&format!("\n<details><summary>{summary}</summary>\n\n{details}\n</details>\n\n"));
+        const END: &str = "\n</details>\n\n";
+        if details.is_empty() {
+            return;
+        }
+        self.push(&format!("\n<details><summary>{summary}</summary>\n\n"));
+        let opened = !self.full;
+        for line in details.split_inclusive('\n') {
+            self.push(line);
+        }
+        if opened {
+            // What a comment takes is more than the bound by far.
+            self.text.push_str(END);
         }
     }
 
