@@ -262,6 +262,41 @@ fn what_is_not_decided_is_no_proof() {
     assert!(ran.code == 1 && ran.err.contains("W0806") && ran.err.contains("W0802"), "{}", ran.err);
 }
 
+/// A test of an instance is read with the instance's parameters.
+#[test]
+fn a_test_of_an_instance_has_its_parameters() {
+    let all = |expected: [&str; 2]| {
+        let test = |on: &str, expected: &str| {
+            format!("test \"t\" on {on} {{ {expected} syscall personality(personality=${{p}}) }}\n")
+        };
+        let m = plain("syscalls { allow personality(personality == 2) }");
+        let text = format!("param p int 1\n{m}\ninstance n of m [p=2]\n");
+        verb("check", &file(&format!("{text}{}{}", test("m", expected[0]), test("n", expected[1]))))
+    };
+    let right = all(["deny", "allow"]);
+    assert_eq!(right.code, 0, "{}", right.err);
+    assert_eq!(all(["deny", "deny"]).code, 2);
+}
+
+/// "Denied" is said where a denial is the reason, and not where no line allows it anyway.
+#[test]
+fn a_no_names_its_reason() {
+    let dir = Dir::new("reason");
+    let text = file(&plain("syscalls { allow add_key(plen == 1); deny add_key(ringid == 2) }"));
+    let policy = dir.write("m.stockade", &text);
+    for (asked, reason) in [
+        ("plen == 5", "no line allows it (errno EPERM), and some of it is denied"),
+        ("ringid == 2", "it is denied"),
+        ("plen == 2, ringid == 3", "no line allows it (errno EPERM)"),
+        ("plen in [1, 2], ringid == 2", "it is denied"),
+    ] {
+        let ran: Ran =
+            stockade().args(["query", &format!("m can add_key({asked})")]).arg(&policy).output().unwrap().into();
+        let said = ran.out.lines().next().unwrap_or_default();
+        assert!(ran.code == 1 && said.ends_with(&format!("never runs: {reason}")), "{asked}: {}{}", ran.out, ran.err);
+    }
+}
+
 /// A ceiling that can't be held against the machine refuses it, with the exit code of what isn't proved.
 #[test]
 fn a_ceiling_that_is_not_decided_is_not_kept() {

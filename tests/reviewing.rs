@@ -1547,8 +1547,7 @@ fn only_the_library_has_its_scheme() {
     let dir = Dir::new("mystd");
     std::fs::create_dir(dir.0.join("std")).unwrap();
     dir.write("std/mine.stockade", &server("  syscalls { allow ptrace }"));
-    let ran =
-        stockade().current_dir(&dir.0).args(["lint", "--format", "sarif", "std/mine.stockade"]).output().unwrap();
+    let ran = stockade().current_dir(&dir.0).args(["lint", "--format", "sarif", "std/mine.stockade"]).output().unwrap();
     let out = String::from_utf8(ran.stdout).unwrap();
     assert!(out.contains("\"std/mine.stockade\"") && !out.contains("stockade:std/mine"), "{out}");
 }

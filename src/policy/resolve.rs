@@ -376,6 +376,11 @@ fn build_all(main: FileId, decl: &Declarations<'_>, diagnostics: &mut Diagnostic
             cx.unknown("E0303", "machine", &t.machine, &known);
             continue;
         };
+        // Read with the parameters of the machine that is tested.
+        let own = decl.instances.iter().find(|i| i.name.value == t.machine.value);
+        let values = own.into_iter().flat_map(|i| i.values.clone());
+        let params = defaults.clone().into_iter().chain(values).collect();
+        let mut cx = Context { diagnostics: cx.diagnostics, params: &params, today };
         let checks = t.body.statements().filter_map(|s| asserts::read_case(&mut cx, s)).collect();
         m.tests.push(Case { title: t.name.clone(), span: t.span, checks });
     }

@@ -137,18 +137,22 @@ fn ask_call(
         let when = intent::holds(&mut s, &r.conditions);
         s.and(when, asked) != FALSE
     });
-    let mut reason = format!("`{text}` never runs: ");
-    if denials.is_empty() {
-        let since = call.since <= policy.kernel;
-        reason.push_str(if since {
-            "no line allows it (errno EPERM)"
-        } else {
-            "newer than the baseline (errno ENOSYS)"
-        });
-    } else {
-        reason.push_str("it is denied");
-    }
-    answer(Verdict::No, reason, of(denials), None)
+    let mut union = |list: &mut dyn Iterator<Item = &&Rule>| {
+        list.fold(FALSE, |sum, r| {
+            let when = intent::holds(&mut s, &r.conditions);
+            s.or(sum, when)
+        })
+    };
+    let (denied, allowed) = (union(&mut denials.iter()), union(&mut rules.iter().filter(|r| r.action <= Action::Log)));
+    let (undenied, unallowed) = (s.choose(denied, FALSE, asked), s.and(asked, allowed) == FALSE);
+    let because = match (unallowed, denials.is_empty(), undenied == FALSE) {
+        (_, false, true) => "it is denied",
+        (true, false, false) => "no line allows it (errno EPERM), and some of it is denied",
+        (false, false, false) => "it is denied where a line allows it",
+        (_, true, _) if call.since > policy.kernel => "newer than the baseline (errno ENOSYS)",
+        (_, true, _) => "no line allows it (errno EPERM)",
+    };
+    answer(Verdict::No, format!("`{text}` never runs: {because}"), of(denials), None)
 }
 
 /// A call that a newer baseline knows.
