@@ -24,8 +24,14 @@ use crate::source::Span;
 /// modelled from roots, mounts and file rules.
 pub(super) fn check(policy: &Policy, arch: Arch, d: &mut Diagnostics) {
     let mut tree = None;
+    // All of the machine is looked at for it: once, however many profiles claim it.
+    let mut wx = None;
     for a in &policy.assertions {
-        let found = evidence_in(&mut tree, policy, arch, &a.claim, d);
+        let mut find = || evidence_in(&mut tree, policy, arch, &a.claim, d);
+        let found = match &a.claim {
+            Claim::WriteAndExec => wx.get_or_insert_with(find).clone(),
+            _ => find(),
+        };
         match (a.never, found) {
             (true, Some(found)) => d.push(broken(policy, a, found)),
             (false, None) => d.push(
