@@ -1700,3 +1700,19 @@ fn many_machines_are_compared_soon() {
     assert_eq!(m["machines"].as_array().unwrap().len(), 100);
     assert!(start.elapsed() < std::time::Duration::from_secs(60), "{:?}", start.elapsed());
 }
+
+/// A folder's policies are found wherever they lie: a hidden folder hides none, and what is too deep is said.
+#[test]
+fn a_folder_hides_no_policy() {
+    let dir = Dir::new("hidden");
+    std::fs::create_dir_all(dir.0.join(".ci/.git")).unwrap();
+    dir.write("a.stockade", &server(""));
+    dir.write(".ci/b.stockade", "policy 9\n");
+    dir.write(".ci/.git/c.stockade", "nothing of the work tree");
+    let ran = call(&["check", dir.0.to_str().unwrap()]);
+    assert!(ran.code == 2 && ran.out.contains("b.stockade") && !ran.out.contains("c.stockade"), "{}", ran.out);
+    let deep = dir.0.join(["d"; 34].join("/"));
+    std::fs::create_dir_all(&deep).unwrap();
+    let ran = call(&["check", dir.0.to_str().unwrap()]);
+    assert!(ran.code == 2 && ran.err.contains("folders deep"), "{}", ran.err);
+}

@@ -57,13 +57,19 @@ fn lying_in(folder: &Path) -> Result<Vec<PathBuf>, Stop> {
     Ok(out)
 }
 
+/// Deepest folder that is looked into: beyond it nothing is left out in silence.
+const DEEPEST: usize = 32;
+
 fn below(folder: &Path, extension: &str, depth: usize, out: &mut Vec<PathBuf>) -> Result<(), Stop> {
     let fail = |e: std::io::Error| Stop::usage(format!("can't read {}: {e}", display_name(folder)));
     for entry in fs::read_dir(folder).map_err(fail)? {
         let entry = entry.map_err(fail)?;
         let (p, kind) = (entry.path(), entry.file_type().map_err(fail)?);
-        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-        if kind.is_dir() && !hidden && depth < 16 {
+        // What git keeps for itself is no part of the work tree.
+        if kind.is_dir() && entry.file_name() != ".git" {
+            if depth >= DEEPEST {
+                return Err(Stop::usage(format!("{} is more than {DEEPEST} folders deep", display_name(&p))));
+            }
             below(&p, extension, depth + 1, out)?;
         } else if p.extension().is_some_and(|e| e == extension) {
             // A policy that lies elsewhere isn't the folder's; what others link isn't looked at.
