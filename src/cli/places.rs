@@ -147,7 +147,13 @@ pub(super) fn pairs(old: &Path, new: &Path) -> Result<Vec<Pair>, Stop> {
         return Ok(vec![(Some(old.to_owned()), Some(new.to_owned()))]);
     }
     if old.is_dir() != new.is_dir() {
-        return Err(Stop::usage("a folder is compared with a folder"));
+        let there = |p: &Path| if p.exists() { "" } else { ", which isn't there" };
+        let (a, b) = (there(old), there(new));
+        return Err(Stop::usage(format!(
+            "a folder is compared with a folder: {}{a} and {}{b}; revisions are compared with --git FOLDER",
+            display_name(old),
+            display_name(new)
+        )));
     }
     // All policies may be new, or gone; none on both sides is a mistake.
     let (a, b) = (lying_in(old)?, lying_in(new)?);

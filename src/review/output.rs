@@ -143,7 +143,8 @@ fn heading(m: &Machine) -> String {
         }
     }
     if m.lines_without_effect > 0 {
-        parts.push(format!("{} lines without effect", m.lines_without_effect));
+        let s = if m.lines_without_effect == 1 { "" } else { "s" };
+        parts.push(format!("{} line{s} without effect", m.lines_without_effect));
     }
     // What isn't decided is no proof of anything.
     if m.undecided.is_some() {
