@@ -625,10 +625,11 @@ pub const CODES: &[Page] = &[
     },
     Page {
         code: "E0706",
-        title: "whether it is within the ceiling can't be decided",
+        title: "it can't be decided",
         text: concat!(
             "The conditions on arguments need more than the budget of the proof. The machine is refused, because it isn't known\n",
-            "whether it grants more than its ceiling. The exit code is 3, as of a filter that isn't proved.",
+            "whether it grants more than its ceiling, or what an assertion says it never does. The exit code is 3, as of a filter\n",
+            "that isn't proved.",
         ),
     },
     Page {

@@ -1,8 +1,7 @@
 //! Assertions and tests, decided on what was compiled.
 
-use super::cube::{self, Cube};
 use super::places::Model;
-use super::seccomp::{self, Filter};
+use super::seccomp::Filter;
 use crate::address::{Block, LOOPBACK, NOT_IMPLIED};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::host::Names;
@@ -13,11 +12,13 @@ use crate::policy::asserts::{Assertion, Claim};
 use crate::policy::capabilities;
 use crate::policy::files::Right;
 use crate::policy::files::is_below;
-use crate::policy::meaning::Vector;
+use crate::policy::meaning::{Meaning, Vector};
 use crate::policy::network::{Network, Protocol, Resolver, Use};
 use crate::policy::process::Userns;
 use crate::policy::syscalls::{Action, Condition, Rule, Test};
-use crate::proof::bpf;
+use crate::policy::words;
+use crate::proof::diagram::{FALSE, Store};
+use crate::proof::{bpf, intent, witness};
 use crate::source::Span;
 
 /// Checks each assertion; the answer for calls, capabilities and ports is exact, for paths it is
@@ -27,11 +28,19 @@ pub(super) fn check(policy: &Policy, arch: Arch, d: &mut Diagnostics) {
     // All of the machine is looked at for it: once, however many profiles claim it.
     let mut wx = None;
     for a in &policy.assertions {
-        let mut find = || evidence_in(&mut tree, policy, arch, &a.claim, d);
+        let mut undecided = Diagnostics::default();
+        let mut find = || evidence_in(&mut tree, policy, arch, &a.claim, &mut undecided);
         let found = match &a.claim {
             Claim::WriteAndExec => wx.get_or_insert_with(find).clone(),
             _ => find(),
         };
+        if found.is_none() && undecided.has_errors() {
+            for u in undecided.iter().filter(|u| !d.iter().any(|o| o.message == u.message)).cloned().collect::<Vec<_>>()
+            {
+                d.push(u);
+            }
+            continue;
+        }
         match (a.never, found) {
             (true, Some(found)) => d.push(broken(policy, a, found)),
             (false, None) => d.push(
@@ -86,14 +95,6 @@ pub(super) fn tests(policy: &Policy, filter: &Filter, d: &mut Diagnostics) {
             d.push(Diagnostic::error("E0704", check.span, message).help("correct the policy, or the test"));
         }
     }
-}
-
-/// The calls of one name that run.
-fn allowed(policy: &Policy, arch: Arch, call: &Call, d: &mut Diagnostics) -> Option<Vec<Cube>> {
-    let number = arch.number(call.name)?;
-    let rules: Vec<&Rule> = policy.syscalls.iter().filter(|r| r.call.name == call.name).collect();
-    let regions = seccomp::partition(number, &rules, d)?;
-    Some(regions.allowed())
 }
 
 /// Why the claim is possible, if it is: the line that grants it, and how.
@@ -271,6 +272,7 @@ fn special_alone(b: Block) -> bool {
     LOOPBACK.iter().chain(&NOT_IMPLIED).any(|s| s.contains(b))
 }
 
+/// The line that lets such a call run, and how it looks; what can't be decided is an error.
 fn call_evidence(
     policy: &Policy,
     arch: Arch,
@@ -278,21 +280,25 @@ fn call_evidence(
     conditions: &[Condition],
     d: &mut Diagnostics,
 ) -> Option<(Span, String)> {
-    let run = allowed(policy, arch, call, d)?;
-    let wanted = cube::of(conditions).ok()?;
-    let witness = cube::and(&run, &wanted).first().copied()?;
+    let nr = arch.number(call.name)?;
+    let rules: Vec<&Rule> = policy.syscalls.iter().filter(|r| r.call.name == call.name).collect();
+    let mut s = Store::default();
+    let (runs, asked) =
+        (intent::runs(&mut s, &rules, call.since <= policy.kernel), intent::asked(&mut s, call, conditions));
+    let both = s.and(runs, asked);
+    if s.exceeded() {
+        let text = words::call(call.name, call.args, conditions);
+        let message =
+            format!("whether `{text}` runs in `{}` can't be decided: its conditions need too much", policy.name);
+        let span = rules.first().map_or(policy.span, |r| r.span);
+        d.push(Diagnostic::error("E0706", span, message).help("simplify the conditions on arguments"));
+        return None;
+    }
+    let v = Vector { arch: arch.audit(), nr, ..s.difference(both, FALSE)? };
     // The line that lets it through, and not another one of the same call.
-    let rules = policy.syscalls.iter().filter(|r| r.call.name == call.name && r.action <= Action::Log);
-    let behind = |r: &&Rule| cube::of(&r.conditions).is_ok_and(|own| !cube::and(&own, &[witness]).is_empty());
-    let span = rules.clone().find(behind).or(rules.clone().next())?.span;
-    let arguments: Vec<String> = call
-        .args
-        .iter()
-        .zip(witness.mask.iter().zip(&witness.value))
-        .filter(|(_, (m, _))| **m != 0)
-        .map(|(a, (_, v))| format!("{}={v:#x}", a.name))
-        .collect();
-    Some((span, format!("`{}({})` runs", call.name, arguments.join(", "))))
+    let rule = Meaning::new(policy, arch).rules(&v).into_iter().find(|r| r.action <= Action::Log);
+    let span = rule.map_or(policy.span, |r| r.span);
+    Some((span, format!("`{}` runs", witness(call.name, &v))))
 }
 
 /// Memory that is written and executed, or a place that can be.

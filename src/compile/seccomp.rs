@@ -10,7 +10,7 @@ use crate::kernel::{calls, frequency};
 use crate::policy::Policy;
 use crate::policy::meaning::{Meaning, Vector};
 use crate::policy::syscalls::{Action, ENOSYS, Rule};
-use crate::proof::diagram::Store;
+use crate::proof::diagram::{FALSE, Store};
 use crate::proof::{bpf, intent, program};
 use crate::sys::confine::Instruction;
 use std::collections::BTreeMap;
@@ -37,6 +37,7 @@ pub(super) fn compile(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Optio
     let regions = regions(policy, arch, d);
     super::bypass::check(policy, arch, &regions, d);
     super::bypass::ports(policy, arch, &regions, d);
+    removed(policy, d);
     if d.errors() > before {
         return None;
     }
@@ -54,6 +55,23 @@ pub(super) fn compile(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Optio
         return None;
     };
     Some(Filter { arch, program })
+}
+
+/// What a line removes must not run by another that was inherited beside it.
+fn removed(policy: &Policy, d: &mut Diagnostics) {
+    for removal in &policy.grants.removals {
+        let (call, wider) = (removal.call, removal.wider);
+        if !policy.syscalls.iter().any(|r| r.span == wider && r.call.name == call.name && r.action <= Action::Log) {
+            continue;
+        }
+        let mut s = Store::default();
+        let rules: Vec<&Rule> = policy.syscalls.iter().filter(|r| r.call.name == call.name).collect();
+        let runs = intent::runs(&mut s, &rules, call.since <= policy.kernel);
+        let both = intent::holds(&mut s, &removal.conditions);
+        if s.and(runs, both) != FALSE || s.exceeded() {
+            crate::policy::in_vain(d, removal.span, wider);
+        }
+    }
 }
 
 /// Whether a filter is proved equal to the policy; why not is reported.

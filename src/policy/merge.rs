@@ -1,14 +1,16 @@
 //! Putting grants together: parents with each other, and what an item says itself over what it inherits.
 
 use super::declare::Declarations;
+use super::files::Right;
 use super::files::is_below;
 use super::mounts::{Mount, Source};
+use super::network::Use;
 use super::reader::Context;
-use super::resolve::{Grants, Removed, Scalar, conflict};
+use super::resolve::{Grants, Removal, Removed, Scalar, Value, conflict};
 use super::syscalls::Action;
-use super::{network, process, syscalls};
+use super::{files, network, process, syscalls};
 use crate::address::Block;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::source::Span;
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -58,6 +60,8 @@ pub(super) fn union(cx: &mut Context<'_>, into: &mut Grants, from: Grants, child
     into.within.extend(from.within.into_iter().filter(|w| !known.contains(&w.span)));
     let known: HashSet<Span> = into.lifts.iter().copied().collect();
     into.lifts.extend(from.lifts.into_iter().filter(|l| !known.contains(l)));
+    let known: HashSet<Span> = into.removals.iter().map(|r| r.span).collect();
+    into.removals.extend(from.removals.into_iter().filter(|r| !known.contains(&r.span)));
     let known: HashSet<Span> = into.waivers.iter().map(|w| w.span).collect();
     into.waivers.extend(from.waivers.into_iter().filter(|w| !known.contains(&w.span)));
 }
@@ -111,9 +115,10 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
     }
     for r in &own.removes {
         if let Some(wider) = still_granted(&base, &r.what) {
-            in_vain(cx, r.span, wider);
+            in_vain(cx.diagnostics, r.span, wider);
         }
     }
+    let mut removed = Vec::new();
     for line in &own.lines {
         if let syscalls::Verb::Set(_) = line.verb {
             continue;
@@ -140,13 +145,16 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
                 };
                 cx.error("E0306", line.span, what, "delete the line, or correct the name");
             }
-            let named = |r: &&syscalls::Rule| found.iter().any(|(call, _, _)| call.name == r.call.name);
-            let wider = |r: &&syscalls::Rule| r.conditions.is_empty() && r.action == Action::Allow;
-            if line.verb == syscalls::Verb::Remove
-                && let Some(r) = base.syscalls.iter().filter(wider).find(named)
-            {
-                in_vain(cx, line.span, r.span);
+            if line.verb == syscalls::Verb::Remove {
+                removed.extend(found.into_iter().map(|(call, conditions, _)| (call, conditions, line.span)));
             }
+        }
+    }
+    // Whether the lines that stay grant some of it as well is decided where conditions can be compared.
+    for (call, conditions, span) in removed {
+        for r in base.syscalls.iter().filter(|r| r.call.name == call.name && r.action <= Action::Log) {
+            let conditions = [conditions.as_slice(), r.conditions.as_slice()].concat();
+            base.removals.push(Removal { call, conditions, span, wider: r.span });
         }
     }
     for line in &own.lines {
@@ -195,8 +203,9 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
     Some(base)
 }
 
-fn in_vain(cx: &mut Context<'_>, line: Span, wider: Span) {
-    cx.diagnostics.push(
+/// Says that what a line removes is granted all the same.
+pub fn in_vain(d: &mut Diagnostics, line: Span, wider: Span) {
+    d.push(
         Diagnostic::error("E0306", line, "what this removes is granted by a wider line as well")
             .also(wider, "the wider line")
             .help("remove that one, and grant what of it is needed"),
@@ -207,7 +216,9 @@ fn in_vain(cx: &mut Context<'_>, line: Span, wider: Span) {
 fn still_granted(base: &Grants, what: &Removed) -> Option<Span> {
     match what {
         Removed::File(right, path) => {
-            base.files.iter().find(|f| f.right == *right && is_below(path, &f.path)).map(|f| f.span)
+            // Execution reads.
+            let same = |f: &&files::Rule| f.right == *right || (f.right, *right) == (Right::Exec, Right::Read);
+            base.files.iter().filter(same).find(|f| is_below(path, &f.path)).map(|f| f.span)
         }
         Removed::Port(how, protocol, Some(port), peers) => {
             let among = |p: &network::Port| {
@@ -216,7 +227,8 @@ fn still_granted(base: &Grants, what: &Removed) -> Option<Span> {
             };
             let same = |p: &&network::Port| p.how == *how && p.protocol == *protocol;
             let wider = |p: &&network::Port| p.port.is_none_or(|n| n == *port) && among(p);
-            base.ports.iter().filter(same).find(wider).map(|p| p.span)
+            let any = base.scalars.get("egress").filter(|s| *how == Use::Connect && s.value == Value::Number(1));
+            base.ports.iter().filter(same).find(wider).map(|p| p.span).or(any.map(|s| s.span))
         }
         _ => None,
     }

@@ -20,6 +20,7 @@ pub mod syscalls;
 mod wiring;
 pub mod words;
 
+pub use merge::in_vain;
 pub use reader::Meta;
 
 use crate::source::{Span, Spanned};

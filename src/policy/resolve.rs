@@ -103,6 +103,8 @@ pub struct Grants {
     pub waivers: Vec<Waiver>,
     /// Lines that lift an inherited denial.
     pub lifts: Vec<Span>,
+    /// What was removed by conditions, beside other lines of the same call.
+    pub removals: Vec<Removal>,
     /// What all of this came through.
     pub ancestors: Vec<Ancestor>,
     /// Where each parameter got its value: its own line, or an instance's.
@@ -304,6 +306,19 @@ fn load(id: FileId, sources: &mut Sources, diagnostics: &mut Diagnostics, out: &
         }
         out.push((id, file));
     }
+}
+
+/// Calls that a line removed, and an inherited line of the same call that stayed.
+#[derive(Clone, Debug)]
+pub struct Removal {
+    /// The call.
+    pub call: &'static crate::kernel::calls::Call,
+    /// What both speak of: the conditions of the two together.
+    pub conditions: Vec<syscalls::Condition>,
+    /// The line that removes.
+    pub span: Span,
+    /// The line that stayed.
+    pub wider: Span,
 }
 
 /// Most lines of all machines of a file, each instance's counted; and what a machine counts for at least. A file of

@@ -3,7 +3,7 @@
 
 use super::bpf;
 use super::diagram::{FALSE, Node, Store, TRUE, Word};
-use crate::kernel::calls::{self, Type};
+use crate::kernel::calls::{self, Call, Type};
 use crate::kernel::numbers::Arch;
 use crate::policy::Policy;
 use crate::policy::syscalls::{Action, Condition, ENOSYS, EPERM, Rule, Test};
@@ -67,6 +67,47 @@ pub fn holds(s: &mut Store, conditions: &[Condition]) -> Node {
     }
     all
 }
+
+/// Where a call runs, of these rules.
+pub fn runs(s: &mut Store, rules: &[&Rule], reviewed: bool) -> Node {
+    let node = of_call(s, rules, reviewed);
+    s.combine(node, node, &|a, _| u32::from(bpf::decode(a) <= Action::Log))
+}
+
+/// What somebody means who asks whether a call can run so: where the conditions hold, and where the kernel takes
+/// another argument for it. socket(2): an internet socket of type SOCK_PACKET is one of AF_PACKET (`__sock_create` in
+/// net/socket.c rewrites the family).
+pub fn asked(s: &mut Store, call: &Call, conditions: &[Condition]) -> Node {
+    let plain = holds(s, conditions);
+    if call.name != "socket" {
+        return plain;
+    }
+    let [family, kind] = ["family", "type"].map(|name| call.args.iter().position(|a| a.name == name));
+    let (Some(family), Some(kind)) = (family, kind) else { return plain };
+    let is = |index: usize, test| {
+        let kind = call.args.get(index).map_or(Type::Ulong, |a| a.ty);
+        Condition { argument: u8::try_from(index).unwrap_or(0), kind, test }
+    };
+    let (of_family, others): (Vec<&Condition>, Vec<&Condition>) =
+        conditions.iter().partition(|c| usize::from(c.argument) == family);
+    let own = |list: Vec<&Condition>| list.into_iter().cloned().collect::<Vec<_>>();
+    let packet = [own(of_family), vec![is(family, Test::In(vec![AF_PACKET]))]].concat();
+    if holds(s, &packet) == FALSE {
+        return plain;
+    }
+    let old = [is(family, Test::In(vec![AF_INET])), is(kind, Test::Masked(SOCK_TYPE_MASK, vec![SOCK_PACKET]))];
+    let old = holds(s, &[own(others), old.to_vec()].concat());
+    s.or(plain, old)
+}
+
+/// The families and the type of [`asked`] (include/linux/socket.h, include/linux/net.h).
+pub const AF_PACKET: i128 = 17;
+/// The same.
+pub const AF_INET: i128 = 2;
+/// The same.
+pub const SOCK_PACKET: u64 = 10;
+/// The bits of a socket's type that aren't flags.
+pub const SOCK_TYPE_MASK: u64 = 0xf;
 
 /// Number to diagram by halving the numbers, `otherwise` in the gaps.
 fn dispatch(s: &mut Store, word: &[Node], numbers: &[(u32, Node)], otherwise: Node) -> Node {

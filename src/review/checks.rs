@@ -39,6 +39,7 @@ pub(super) fn claims(old: &Policy, old_sources: &Sources, new: &Policy, new_sour
             was: was.into(),
             now: now.into(),
             witness: None,
+            others: Vec::new(),
             via: Vec::new(),
         });
     };
@@ -202,6 +203,7 @@ pub(super) fn optional_rules(
         was: if r.optional { "it had to be there" } else { "it could be missing" }.into(),
         now: if r.optional { "it can be missing" } else { "it has to be there" }.into(),
         witness: None,
+        others: Vec::new(),
         via: through((new, sources), r.span),
     };
     let mut out = Vec::new();

@@ -26,8 +26,10 @@ pub struct Row {
     pub domain: Domain,
     /// Of what is granted, or was.
     pub risk: Risk,
-    /// The grant in the words of the language.
+    /// The grant in the words of the language. Of several calls of one line the gravest come first.
     pub text: String,
+    /// Calls of the same line that the text only counts: none of them is above low.
+    pub others: Vec<String>,
     /// What follows.
     pub consequence: &'static str,
     /// Where that is described.
@@ -310,17 +312,8 @@ pub(super) fn merged(found: Vec<Found>) -> Vec<Row> {
                 if grade.risk > row.risk {
                     (row.risk, row.consequence, row.reference) = (grade.risk, grade.consequence, grade.reference);
                     row.witness = Some(f.witness.clone());
-                    // The gravest is named first.
-                    list.insert(0, f);
-                } else {
-                    list.push(f);
                 }
-                let verb =
-                    list.first().and_then(|o| o.text.split_once(' ').map(|(v, _)| v.to_owned())).unwrap_or_default();
-                let names: Vec<&str> = list.iter().map(|o| o.text.split_once(' ').map_or("", |(_, t)| t)).collect();
-                let shown = names.iter().take(4).copied().collect::<Vec<_>>().join(", ");
-                let more = if names.len() > 4 { format!(", ... ({} rules)", names.len()) } else { String::new() };
-                row.text = format!("{verb} {shown}{more}");
+                list.push(f);
             }
             None => {
                 let row = row_of(&f, grade);
@@ -328,7 +321,23 @@ pub(super) fn merged(found: Vec<Found>) -> Vec<Row> {
             }
         }
     }
-    rows.into_iter().map(|(_, r)| r).collect()
+    rows.into_iter().map(|(list, row)| named(list, row)).collect()
+}
+
+/// Most calls of low risk that a row names; whoever wants all has them in [`Row::others`].
+const MOST_LOW: usize = 4;
+
+/// Puts the calls of a row into its text, every one of them that is above low.
+fn named(mut list: Vec<Found>, mut row: Row) -> Row {
+    list.sort_by_key(|f| std::cmp::Reverse(f.grade.risk));
+    let verb = row.text.split_once(' ').map(|(v, _)| v.to_owned()).unwrap_or_default();
+    let mut names: Vec<String> =
+        list.iter().map(|o| o.text.split_once(' ').map_or(String::new(), |(_, t)| t.to_owned())).collect();
+    let grave = list.iter().filter(|f| f.grade.risk > Risk::Low).count();
+    row.others = names.split_off(names.len().min(grave.max(MOST_LOW)));
+    let more = if row.others.is_empty() { String::new() } else { format!(", ... ({} rules)", list.len()) };
+    row.text = format!("{verb} {}{more}", names.join(", "));
+    row
 }
 
 fn row_of(f: &Found, grade: Grade) -> Row {
@@ -337,6 +346,7 @@ fn row_of(f: &Found, grade: Grade) -> Row {
         domain: Domain::Syscalls,
         risk: grade.risk,
         text: f.text.clone(),
+        others: Vec::new(),
         consequence: grade.consequence,
         reference: grade.reference,
         line: f.line.clone(),
@@ -414,6 +424,7 @@ fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec
                 (true, None) => "seen".into(),
             },
             witness: None,
+            others: Vec::new(),
             via: through((policy, sources), fact.span),
         })
     };

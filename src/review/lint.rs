@@ -71,11 +71,12 @@ fn reasons(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) {
             out.push(Diagnostic::warning("W0801", span, message).help(help));
         }
     };
-    for r in policy.syscalls.iter().filter(|r| r.action <= Action::Log && r.meta.why.is_none() && r.group.is_none()) {
-        let g = risk::rule(r);
-        if g.risk >= Risk::High {
-            say(r.span, format!("`allow {r}`"), g);
-        }
+    let single = |r: &&Rule| r.action <= Action::Log && r.meta.why.is_none() && r.group.is_none();
+    let mut graded: Vec<_> = policy.syscalls.iter().filter(single).map(|r| (risk::rule(r), r)).collect();
+    // Of a line with several calls the gravest speaks.
+    graded.sort_by_key(|(g, _)| std::cmp::Reverse(g.risk));
+    for (g, r) in graded.into_iter().filter(|(g, _)| g.risk >= Risk::High) {
+        say(r.span, format!("`allow {r}`"), g);
     }
     // Of a group the gravest call speaks for the line.
     let mut groups: BTreeMap<Span, (risk::Grade, String)> = BTreeMap::new();

@@ -60,6 +60,11 @@ pub fn sarif(findings: &[Finding]) -> Value {
     })
 }
 
+/// The file of a place: machines of one name are told apart by it.
+fn file_of(place: &str) -> &str {
+    place.rsplit_once(':').map_or(place, |(file, _)| file)
+}
+
 /// A path as a URI reference (RFC 3986); the library's files have a scheme of their own.
 fn uri(file: &str) -> String {
     let mut out = String::from(if loader::library().any(|name| name == file) { "stockade:" } else { "" });
@@ -100,7 +105,15 @@ pub fn findings(machines: &[Machine]) -> Vec<Finding> {
         ),
         // A line that is gone has no place in what is looked at.
         place: Some(if r.gone { m.place.clone() } else { r.line.clone() }),
-        identity: format!("{} {:?} {} {}", m.name, r.effect, r.domain.word(), r.text),
+        identity: format!(
+            "{} {} {:?} {} {} {}",
+            file_of(&m.place),
+            m.name,
+            r.effect,
+            r.domain.word(),
+            r.text,
+            r.others.join(", ")
+        ),
     };
     let undecided = |m: &Machine| {
         m.undecided.as_ref().map(|why| Finding {
@@ -108,7 +121,7 @@ pub fn findings(machines: &[Machine]) -> Vec<Finding> {
             level: "error",
             message: format!("{} can't be compared: {why}", m.name),
             place: Some(m.place.clone()),
-            identity: format!("{} undecided", m.name),
+            identity: format!("{} {} undecided", file_of(&m.place), m.name),
         })
     };
     machines.iter().flat_map(|m| undecided(m).into_iter().chain(m.rows.iter().map(move |r| one(m, r)))).collect()
@@ -267,8 +280,14 @@ impl Comment {
 /// For a pull request: summary, table, details folded, and the command that makes it again.
 pub fn markdown(machines: &[Machine], command: &str) -> String {
     let mut out = Comment::new("Policy review");
-    // What matters comes first: all summaries, then the rows, then what is said of them.
-    for m in machines {
+    // What matters comes first: the gravest machine, all summaries, then the rows, then what is said of them.
+    let mut sorted: Vec<&Machine> = machines.iter().collect();
+    sorted.sort_by_key(|m| std::cmp::Reverse((m.undecided.is_some(), m.gravest(), m.rows.len().min(1))));
+    let machines = sorted;
+    if let (Some(worst), true) = (machines.iter().filter_map(|m| m.gravest()).max(), machines.len() > 1) {
+        out.push(&format!("{} machines, max risk **{}**.\n\n", machines.len(), worst.word()));
+    }
+    for m in &machines {
         let gravest = m.gravest().map(|r| format!(", max risk **{}**", r.word())).unwrap_or_default();
         out.push(&format!("**{}**: {}{gravest}. {}.\n\n", code(&m.name), heading(m).replace("  ", ", "), proof(m)));
     }
@@ -291,8 +310,9 @@ pub fn markdown(machines: &[Machine], command: &str) -> String {
     for (m, r) in machines.iter().flat_map(|m| m.rows.iter().map(move |r| (m, r))) {
         let why = r.why.as_ref().map(|w| format!(", why: {}", code(w))).unwrap_or_default();
         let shown = r.witness.as_ref().map(|w| format!(", shown by {}", code(w))).unwrap_or_default();
+        let others = if r.others.is_empty() { String::new() } else { format!(", also {}", code(&r.others.join(", "))) };
         details.push_str(&format!(
-            "- {} {} {}: {} ({}); was: {}, now: {}{why}{shown}\n",
+            "- {} {} {}: {} ({}); was: {}, now: {}{why}{shown}{others}\n",
             sign(r.effect),
             code(&m.name),
             code(&r.text),

@@ -10,7 +10,7 @@ use crate::policy::asserts::Claim;
 use crate::policy::meaning::{Meaning, Vector};
 use crate::policy::syscalls::{Action, Rule};
 use crate::proof::diagram::{FALSE, Store, TRUE};
-use crate::proof::{bpf, intent, witness};
+use crate::proof::{intent, witness};
 use crate::source::Sources;
 use serde::Serialize;
 
@@ -63,11 +63,17 @@ pub fn ask(policy: &Policy, sources: &Sources, claim: &Claim, arch: Arch) -> Ans
     };
     let spans = found.iter().map(|(span, _)| *span).chain(against);
     let lines = spans.map(|span| (sources.cite(span), sources.text(span).to_owned())).collect();
+    let undecided = d.iter().next().map(|d| d.message.clone());
+    let (verdict, reason) = match (found, undecided) {
+        (Some((_, how)), _) => (Verdict::Yes, how),
+        (None, Some(why)) => (Verdict::Unknown, why),
+        (None, None) => (Verdict::No, "nothing grants it".into()),
+    };
     Answer {
         machine: policy.name.clone(),
         place: sources.cite(policy.span),
-        verdict: if found.is_some() { Verdict::Yes } else { Verdict::No },
-        reason: found.map_or("nothing grants it".into(), |(_, how)| how),
+        verdict,
+        reason,
         lines,
         witness: None,
         basis,
@@ -83,9 +89,8 @@ fn ask_call(
 ) -> Answer {
     let mut s = Store::default();
     let rules: Vec<&Rule> = policy.syscalls.iter().filter(|r| std::ptr::eq(r.call, call)).collect();
-    let node = intent::of_call(&mut s, &rules, call.since <= policy.kernel);
-    let asked = intent::holds(&mut s, conditions);
-    let runs = s.combine(node, node, &|a, _| u32::from(bpf::decode(a) <= Action::Log));
+    let runs = intent::runs(&mut s, &rules, call.since <= policy.kernel);
+    let asked = intent::asked(&mut s, call, conditions);
     let both = s.and(asked, runs);
     let text = crate::policy::words::call(call.name, call.args, conditions);
     let answer = |verdict, reason: String, lines, witness| Answer {
@@ -130,7 +135,19 @@ fn ask_call(
         }
         let everything = s.choose(asked, runs, TRUE) == TRUE;
         let how = if everything { "always runs" } else { "runs for some arguments" };
-        return answer(Verdict::Yes, format!("`{text}` {how}"), of(meaning.rules(&v)), Some(witness(call.name, &v)));
+        // What was asked for by another name.
+        let literal = intent::holds(&mut s, conditions);
+        let named = if s.evaluate(literal, &v) == 1 {
+            ""
+        } else {
+            ": AF_INET with SOCK_PACKET is AF_PACKET to the kernel (packet(7))"
+        };
+        return answer(
+            Verdict::Yes,
+            format!("`{text}` {how}{named}"),
+            of(meaning.rules(&v)),
+            Some(witness(call.name, &v)),
+        );
     }
     let mut denials: Vec<&Rule> = rules.iter().copied().filter(|r| r.action > Action::Log).collect();
     denials.retain(|r| {

@@ -88,6 +88,9 @@ pub fn change(machines: &[Machine]) -> String {
                 notes.push(format!("now: {}", r.now));
             }
             notes.extend(r.witness.iter().map(|w| format!("shown by {w}")));
+            if !r.others.is_empty() {
+                notes.push(format!("also {}", r.others.join(", ")));
+            }
             let (consequence, reference) =
                 if r.effect == Effect::Narrowed { ("less than before", "") } else { (r.consequence, r.reference) };
             what.push_str(&note(consequence, reference, r.why.as_deref(), &notes));

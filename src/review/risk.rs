@@ -3,7 +3,7 @@
 
 use super::folders::{mounts, root};
 use crate::address::{Block, NOT_IMPLIED};
-use crate::kernel::calls::Call;
+use crate::kernel::calls::{Call, Type};
 use crate::kernel::constants;
 use crate::policy::Policy;
 use crate::policy::files::Right;
@@ -293,6 +293,15 @@ pub fn call(s: &mut Store, call: &Call, region: Node) -> Grade {
         };
         let shape = intent::holds(s, &[Condition { argument: u8::try_from(index).unwrap_or(0), kind, test }]);
         if s.and(region, shape) != FALSE {
+            found.push(*g);
+        }
+    }
+    // The old name of AF_PACKET.
+    if call.name == "socket" {
+        let packet = [Condition { argument: 0, kind: Type::Int, test: Test::In(vec![intent::AF_PACKET]) }];
+        let shape = intent::asked(s, call, &packet);
+        let known = SHAPES.iter().find(|(_, _, names, ..)| *names == ["AF_PACKET"]);
+        if let (true, Some((.., g))) = (s.and(region, shape) != FALSE, known) {
             found.push(*g);
         }
     }
