@@ -124,7 +124,9 @@ fn risk_is_of_what_is_let_through() {
         let (_d, m, _) = changed("untrusted-build", |t| with_calls(&t, line));
         m["rows"][0]["risk"].as_str().unwrap_or("none").to_owned()
     };
-    assert_eq!(with("allow socket(family == AF_INET, protocol == 0)"), "low");
+    assert_eq!(with("allow socket(family == AF_INET6, protocol == 0)"), "low");
+    assert_eq!(with("allow socket(family == AF_INET, type & 0xf == SOCK_STREAM, protocol == 0)"), "low");
+    assert_eq!(with("allow socket(family == AF_INET, protocol == 0)"), "medium");
     assert_eq!(with("allow socket(family in 20..=50)"), "high");
     assert_eq!(with("allow chroot"), "medium");
 }

@@ -374,7 +374,8 @@ fn c46_calls_that_bypass_a_condition_further() {
     for fine in [
         "allow kill(sig == 0)\nallow tgkill(sig == 0)",
         "allow kill(sig in [0, SIGTERM])\nallow tgkill(sig == SIGTERM)\nallow tgkill(sig == 0)",
-        "allow kill(pid == 1)\nallow tgkill",
+        "allow kill(pid == 1)\nallow tgkill(tgid == 1)",
+        "allow kill\ndeny kill(pid == -1)\nallow tgkill",
         "allow @process\nallow unshare(unshare_flags == CLONE_FILES)\ndeny clone3 errno ENOSYS",
         "allow mmap(prot has none [PROT_WRITE, PROT_EXEC])\nallow mprotect(prot has none [PROT_EXEC])",
     ] {

@@ -28,6 +28,15 @@ pub(super) fn check(policy: &Policy, arch: Arch, d: &mut Diagnostics) {
     // All of the machine is looked at for it: once, however many profiles claim it.
     let mut wx = None;
     for a in &policy.assertions {
+        if let Claim::Syscall(_, conditions) = &a.claim
+            && intent::holds(&mut Store::default(), conditions) == FALSE
+        {
+            let message = "these conditions exclude each other, so that the assertion says nothing";
+            d.push(
+                Diagnostic::error("E0405", a.span, message).help("of several values: `family in [AF_INET, AF_INET6]`"),
+            );
+            continue;
+        }
         let mut undecided = Diagnostics::default();
         let mut find = || evidence_in(&mut tree, policy, arch, &a.claim, &mut undecided);
         let found = match &a.claim {

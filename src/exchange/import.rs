@@ -2,7 +2,7 @@
 
 use super::docker::{self, Setting};
 use super::profile::{self, Profile, Reading};
-use crate::compile::portable;
+use crate::compile::{libseccomp, portable};
 use crate::diagnostic::{Diagnostics, Severity};
 use crate::kernel::calls::{self, CALLS, Call};
 use crate::kernel::numbers::Arch;
@@ -53,6 +53,17 @@ pub fn docker(
         notes.push(format!("newer than the baseline, and absent here: {}", newer.join(", ")));
     }
     read.profile.entries.retain(|e| e.call.since <= kernel);
+    let mut nameless: Vec<&str> =
+        read.profile.entries.iter().map(|e| e.call.name).filter(|n| !libseccomp::knows(n)).collect();
+    nameless.sort_unstable();
+    nameless.dedup();
+    if !nameless.is_empty() {
+        let left = "this host's libseccomp has no name for these, and runc leaves their entries out";
+        notes.push(format!("{left}: {}", nameless.join(", ")));
+        if reading == Reading::Runc {
+            read.profile.entries.retain(|e| e.action > Action::Log || libseccomp::knows(e.call.name));
+        }
+    }
     let mut s = Store::default();
     let mut calls: Vec<&'static Call> = read.profile.entries.iter().map(|e| e.call).collect();
     calls.sort_unstable_by_key(|c| c.name);
@@ -74,6 +85,12 @@ pub fn docker(
     let machine = "machine held { extends NAME; root host; exec \"/bin/true\"; user 0; capabilities { none } }\n";
     let policy = resolved(&format!("{text}{}", machine.replace("NAME", name)))?;
     let mut differences = held(&policy.syscalls, policy.kernel, &[&read.profile])?;
+    if read.profile.default <= Action::Log {
+        let refused = |n: &&&str| read.profile.entries.iter().any(|e| e.call.name == **n && e.action > Action::Log);
+        let runs = nameless.iter().filter(refused);
+        differences
+            .extend(runs.map(|n| format!("{n}: refused by the entries, but it runs: libseccomp has no name for it")));
+    }
     match read.profile.compiled(arch) {
         Ok(programs) => differences.extend(as_compiled(&policy, &read.profile, &programs, arch)?),
         Err(why) => notes.push(format!("libseccomp makes no filter of it ({why}): held against what its text says")),
@@ -197,7 +214,7 @@ fn as_compiled(
 ) -> Result<Vec<String>, String> {
     let mut out = Vec::new();
     for call in CALLS {
-        let Some(number) = arch.number(call.name) else { continue };
+        let Some(number) = arch.number(call.name).filter(|_| libseccomp::knows(call.name)) else { continue };
         let mut s = Store::default();
         let mine = profile::granted(&mut s, &policy.syscalls, policy.kernel, call);
         let said = source.runs(&mut s, call).map_err(|e| e.to_string())?;

@@ -259,11 +259,12 @@ pub fn variable(name: &str) -> Result<&str, String> {
 /// Capabilities by the names of the language.
 pub fn capabilities(value: &str) -> Result<Vec<String>, String> {
     let each = items(value)?.into_iter().map(|item| {
-        let name = item.strip_prefix("CAP_").unwrap_or(&item).to_lowercase();
-        match (item.as_str(), crate::policy::capabilities::number(&name)) {
+        // Another word is none there, and a line of such words alone is an empty set.
+        let name = item.strip_prefix("CAP_").map(str::to_lowercase);
+        match (item.as_str(), name) {
             ("all", _) => Err("`all` grants what nobody looked at: name them".to_owned()),
-            (_, Some(_)) => Ok(name),
-            (_, None) => Err(format!("unknown capability `{item}`")),
+            (_, Some(name)) if crate::policy::capabilities::number(&name).is_some() => Ok(name),
+            _ => Err(format!("unknown capability `{item}`: their names begin with CAP_")),
         }
     });
     each.collect()
@@ -292,6 +293,9 @@ pub fn tmpfs(value: &str) -> Result<String, String> {
                     _ => "B",
                 };
                 let digits = v.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+                if digits.len() > 1 && digits.starts_with('0') {
+                    return Err(format!("`{o}`: the kernel reads it as octal"));
+                }
                 digits.parse::<u64>().map_err(|_| format!("`{o}` is no size"))?;
                 line.push_str(&format!(" size={digits}{unit}"));
             }
@@ -368,6 +372,19 @@ impl Limits {
                 let (soft, hard) = line.value.split_once(':').unwrap_or((&line.value, &line.value));
                 if soft != hard {
                     notes.push(format!("line {}: soft and hard limit are one here: {soft}", line.number));
+                }
+                // As systemd does, which keeps what held before, and that is another line or nothing.
+                let amount = |v: &str| match (v, unit) {
+                    ("infinity", _) => Ok(u64::MAX),
+                    (v, 'b') => bytes(v),
+                    (v, _) if *word == "nice" && v.starts_with(['+', '-']) => Ok(0),
+                    (v, _) => whole(v),
+                };
+                if amount(soft)? > amount(hard)? {
+                    return Err(format!("`{}`: the soft limit is above the hard one", line.value));
+                }
+                if *word == "nice" && amount(soft)? > 40 {
+                    return Err(format!("`{}` is no nice limit: 0 to 40", line.value));
                 }
                 let value = match (soft, unit) {
                     ("infinity", _) => "unlimited".to_owned(),

@@ -23,7 +23,11 @@ pub fn export(
     seccomp: &File,
     mut lost: Vec<String>,
 ) -> Result<Exported, String> {
-    let (root, mounts, masked, read_only) = tree(c, &mut lost)?;
+    let hosts_network = policy.network.value == Network::Host;
+    let (root, mounts, masked, read_only) = tree(c, hosts_network, &mut lost)?;
+    if policy.network.value == Network::None {
+        lost.push(format!("network: the loopback is up ({})", sources.cite(policy.network.span)));
+    }
     landlock(policy, c, sources, &mut lost);
     if c.ids.is_some() {
         lost.push("userns: the ids outside are those that are free now; nothing keeps them free".into());
@@ -55,6 +59,8 @@ pub fn export(
         "namespaces": kinds,
         "maskedPaths": masked,
         "readonlyPaths": read_only,
+        // What the host mounts later isn't seen.
+        "rootfsPropagation": "rprivate",
         "seccomp": seccomp,
     });
     let resources = groups(policy, sources, &mut lost);
@@ -131,7 +137,7 @@ fn options(a: &Attributes) -> Vec<&'static str> {
 
 type Tree = (Value, Vec<Value>, Vec<String>, Vec<String>);
 
-fn tree(c: &Confinement, lost: &mut Vec<String>) -> Result<Tree, String> {
+fn tree(c: &Confinement, hosts_network: bool, lost: &mut Vec<String>) -> Result<Tree, String> {
     let (mut root, mut mounts, mut masked, mut read_only) = (None, Vec::new(), Vec::new(), Vec::new());
     let inside = |owner: u32| {
         let Some(ids) = &c.ids else { return owner };
@@ -167,11 +173,14 @@ fn tree(c: &Confinement, lost: &mut Vec<String>) -> Result<Tree, String> {
                     "/: what the host mounts below {} is shown as well, with its own flags ({origin})",
                     from.path
                 ));
+                for o in list.iter().filter(|o| *o != "ro") {
+                    lost.push(format!("/: {o} isn't set ({origin})"));
+                }
                 root = Some(json!({ "path": from.path, "readonly": overlay || attributes.read_only }));
             }
             Shown::Bind { .. } if DEFAULT.contains(&target.as_str()) => {}
             Shown::Bind { from, idmap, recursive } => {
-                list.push(if *recursive { "rbind" } else { "bind" }.into());
+                list.extend([if *recursive { "rbind" } else { "bind" }.into(), "rprivate".into()]);
                 // What the host mounts below is bound as well, and without these keeps its own flags.
                 if *recursive {
                     list.extend(options(attributes).iter().map(|o| format!("r{o}")));
@@ -198,6 +207,13 @@ fn tree(c: &Confinement, lost: &mut Vec<String>) -> Result<Tree, String> {
                 push("tmpfs", "tmpfs", list);
             }
             Shown::Proc => push("proc", "proc", list),
+            // Who doesn't own the network namespace mounts none (sysfs_init_fs_context in fs/sysfs/mount.c).
+            Shown::Sysfs if hosts_network && c.ids.is_some() => {
+                let recursive: Vec<String> = list.iter().map(|o| format!("r{o}")).collect();
+                list.extend(["rbind".into(), "rprivate".into()].into_iter().chain(recursive));
+                lost.push(format!("{target}: it is the host's own, with all that is mounted in it ({origin})"));
+                push("bind", "/sys", list);
+            }
             Shown::Sysfs => push("sysfs", "sysfs", list),
             Shown::Devpts { .. } => {
                 list.extend(["newinstance", "ptmxmode=0666", "mode=0620"].map(str::to_owned));

@@ -132,7 +132,7 @@ impl Profile {
     /// What runc and the libseccomp of this host make of the rules, at both of its levels; the error says why nothing.
     pub fn compiled(&self, arch: Arch) -> Result<Vec<bpf::Program>, String> {
         let mut rules = Vec::new();
-        for e in self.entries.iter().filter(|e| e.action != self.default) {
+        for e in self.entries.iter().filter(|e| e.action != self.default && libseccomp::knows(e.call.name)) {
             let Some(number) = arch.number(e.call.name) else { continue };
             let mut give = |compares: &[Compare]| {
                 let compares = compares.iter().map(Compare::given).collect();

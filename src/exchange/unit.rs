@@ -54,6 +54,7 @@ struct Service {
     devices: Vec<(String, String)>,
     private_devices: bool,
     private_network: bool,
+    private_users: bool,
     /// IPAddressAllow= and IPAddressDeny=.
     addresses: [Vec<String>; 2],
     /// The line of the last of them.
@@ -184,10 +185,12 @@ impl Service {
                     self.groups.push(ini::word(&g)?.to_owned());
                 }
             }
+            "PrivateUsers" => self.private_users = boolean(value)?,
             "DynamicUser" if boolean(value)? => {
-                // Nobody else is in the machine's own range of ids.
-                self.user.get_or_insert_with(|| "61184".into());
-                self.group.get_or_insert_with(|| "61184".into());
+                // An id that nobody has, neither systemd's dynamic users (61184 to 65519; systemd, "Users, Groups, UIDs
+                // and GIDs"): what is shown of the host belongs to somebody else.
+                self.user.get_or_insert_with(|| "65533".into());
+                self.group.get_or_insert_with(|| "65533".into());
                 self.calls.restrict("RestrictSUIDSGID");
                 self.private_tmp = true;
                 self.dynamic = true;
@@ -234,7 +237,9 @@ impl Service {
                 }
             }
             "DeviceAllow" => match ini::unquoted(value)?.as_slice() {
-                [device, rights] if rights.contains('r') && rights.contains('w') => {
+                [device, rights]
+                    if rights.contains('r') && rights.contains('w') && rights.chars().all(|c| "rwm".contains(c)) =>
+                {
                     self.devices.push((device.clone(), path(device)?));
                 }
                 [device] => self.devices.push((device.clone(), path(device)?)),
@@ -253,6 +258,9 @@ impl Service {
             false => Err(format!("unknown value `{value}`")),
         };
         match line.key.as_str() {
+            // No mount passes out of a machine, or in.
+            "MountFlags" if ["private", "slave"].contains(&value) => {}
+            "MountFlags" => return Err("mounts of a machine aren't shared".into()),
             "ProtectSystem" => {
                 one_of(&["full", "strict"])?;
                 let held: &[&str] = match value {
@@ -312,7 +320,6 @@ impl Service {
             | "SmackProcessLabel"
             | "NetworkNamespacePath"
             | "IPCNamespacePath"
-            | "MountFlags"
             | "IOReadBandwidthMax"
             | "IOWriteBandwidthMax"
             | "IOReadIOPSMax"
@@ -436,6 +443,13 @@ impl Service {
         let mut kept: Vec<String> = held.map(|c| format!("keep {c} why \"the unit grants it\"")).collect();
         kept.sort();
         kept.dedup();
+        if self.private_users && !kept.is_empty() {
+            return Err(
+                "with PrivateUsers= its capabilities reach root's and its own files, and here those of all ids \
+                        of the machine: write the capabilities by hand"
+                    .into(),
+            );
+        }
         if kept.is_empty() {
             kept.push("none".into());
         }

@@ -7,7 +7,7 @@ use super::ini::{Line, boolean, items};
 use super::profile::{Compare, Entry, Op, Profile};
 use super::systemd_groups::expand;
 use crate::kernel::{calls, constants};
-use crate::policy::syscalls::{Action, EPERM};
+use crate::policy::syscalls::{Action, ENOSYS, EPERM};
 use std::collections::BTreeSet;
 
 /// Directives read so far.
@@ -70,7 +70,9 @@ impl Calls {
             let action = if *allow { Action::Allow } else { Action::Errno(EPERM) };
             list.iter().map(move |n| (action, (*n).to_owned()))
         });
-        let denied = self.denied.iter().map(|l| (Action::Errno(EPERM), l.clone()));
+        // As systemd answers these two, and the library's profiles: libc falls back.
+        let errno = |l: &str| if ["clone3", "openat2"].contains(&l) { ENOSYS } else { EPERM };
+        let denied = self.denied.iter().map(|l| (Action::Errno(errno(l)), l.clone()));
         list.chain(denied).filter(|(_, l)| known(l)).collect()
     }
 
@@ -260,6 +262,9 @@ impl Calls {
                 self.refuse_by("mprotect", 2, "has any", Op::Masked, &exec);
                 self.refuse_by("pkey_mprotect", 2, "has any", Op::Masked, &exec);
                 self.refuse_by("shmat", 2, "has any", Op::Masked, &[named("SHM_EXEC")]);
+                // The same by another name, which systemd leaves open; 0xffffffff only asks.
+                let implies = "personality(personality has any [READ_IMPLIES_EXEC], personality != 0xffffffff)";
+                self.denied.push(implies.into());
             }
             "LockPersonality" => self.refuse("personality"),
             "ProtectHostname" => ["sethostname", "setdomainname"].iter().for_each(|c| self.refuse(c)),

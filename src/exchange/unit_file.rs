@@ -48,9 +48,7 @@ pub fn export(policy: &Policy, c: &Confinement, sources: &Sources, arch: Arch) -
     if policy.environment.iter().any(|v| v.value.is_none()) {
         lost.push("environment: `pass` is written with the value of this moment".into());
     }
-    if groups.is_empty() {
-        lost.push("groups: those that /etc/group gives the user are added".into());
-    }
+    lost.push("groups: those that the host's /etc/group gives the user are added".into());
     capability_lines(c, &mut out, &mut lost);
     isolation(policy, c, &mut out, &mut lost);
     files(policy, c, sources, &mut out, &mut lost)?;
@@ -140,6 +138,8 @@ fn isolation(policy: &Policy, c: &Confinement, out: &mut Vec<String>, lost: &mut
             "ProtectClock=yes",
             "LockPersonality=yes",
             "KeyringMode=private",
+            // What the host mounts later isn't seen.
+            "MountFlags=private",
             "RemoveIPC=yes",
         ]
         .map(str::to_owned),

@@ -6,7 +6,6 @@ pub(super) const ALWAYS: &[&str] = &[
     "NoNewPrivileges",
     "PrivateIPC",
     "PrivateMounts",
-    "PrivateUsers",
     "ProtectControlGroups",
     "ProtectKernelTunables",
     "RemoveIPC",

@@ -278,9 +278,18 @@ impl<'s> Args<'s> {
         self.word_or_text(cx, name)
     }
 
+    /// The inside of a list that names something, if one stands here: an empty one would say nothing.
+    pub(super) fn filled(&mut self, cx: &mut Context<'_>) -> Option<Args<'s>> {
+        let inner = self.list()?;
+        if inner.is_empty() {
+            cx.error("E0205", inner.span, "the list is empty", "name at least one, or delete the line");
+        }
+        Some(inner)
+    }
+
     /// Either one word or a list of words separated by commas.
     pub(super) fn words(&mut self, cx: &mut Context<'_>, what: &str) -> Vec<Spanned<String>> {
-        match self.list() {
+        match self.filled(cx) {
             Some(mut inner) => inner.separated(cx, |a, cx| a.word(cx, what)),
             None => self.word(cx, what).into_iter().collect(),
         }

@@ -148,7 +148,7 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement) -> Option<Line> {
         return None;
     }
     let mut targets = Vec::new();
-    if let Some(mut inner) = args.list() {
+    if let Some(mut inner) = args.filled(cx) {
         targets.extend(inner.separated(cx, read_target));
     } else {
         targets.extend(read_target(&mut args, cx));
@@ -315,6 +315,10 @@ fn any_test(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type, name: Span) -
             never(cx, name, "the list is empty");
             return None;
         }
+        if mask == 0 {
+            never(cx, name, "no bit is compared");
+            return None;
+        }
         if values.iter().any(|v| v & !mask != 0) {
             cx.error(
                 "E0405",
@@ -375,6 +379,10 @@ fn any_test(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type, name: Span) -
             let mut values = args.list()?.separated(cx, |a, cx| value(a, cx, kind));
             values.sort_unstable();
             values.dedup();
+            if values.is_empty() {
+                never(cx, name, "the list is empty");
+                return None;
+            }
             Some(Test::NotIn(values))
         }
         Some("has") => {
@@ -384,7 +392,7 @@ fn any_test(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type, name: Span) -
                 return None;
             };
             let mask = flags(args, cx, kind)?;
-            if mask == 0 && which.value == "any" {
+            if mask == 0 {
                 never(cx, name, "there is no bit to have");
                 return None;
             }
@@ -502,7 +510,7 @@ fn bound(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type) -> Option<i128> 
 }
 
 fn never(cx: &mut Context<'_>, name: Span, why: &str) {
-    cx.error("E0405", name, format!("the condition can never hold: {why}"), "name at least one value");
+    cx.error("E0405", name, format!("the condition says nothing: {why}"), "name at least one value");
 }
 
 fn bits(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type) -> Option<u64> {

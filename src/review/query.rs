@@ -162,12 +162,16 @@ fn ask_call(
     };
     let (denied, allowed) = (union(&mut denials.iter()), union(&mut rules.iter().filter(|r| r.action <= Action::Log)));
     let (undenied, unallowed) = (s.choose(denied, FALSE, asked), s.and(asked, allowed) == FALSE);
-    let because = match (unallowed, denials.is_empty(), undenied == FALSE) {
-        (_, false, true) => "it is denied",
-        (true, false, false) => "no line allows it (errno EPERM), and some of it is denied",
-        (false, false, false) => "it is denied where a line allows it",
-        (_, true, _) if call.since > policy.kernel => "newer than the baseline (errno ENOSYS)",
-        (_, true, _) => "no line allows it (errno EPERM)",
+    let because = if asked == FALSE {
+        "its conditions exclude each other"
+    } else {
+        match (unallowed, denials.is_empty(), undenied == FALSE) {
+            (_, false, true) => "it is denied",
+            (true, false, false) => "no line allows it (errno EPERM), and some of it is denied",
+            (false, false, false) => "it is denied where a line allows it",
+            (_, true, _) if call.since > policy.kernel => "newer than the baseline (errno ENOSYS)",
+            (_, true, _) => "no line allows it (errno EPERM)",
+        }
     };
     answer(Verdict::No, format!("`{text}` never runs: {because}"), of(denials), None)
 }

@@ -300,9 +300,8 @@ pub fn call(s: &mut Store, call: &Call, region: Node) -> Grade {
     if call.name == "socket" {
         let packet = [Condition { argument: 0, kind: Type::Int, test: Test::In(vec![intent::AF_PACKET]) }];
         let shape = intent::asked(s, call, &packet);
-        let known = SHAPES.iter().find(|(_, _, names, ..)| *names == ["AF_PACKET"]);
-        if let (true, Some((.., g))) = (s.and(region, shape) != FALSE, known) {
-            found.push(*g);
+        if s.and(region, shape) != FALSE {
+            found.push(OLD_PACKET);
         }
     }
     // The first of the gravest: a name before a shape, a shape before those below it.
@@ -315,6 +314,10 @@ pub fn rule(r: &Rule) -> Grade {
     let region = intent::holds(&mut s, &r.conditions);
     call(&mut s, r.call, region)
 }
+
+/// The grade of an internet socket whose type isn't named.
+const OLD_PACKET: Grade =
+    grade(Medium, "with SOCK_PACKET and CAP_NET_RAW it is a packet socket: name the types", "packet(7)");
 
 /// The grade of a bound that is gone.
 pub const UNBOUNDED: Grade =
@@ -529,7 +532,8 @@ mod tests {
         assert_eq!(graded("ioctl", "cmd", Test::In(vec![0x5412])), High);
         assert_eq!(graded("ioctl", "cmd", Test::NotIn(vec![0x5412, 0x541c])), Low);
         assert_eq!(graded("ioctl", "cmd", Test::NotIn(vec![0x541c])), High);
-        assert_eq!(graded("socket", "family", Test::In(vec![2])), Low);
+        assert_eq!(graded("socket", "family", Test::In(vec![2])), Medium);
+        assert_eq!(graded("socket", "family", Test::In(vec![10])), Low);
         assert_eq!(graded("socket", "family", Test::Between(1, 100)), High);
         assert_eq!(graded("clone", "clone_flags", Test::HasNone(0x7e02_0000)), Low);
         assert_eq!(graded("clone", "clone_flags", Test::HasNone(0x1000_0000)), High);

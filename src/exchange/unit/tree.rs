@@ -13,16 +13,29 @@ impl Service {
     pub(super) fn files(&mut self, line: &Line) -> Result<(), String> {
         let number = line.number;
         for item in unquoted(&plain(&line.value)?)? {
-            // `-`: it may be missing. `+`: below the root folder, which is refused with these directives.
-            let item = item.trim_start_matches('-').trim_start_matches('+');
-            let item = item.to_owned();
+            // `-`: it may be missing. `+`: below the root folder, which is refused with these directives. Each once, and
+            // elsewhere they are part of a name.
+            let marks: &[char] = match line.key.as_str() {
+                "BindPaths" | "BindReadOnlyPaths" | "EnvironmentFile" => &['-'],
+                key if ["ReadWrite", "ReadOnly", "Inaccessible"].iter().any(|k| key.starts_with(k)) => &['-', '+'],
+                _ => &[],
+            };
+            let item =
+                marks.iter().fold(item.as_str(), |rest, mark| rest.strip_prefix(*mark).unwrap_or(rest)).to_owned();
             if item.contains(':') && line.value.contains(['"', '\'', '\\']) {
                 return Err(format!("`{item}`: in quotes a colon is part of the path; write it without them"));
             }
             let absolute = ["Paths", "Directories", "FileSystem"].iter().any(|end| line.key.ends_with(end));
             let item = if absolute { self.simple(&item)? } else { item };
             let item = item.as_str();
-            let named = |base: &str| format!("{base}/{}", item.split(':').next().unwrap_or_default());
+            let named = |base: &str| {
+                let name = item.split(':').next().unwrap_or_default();
+                // Where services with DynamicUser= have theirs.
+                if name.split('/').find(|part| !part.is_empty()) == Some("private") {
+                    return Err(format!("`{name}`: systemd keeps that folder for itself"));
+                }
+                Ok(format!("{base}/{name}"))
+            };
             let same = |p: String, writable: bool| Mount {
                 from: Some(p.clone()),
                 to: p,
@@ -36,16 +49,16 @@ impl Service {
                 None => Ok(()),
             };
             let mount = match line.key.as_str() {
-                "StateDirectory" => same(named("/var/lib"), true),
-                "CacheDirectory" => same(named("/var/cache"), true),
-                "LogsDirectory" => same(named("/var/log"), true),
+                "StateDirectory" => same(named("/var/lib")?, true),
+                "CacheDirectory" => same(named("/var/cache")?, true),
+                "LogsDirectory" => same(named("/var/log")?, true),
                 "RuntimeDirectory" => {
-                    let to = named("/run");
+                    let to = named("/run")?;
                     Mount { from: None, to, writable: true, seen: false, line: Some("mode=0755 owner=".into()), number }
                 }
                 // /etc is shown as it is.
                 "ConfigurationDirectory" if self.root.is_none() => continue,
-                "ConfigurationDirectory" => same(named("/etc"), false),
+                "ConfigurationDirectory" => same(named("/etc")?, false),
                 "ReadWritePaths" | "ReadWriteDirectories" => {
                     jailed()?;
                     same(item.to_owned(), true)
@@ -126,6 +139,24 @@ impl Service {
         Ok(out.join(":"))
     }
 
+    /// A link of this host leads elsewhere than its name says: what is closed or kept read-only by one name would be
+    /// open by the other. systemd resolves them (systemd.exec(5)); a policy names places.
+    fn second_names(&self) -> Result<(), String> {
+        if self.root.is_some() {
+            return Ok(());
+        }
+        let places = self.mounts.iter().filter_map(|m| Some((m.from.as_ref()?, m.number)));
+        let closed = self.closed.iter().map(|(p, number)| (p, *number));
+        for (place, number) in places.chain(closed) {
+            // As far as it is there.
+            let there = std::path::Path::new(place).ancestors().find_map(|a| Some((a, std::fs::canonicalize(a).ok()?)));
+            if let Some((_, real)) = there.filter(|(a, real)| a != real) {
+                return Err(format!("line {number}: {place}: a link leads to {}: write that path", real.display()));
+            }
+        }
+        Ok(())
+    }
+
     /// The lines of `mounts`, after the unit's directives were held against each other.
     pub(super) fn mounts(&self) -> Result<Vec<String>, String> {
         let below = |inner: &str, outer: &str| {
@@ -186,6 +217,11 @@ impl Service {
             if m.seen && self.mounts.iter().any(hides) {
                 return fail("a file system in memory hides it there: write by hand which is meant");
             }
+            // What the unit sees there is a folder of what is bound, and not the host's of that name.
+            let moved = |t: &Mount| t.from.as_ref().is_some_and(|from| *from != t.to) && below(&m.to, &t.to);
+            if m.seen && self.mounts.iter().any(moved) {
+                return fail("another folder is bound over it there: write by hand which is meant");
+            }
             if let Some(same) = kept.iter().find(|k| k.to == m.to) {
                 let one_folder = runtime(same) && m.seen || same.seen && runtime(m);
                 if !one_folder && (&same.from, &same.line) != (&m.from, &m.line) {
@@ -219,6 +255,7 @@ impl Service {
                 out.push(format!("hide {}", path(p)?));
             }
         }
+        self.second_names()?;
         Ok(out)
     }
 }
