@@ -4,6 +4,7 @@ use super::front::Stop;
 use crate::review::lock;
 use crate::source::display_name;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -37,8 +38,11 @@ pub(super) fn stale_locks(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Stop> {
     let mut out = Vec::new();
     for lock in found.into_iter().filter(|l| !l.with_extension("stockade").is_file()) {
         // Other programs have files of this name as well.
-        let text = fs::read(&lock).map_err(|e| Stop::usage(format!("can't read {}: {e}", display_name(&lock))))?;
-        if text.starts_with(lock::BEGINNING.as_bytes()) {
+        let fail = |e: std::io::Error| Stop::usage(format!("can't read {}: {e}", display_name(&lock)));
+        let mut text = Vec::new();
+        let beginning = u64::try_from(lock::BEGINNING.len()).unwrap_or(0);
+        fs::File::open(&lock).and_then(|f| f.take(beginning).read_to_end(&mut text)).map_err(fail)?;
+        if text == lock::BEGINNING.as_bytes() {
             out.push(lock);
         }
     }
@@ -117,8 +121,23 @@ pub(super) fn checkout(folder: &Path, revision: &str) -> Result<Checkout, Stop> 
     let root = std::env::temp_dir().join(format!("stockade-diff-{}-{:x}", std::process::id(), rand(revision)));
     fs::create_dir(&root).map_err(|e| Stop::host(format!("can't make {}: {e}", root.display())))?;
     let made = Checkout(root);
-    let listed = git(folder, &["ls-tree", "-r", "-z", "--name-only", revision, "."])?;
-    for name in String::from_utf8_lossy(&listed).split('\0').filter(|n| n.ends_with(".stockade")) {
+    let listed = git(folder, &["ls-tree", "-r", "-z", revision, "."])?;
+    for entry in String::from_utf8_lossy(&listed).split('\0') {
+        let (kind, name) = entry.split_once('\t').unwrap_or(("", entry));
+        // What isn't of this repository is in no revision of it.
+        if kind.starts_with("160000 ") {
+            let message =
+                format!("`{}` is a submodule: compare a folder beside it, and it by itself", name.escape_debug());
+            return Err(Stop::usage(message));
+        }
+        if !name.ends_with(".stockade") {
+            continue;
+        }
+        if kind.starts_with("120000 ") {
+            let message =
+                format!("`{}` is a symbolic link: a folder's policies are files of their own", name.escape_debug());
+            return Err(Stop::usage(message));
+        }
         let relative = Path::new(name);
         // What a repository calls its files must not lead out of the folder.
         if !relative.components().all(|c| matches!(c, std::path::Component::Normal(_))) {

@@ -17,7 +17,8 @@ use crate::source::{Sources, display_name};
 use clap::ValueEnum;
 use serde_json::json;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// How a result is printed.
@@ -72,6 +73,9 @@ pub(super) struct Diff<'a> {
 
 /// Compares, prints, and says whether `--fail-on` is met.
 pub(super) fn compare(d: &Diff<'_>) -> Outcome {
+    if d.old.is_empty() || d.new == Some("") {
+        return Err(Stop::usage("an empty name is compared with nothing: is a variable unset?"));
+    }
     let Some(machines) = compared(d)? else { return Ok(2) };
     let command = match (d.git, d.new) {
         (Some(f), Some(n)) => format!("stockade diff --git {} {} {n}", f.display(), d.old),
@@ -97,7 +101,14 @@ pub(super) fn page(d: &Diff<'_>, machine: Option<&str>) -> Outcome {
         if l.report() {
             return Ok(2);
         }
-        front::print(&report::machine(l.machine(machine)?, &l.sources))?;
+        let policy = l.machine(machine)?;
+        // What would be refused isn't shown as what a machine may do.
+        let mut d = Diagnostics::default();
+        if crate::compile::portable(policy, Arch::NATIVE, &mut d).is_none() || d.has_errors() {
+            front::say(d.render(&l.sources, false).trim_end());
+            return Ok(d.exit_code());
+        }
+        front::print(&report::machine(policy, &l.sources))?;
         return Ok(0);
     }
     let Some(machines) = compared(d)? else { return Ok(2) };
@@ -252,7 +263,7 @@ pub(super) fn lint(paths: &[PathBuf], format: Format) -> Outcome {
         } else {
             let mut d = Diagnostics::default();
             lint::check(&l.resolved.machines, &l.sources, &mut d);
-            let waived = l.resolved.machines.iter().any(|m| m.grants.waivers.iter().any(|w| w.code == "W0801"));
+            let waived = l.resolved.machines.iter().all(|m| m.grants.waivers.iter().any(|w| w.code == "W0801"));
             // Said once already, in the words of `check`.
             let spans: Vec<_> = d.iter().filter_map(|x| x.labels.first().map(|s| s.span)).collect();
             let mut all = Diagnostics::default();
@@ -356,11 +367,12 @@ pub(super) fn ask(question: &str, paths: &[PathBuf], all: bool, format: Format) 
             front::print(&out)?;
         }
     }
-    let worst = |v| answers.iter().any(|a| a.verdict == v);
+    // Of several answers one yes is one: what was asked is whether it can.
+    let any = |v| answers.iter().any(|a| a.verdict == v);
     Ok(match () {
-        () if worst(Verdict::Unknown) => 3,
-        () if worst(Verdict::No) || answers.is_empty() => 1,
-        () => 0,
+        () if any(Verdict::Yes) => 0,
+        () if any(Verdict::Unknown) => 3,
+        () => 1,
     })
 }
 
@@ -413,13 +425,18 @@ pub(super) fn write_locks(paths: &[PathBuf]) -> Outcome {
             continue;
         }
         let to = lock_of(&file);
-        let old = fs::read_to_string(&to).unwrap_or_default();
+        let old = read_lock(&to).unwrap_or_default();
         if old == text {
             front::print(&format!("{}: unchanged\n", display_name(&to)))?;
             continue;
         }
-        let temporary = to.with_extension("lock.tmp");
-        fs::write(&temporary, &text)
+        let temporary = to.with_extension(format!("lock.{}", std::process::id()));
+        // A file of its own, whatever lies there.
+        fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&temporary)
+            .and_then(|mut f| f.write_all(text.as_bytes()))
             .and_then(|()| fs::rename(&temporary, &to))
             // A full disk leaves the old lock and nothing beside it.
             .inspect_err(|_| fs::remove_file(&temporary).unwrap_or(()))
@@ -427,6 +444,23 @@ pub(super) fn write_locks(paths: &[PathBuf]) -> Outcome {
         front::print(&format!("{}: {} lines\n", display_name(&to), text.lines().count()))?;
     }
     Ok(0)
+}
+
+/// Largest lock that is read, in bytes; that of the largest shipped machine is 60 KiB.
+const MOST_LOCK: u64 = 16 << 20;
+
+/// A lock's text: a file of its own and no link, device or pipe, as a repository can bring them along.
+fn read_lock(path: &Path) -> std::io::Result<String> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("not a file"));
+    }
+    let mut text = String::new();
+    match file.take(MOST_LOCK).read_to_string(&mut text)? {
+        n if u64::try_from(n).is_ok_and(|n| n < MOST_LOCK) => Ok(text),
+        _ => Err(std::io::Error::other("too large for a lock")),
+    }
 }
 
 /// A lock without its machine: it is gone, or was renamed, and a review has to see that.
@@ -455,13 +489,13 @@ pub(super) fn is_locked(file: &Path) -> Result<bool, Stop> {
     let Some(now) = locked_now(file)? else { return Ok(false) };
     let to = lock_of(file);
     if now.is_empty() {
-        let in_vain = fs::read(&to).is_ok_and(|t| t.starts_with(lock::BEGINNING.as_bytes()));
+        let in_vain = read_lock(&to).is_ok_and(|t| t.starts_with(lock::BEGINNING));
         if in_vain {
             front::say(&format!("error: {}", stale(&to)));
         }
         return Ok(!in_vain);
     }
-    let committed = match fs::read_to_string(&to) {
+    let committed = match read_lock(&to) {
         Ok(t) => t,
         Err(e) => {
             front::say(&format!(

@@ -201,10 +201,18 @@ pub fn raise(policy: &Policy, raised: &Policy, sources: &Sources, arch: Arch) ->
         .iter()
         .filter(newer)
         .map(|c| {
-            let rule = raised.syscalls.iter().filter(|r| r.call.name == c.name).max_by_key(|r| r.action);
-            let grade = rule.map_or_else(|| risk::call(&mut Store::default(), c, TRUE), risk::rule);
-            let becomes =
-                rule.map_or("errno EPERM in place of ENOSYS".to_owned(), |r| format!("{} {r}", r.action.word()));
+            let mut rules: Vec<&Rule> = raised.syscalls.iter().filter(|r| r.call.name == c.name).collect();
+            // What lets it run comes first, and what is taken from that after it.
+            rules.sort_by_key(|r| r.action);
+            let mut s = Store::default();
+            let runs = intent::runs(&mut s, &rules, true);
+            let region = if rules.is_empty() || s.exceeded() { TRUE } else { runs };
+            let grade = risk::call(&mut s, c, region);
+            let rule = rules.first();
+            let becomes = match rules.as_slice() {
+                [] => "errno EPERM in place of ENOSYS".to_owned(),
+                list => list.iter().map(|r| format!("{} {r}", r.action.word())).collect::<Vec<_>>().join("; "),
+            };
             Newer {
                 call: c.name,
                 since: format!("{}.{}", c.since.0, c.since.1),
