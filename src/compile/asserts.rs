@@ -1,5 +1,6 @@
 //! Assertions and tests, decided on what was compiled.
 
+use super::exposure;
 use super::places::Model;
 use super::seccomp::Filter;
 use crate::address::{Block, LOOPBACK, NOT_IMPLIED};
@@ -129,8 +130,11 @@ fn evidence_in<'p>(
             Some((g.span, format!("`{}` is granted", capabilities::name(*n))))
         }
         Claim::Port(how, protocol, port, peer) => port_evidence(policy, *how, *protocol, *port, *peer).or_else(|| {
-            let unheld = policy.network.value == Network::Host;
-            unheld.then(|| sockets_past_rules(policy, arch, *protocol, d)).flatten()
+            if policy.network.value != Network::Host {
+                return None;
+            }
+            sockets_past_rules(policy, arch, *protocol, d)
+                .or_else(|| tcp_past_rules(policy, arch, (*how, *protocol, *port), d))
         }),
         Claim::WriteAndExec => write_and_exec(policy, arch, tree.as_ref()?, d),
         Claim::SetuidExec => policy.no_new_privs_span.map(|s| (s, "no_new_privs is given up".into())),
@@ -159,13 +163,22 @@ fn sockets_past_rules(
     };
     let internet = || condition("family", Test::In(vec![2, 10]));
     let kind = |n| condition("type", Test::Masked(0xf, vec![n]));
-    // socket(2), ip(7), raw(7), packet(7), sctp(7); AF_SMC (43) falls back to TCP, AF_RDS (21) is above it.
+    // Of the types all but SOCK_STREAM, SOCK_RAW and SOCK_PACKET: datagrams, SCTP, DCCP and what may come.
+    let packets = (0..16).filter(|n| ![1, 3, 10].contains(n)).collect();
+    let odd = || condition("protocol", Test::NotIn(vec![0, 6]));
+    // socket(2), ip(7), raw(7), packet(7), sctp(7); AF_SMC (43) falls back to TCP, AF_RDS (21) is above it; AF_RXRPC
+    // (33) has the kernel send UDP (Documentation/networking/rxrpc.rst), AF_PPPOX (24) and AF_TIPC (30) have links.
     let ways = [
-        (others, [internet()?, kind(2)?].to_vec(), "on the host's network nothing holds datagrams"),
-        (others, [internet()?, kind(5)?].to_vec(), "on the host's network nothing holds packets in sequence"),
-        (raw, [internet()?, kind(3)?].to_vec(), "a raw socket sends any packet"),
-        (raw, [condition("family", Test::In(vec![17]))?].to_vec(), "a packet socket sends any frame"),
-        (true, [condition("family", Test::In(vec![21, 43]))?].to_vec(), "this family goes by TCP past the rules"),
+        (
+            others,
+            vec![internet()?, condition("type", Test::Masked(0xf, packets))?],
+            "on the host's network nothing holds what isn't TCP",
+        ),
+        (true, vec![internet()?, kind(1)?, odd()?], "Multipath TCP and SCTP go past the rules"),
+        (raw, vec![internet()?, kind(3)?], "a raw socket sends any packet"),
+        (raw, vec![condition("family", Test::In(vec![17]))?], "a packet socket sends any frame"),
+        (true, vec![condition("family", Test::In(vec![21, 43]))?], "this family goes by TCP past the rules"),
+        (others, vec![condition("family", Test::In(vec![24, 30, 33]))?], "this family goes past the rules"),
     ];
     let found = ways.into_iter().filter(|(applies, ..)| *applies).find_map(|(_, tests, how)| {
         let (span, _) = call_evidence(policy, arch, call, &tests, d)?;
@@ -177,6 +190,31 @@ fn sockets_past_rules(
         let (span, _) = call_evidence(policy, arch, ring, &[], d)?;
         Some((span, "a ring makes sockets of any kind".to_owned()))
     })
+}
+
+/// Ports of TCP on the host's network that Landlock doesn't hold: all of them before its version 4; and what a socket
+/// gets that listens without bind(2), which is a free port (inet_autobind in net/ipv4/af_inet.c) that setsockopt's
+/// IP_LOCAL_PORT_RANGE can choose. Which ports are handed out is the host's matter, but not the privileged ones.
+fn tcp_past_rules(
+    policy: &Policy,
+    arch: Arch,
+    (how, protocol, port): (Use, Option<Protocol>, Option<u16>),
+    d: &mut Diagnostics,
+) -> Option<(Span, String)> {
+    let call = crate::kernel::calls::find("socket")?;
+    let test = |argument: u8, test| Some(Condition { argument, kind: call.args.get(usize::from(argument))?.ty, test });
+    let stream = [test(0, Test::In(vec![2, 10]))?, test(1, Test::Masked(0xf, vec![1]))?];
+    if protocol == Some(Protocol::Udp) || call_evidence(policy, arch, call, &stream, d).is_none() {
+        return None;
+    }
+    if let Some(floor) = policy.landlock.as_ref().filter(|floor| floor.value < 4) {
+        return Some((floor.span, format!("version {} of Landlock holds no ports", floor.value)));
+    }
+    if how == Use::Listen && port.is_none_or(|n| n >= 1024) {
+        let (span, how) = call_evidence(policy, arch, crate::kernel::calls::find("listen")?, &[], d)?;
+        return Some((span, format!("{how}, and without bind() it takes a free port of the host")));
+    }
+    None
 }
 
 /// How a machine can change what it sees.
@@ -249,7 +287,9 @@ fn port_evidence(
     let found = policy.ports.iter().find(|p| {
         // Anybody isn't everybody: link-local and multicast addresses are reached by name only.
         // On the host's network no rule knows addresses.
-        let named = how == Use::Connect && policy.network.value.is_filtered();
+        // Who holds one of these passes rules that stand in its own network namespace.
+        let passes = policy.network.value.lower().is_some() && exposure::pen(policy).is_some();
+        let named = how == Use::Connect && policy.network.value.is_filtered() && !passes;
         let anybody = p.peers.is_empty() && !(named && peer.is_some_and(special_alone));
         p.how == how
             && protocol.is_none_or(|q| q == p.protocol)

@@ -4,7 +4,8 @@
 use super::network::Wiring;
 use crate::policy::Policy;
 use crate::policy::capabilities;
-use crate::policy::network::{Network, Port, Use};
+use crate::policy::network::{Network, Port, Protocol, Use};
+use crate::policy::syscalls::{Action, Rule};
 use crate::source::{Origin, Sources};
 use serde::{Deserialize, Serialize};
 
@@ -71,18 +72,25 @@ pub fn of(p: &Policy, wiring: Option<&Wiring>, sources: &Sources) -> Vec<Exposur
             other => format!(
                 "in   {} {port} of {}: {} on the network of `{other}`",
                 f.protocol.word(),
-                own.join(" and "),
+                if own.is_empty() { "its address".to_owned() } else { own.join(" and ") },
                 reachable(f)
             ),
         };
         out.push(line(text, f.span));
     }
-    let link_local =
-        match p.capabilities.iter().map(|c| capabilities::name(c.capability)).find(|n| PENS.contains(&n.as_str())) {
-            // The rules stand in the machine's own network namespace there.
-            Some(pen) => format!("link-local addresses as well: with `{pen}` it can pass its own rules"),
-            None => "but no link-local address".to_owned(),
-        };
+    let any = |f: &Port| f.how == Use::Listen && f.protocol == Protocol::Tcp && f.port.is_none();
+    let listens = |r: &&Rule| r.call.name == "listen" && r.action <= Action::Log;
+    if let (Network::Host, false, Some(r)) =
+        (&p.network.value, p.ports.iter().any(any), p.syscalls.iter().find(listens))
+    {
+        let text = "in   tcp a free port of this host, where it listens without bind(): whoever reaches it";
+        out.push(line(text.to_owned(), r.span));
+    }
+    let link_local = match pen(p) {
+        // The rules stand in the machine's own network namespace there.
+        Some(pen) => format!("link-local addresses as well: with `{pen}` it can pass its own rules"),
+        None => "but no link-local address".to_owned(),
+    };
     let everybody = match &p.network.value {
         Network::Host => "whatever this host reaches, its own loopback included".to_owned(),
         Network::Private | Network::Zone(_) => {
@@ -107,5 +115,9 @@ pub fn of(p: &Policy, wiring: Option<&Wiring>, sources: &Sources) -> Vec<Exposur
     out
 }
 
-/// Who holds one of them can change the rules of its network namespace, or go around them.
+/// The capability by which a machine can change the rules of its network namespace, or go around them.
+pub(super) fn pen(p: &Policy) -> Option<String> {
+    p.capabilities.iter().map(|c| capabilities::name(c.capability)).find(|n| PENS.contains(&n.as_str()))
+}
+
 const PENS: [&str; 2] = ["net_admin", "net_raw"];
