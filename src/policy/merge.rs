@@ -6,14 +6,14 @@ use super::files::is_below;
 use super::mounts::{Mount, Source};
 use super::network::Use;
 use super::reader::Context;
-use super::resolve::{Grants, Removal, Removed, Scalar, Value, conflict};
+use super::resolve::{Grants, Removal, Removed, Scalar, Taken, Value, conflict};
 use super::syscalls::Action;
 use super::{files, network, process, syscalls};
 use crate::address::Block;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::source::Span;
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// The union of two parents. Scalars that differ are an error unless the child overrides them.
 pub(super) fn union(cx: &mut Context<'_>, into: &mut Grants, from: Grants, child: &Grants) {
@@ -60,6 +60,8 @@ pub(super) fn union(cx: &mut Context<'_>, into: &mut Grants, from: Grants, child
     into.within.extend(from.within.into_iter().filter(|w| !known.contains(&w.span)));
     let known: HashSet<Span> = into.lifts.iter().copied().collect();
     into.lifts.extend(from.lifts.into_iter().filter(|l| !known.contains(l)));
+    let known: HashSet<Span> = into.taken.iter().map(|t| t.span).collect();
+    into.taken.extend(from.taken.into_iter().filter(|t| !known.contains(&t.span)));
     let known: HashSet<Span> = into.removals.iter().map(|r| r.span).collect();
     into.removals.extend(from.removals.into_iter().filter(|r| !known.contains(&r.span)));
     let known: HashSet<Span> = into.waivers.iter().map(|w| w.span).collect();
@@ -104,14 +106,18 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
         let hides = |m: &Mount| matches!(m.source, Source::Mask | Source::Hide);
         let hidden = |t: &str| base.mounts.iter().any(|m| m.target == t && hides(m));
         if matches!(&r.what, Removed::Mount(t) if hidden(t)) {
-            if !r.reasoned {
+            if r.why.is_none() {
                 cx.error("E0305", r.span, "to show what is hidden needs a reason", "add why \"...\"");
             }
             base.lifts.push(r.span);
         }
+        let before = lines_of(&base);
         if !take_out(&mut base, &r.what) {
             cx.error("E0306", r.span, "this removes what nobody granted", "delete the line, or correct the name");
         }
+        let left = lines_of(&base);
+        let was = before.difference(&left).copied().collect();
+        base.taken.push(Taken { span: r.span, why: r.why.clone(), was });
     }
     for r in &own.removes {
         if let Some(wider) = still_granted(&base, &r.what) {
@@ -130,14 +136,20 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
             if line.verb.takes(Action::Kill) || line.verb.takes(Action::Errno(0)) {
                 found = found.into_iter().map(|(call, c, g)| (call, syscalls::low_bits(c), g)).collect();
             }
-            let before = base.syscalls.len();
+            let mut was: Vec<Span> = Vec::new();
             for (call, conditions, _) in &found {
                 base.syscalls.retain(|r| {
-                    let hit = r.call.name == call.name && (conditions.is_empty() || r.conditions == *conditions);
-                    !(hit && line.verb.takes(r.action))
+                    let same = r.call.name == call.name && (conditions.is_empty() || r.conditions == *conditions);
+                    let hit = same && line.verb.takes(r.action);
+                    was.extend(hit.then_some(r.span));
+                    !hit
                 });
             }
-            if base.syscalls.len() == before {
+            let nothing = was.is_empty();
+            was.sort_unstable();
+            was.dedup();
+            base.taken.push(Taken { span: line.span, why: line.meta.why.clone(), was });
+            if nothing {
                 let what = if lifting {
                     "this overrides what isn't there: the word is that of the inherited line"
                 } else {
@@ -201,6 +213,15 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
     base.waivers.extend(own.waivers);
     base.lifts.extend(own.lines.iter().filter(|l| matches!(l.verb, syscalls::Verb::Lift(_))).map(|l| l.span));
     Some(base)
+}
+
+/// The lines whose grants can be taken out one by one.
+fn lines_of(g: &Grants) -> BTreeSet<Span> {
+    let (capabilities, mounts) = (g.capabilities.iter().map(|c| c.span), g.mounts.iter().map(|m| m.span));
+    let (files, ports) = (g.files.iter().map(|f| f.span), g.ports.iter().map(|p| p.span));
+    let (publishes, devices) = (g.publishes.iter().map(|p| p.span), g.devices.iter().map(|d| d.span));
+    let environment = g.environment.iter().map(|v| v.span);
+    capabilities.chain(mounts).chain(files).chain(ports).chain(publishes).chain(devices).chain(environment).collect()
 }
 
 /// Says that what a line removes is granted all the same.

@@ -54,8 +54,8 @@ pub enum Value {
 pub(super) struct Remove {
     pub(super) what: Removed,
     pub(super) span: Span,
-    /// It has a reason.
-    pub(super) reasoned: bool,
+    /// Its reason.
+    pub(super) why: Option<String>,
 }
 
 /// What is taken out of the inherited grants.
@@ -103,6 +103,8 @@ pub struct Grants {
     pub waivers: Vec<Waiver>,
     /// Lines that lift an inherited denial.
     pub lifts: Vec<Span>,
+    /// What lines took away of what was inherited.
+    pub taken: Vec<Taken>,
     /// What was removed by conditions, beside other lines of the same call.
     pub removals: Vec<Removal>,
     /// What all of this came through.
@@ -118,7 +120,7 @@ impl Grants {
     /// Keeps a `remove`, which ends nothing on a day.
     pub(super) fn remove(&mut self, cx: &mut Context<'_>, what: Removed, span: Span, args: &Args<'_>) {
         args.no_until(cx);
-        self.removes.push(Remove { what, span, reasoned: args.meta.why.is_some() });
+        self.removes.push(Remove { what, span, why: args.meta.why.clone() });
     }
 
     /// Keeps a statement of which there is one.
@@ -306,6 +308,17 @@ fn load(id: FileId, sources: &mut Sources, diagnostics: &mut Diagnostics, out: &
         }
         out.push((id, file));
     }
+}
+
+/// A line that takes away, and the lines that it takes.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// The `remove` or `override`.
+    pub span: Span,
+    /// Its reason.
+    pub why: Option<String>,
+    /// What is gone.
+    pub was: Vec<Span>,
 }
 
 /// Calls that a line removed, and an inherited line of the same call that stayed.

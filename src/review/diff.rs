@@ -8,7 +8,7 @@ use crate::kernel::calls::{self, Call};
 use crate::kernel::numbers::Arch;
 use crate::policy::Policy;
 use crate::policy::meaning::Vector;
-use crate::policy::resolve::Grants;
+use crate::policy::resolve::{Grants, Taken};
 use crate::policy::syscalls::{Action, Rule};
 use crate::proof::diagram::{FALSE, Node, Store};
 use crate::proof::grants::{self, Domain, Fact, What};
@@ -236,6 +236,24 @@ fn changed(
                 rest = s.choose(caused, FALSE, rest);
                 let v = shown(s, caused, call, arch);
                 let grade = risk::call(s, call, caused);
+                if let (0, Some(now), Some(t)) = (which, sides.get(1), taken(sides, (sources, r.span))) {
+                    explained.at(false, *now, t.span);
+                    let verb = now.1.text(t.span).split_whitespace().next().unwrap_or_default();
+                    out.push(Found {
+                        effect,
+                        text: format!("{verb} {r}"),
+                        was: answer(s, before, &v),
+                        now: answer(s, after, &v),
+                        span: t.span,
+                        gone: false,
+                        why: t.why.clone(),
+                        line: now.1.cite(t.span),
+                        via: through(*now, t.span),
+                        witness: witness(call.name, &v),
+                        grade,
+                    });
+                    continue;
+                }
                 let mut via = through((policy, sources), r.span);
                 via.extend(r.group.map(|g| sources.cite(g)));
                 out.push(Found {
@@ -274,6 +292,12 @@ fn changed(
             });
         }
     }
+}
+
+/// The new line that takes away what a line of the old policy says, which stands where it stood.
+fn taken<'a>([_, (new, sources)]: [(&'a Policy, &Sources); 2], old: (&Sources, Span)) -> Option<&'a Taken> {
+    let text = old.0.text(old.1);
+    new.grants.taken.iter().find(|t| t.was.iter().any(|w| sources.text(*w) == text))
 }
 
 /// What a diagram says of a call, as the language writes it.
@@ -367,6 +391,9 @@ fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec
         d.old.iter().for_each(|f| explained.at(true, (old.0, old.2), f.span));
         d.new.iter().for_each(|f| explained.at(false, (new.0, new.2), f.span));
     }
+    let sides = [(old.0, old.2), (new.0, new.2)];
+    let takes = |d: &order::Difference<'_>| taken(sides, (old.2, d.old.filter(|_| d.new.is_none())?.span));
+    differences.iter().filter_map(takes).for_each(|t| explained.at(false, (new.0, new.2), t.span));
     let row = |d: &order::Difference<'_>| {
         let (fact, gone): (&Fact, bool) = match (d.new, d.old) {
             // What is gone is shown as it was, unless a new value stands in its place.
@@ -399,6 +426,25 @@ fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec
         };
         let inherited = d.old.is_some_and(|o| o.what == What::Inherited) && d.effect != Effect::Narrowed;
         let grade = if inherited && grade.risk < Risk::Medium { risk::BEYOND } else { grade };
+        if let (true, Some(t)) = (gone, takes(d)) {
+            let verb = new.2.text(t.span).split_whitespace().next().unwrap_or_default();
+            return Some(Row {
+                effect,
+                domain: fact.domain,
+                risk: grade.risk,
+                text: format!("{verb} {}", dated(fact)),
+                others: Vec::new(),
+                consequence: grade.consequence,
+                reference: grade.reference,
+                line: new.2.cite(t.span),
+                gone: false,
+                why: t.why.clone(),
+                was: if hides { "hidden" } else { "granted" }.into(),
+                now: if hides { "seen" } else { "not granted" }.into(),
+                witness: None,
+                via: through((new.0, new.2), t.span),
+            });
+        }
         Some(Row {
             effect,
             domain: fact.domain,
