@@ -96,6 +96,12 @@ pub fn shown(policy: &Policy, path: &str) -> Option<(String, bool)> {
     own.starts_with('/').then_some((own, place.writable && !place.layer))
 }
 
+/// Whether what is at a path can be written to, in whatever layer, and executed, as far as its mount goes.
+pub fn allows(policy: &Policy, path: &str) -> Option<(bool, bool)> {
+    let model = Model::of(policy, None, false);
+    model.at(path).filter(|p| !p.hidden).map(|p| (p.writable, p.exec))
+}
+
 /// Do file rules hold this right on every kernel that the policy accepts? Writing by truncate(2) is held since the
 /// third version of Landlock, ioctl(2) on devices since the fifth (landlock(7)).
 fn is_ruled(policy: &Policy, right: Right) -> bool {

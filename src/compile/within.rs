@@ -9,7 +9,7 @@ use crate::policy::Policy;
 use crate::policy::meaning::Meaning;
 use crate::policy::mounts::Mount;
 use crate::policy::resolve::Ceiling;
-use crate::policy::syscalls::Action;
+use crate::policy::syscalls::{Action, Rule};
 use crate::proof::diagram::{FALSE, Store};
 use crate::proof::{bpf, grants, intent, order, program};
 
@@ -23,6 +23,7 @@ pub(super) fn check(policy: &Policy, filter: &Filter, d: &mut Diagnostics) {
     let own = grants::facts(&policy.grants, policy.span);
     for c in &policy.within {
         calls(policy, filter, c, mine, &mut s, d);
+        later(policy, c, d);
         let ceiling = grants::facts(&c.grants, c.declared);
         for f in order::uncovered(&own, &ceiling) {
             let message = format!("`{}` doesn't hide what `{}` hides: `{}`", policy.name, c.name.value, f.text);
@@ -109,6 +110,41 @@ fn calls(
             .also(c.declared, "the ceiling")
             .help("narrow the grant, or ask the ceiling's owner to raise it"),
     );
+}
+
+/// What a ceiling grants until a day must not go on after it. Denials don't end.
+fn later(policy: &Policy, c: &Ceiling, d: &mut Diagnostics) {
+    let dated: Vec<(&Rule, &String)> =
+        c.grants.syscalls.iter().filter_map(|r| Some((r, &r.meta.until.as_ref()?.value))).collect();
+    for (rule, day) in dated {
+        let goes_on = |list: &[Rule]| -> Vec<Rule> {
+            let on = |r: &&Rule| r.action > Action::Log || r.meta.until.as_ref().is_none_or(|u| u.value > *day);
+            list.iter().filter(|r| r.call.name == rule.call.name).filter(on).cloned().collect()
+        };
+        let (own, bound) = (goes_on(&policy.syscalls), goes_on(&c.grants.syscalls));
+        let mut s = Store::default();
+        let reviewed = rule.call.since <= policy.kernel;
+        let [own, bound] = [&own, &bound].map(|l| intent::runs(&mut s, &l.iter().collect::<Vec<_>>(), reviewed));
+        let more = s.choose(bound, FALSE, own);
+        // As far as it is granted until then.
+        let until = intent::holds(&mut s, &rule.conditions);
+        let more = s.and(more, until);
+        if more == FALSE && !s.exceeded() {
+            continue;
+        }
+        let lines = policy.syscalls.iter().filter(|r| r.call.name == rule.call.name && r.action <= Action::Log);
+        let line = lines.filter(|r| r.meta.until.as_ref().is_none_or(|u| u.value > *day)).find(|r| {
+            let when = intent::holds(&mut s, &r.conditions);
+            s.and(when, more) != FALSE
+        });
+        let message =
+            format!("`{}` grants `{}` after {day}, until when `{}` does", policy.name, rule.call.name, c.name.value);
+        d.push(
+            Diagnostic::error("E0705", line.map_or(policy.span, |r| r.span), message)
+                .also(rule.span, "the ceiling")
+                .help(format!("write `until {day}`, or an earlier day")),
+        );
+    }
 }
 
 /// A refusal is a refusal, whatever the errno; otherwise the order of restriction counts.

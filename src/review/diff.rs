@@ -421,7 +421,9 @@ fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec
         let unbounded = gone && fact.domain == Domain::Limits && d.effect == Effect::Widened;
         let grade = if unbounded { risk::UNBOUNDED } else { risk::fact(fact, policy) };
         let (grade, effect) = match (&fact.what, gone) {
-            (What::Mount(_, [was, ..]), true) => folders::uncovered(new.0, &fact.key, *was, (grade, d.effect)),
+            (What::Mount(_, [writes, runs, ..]), true) => {
+                folders::uncovered(new.0, &fact.key, [*writes, *runs], (grade, d.effect))
+            }
             _ => (grade, d.effect),
         };
         let inherited = d.old.is_some_and(|o| o.what == What::Inherited) && d.effect != Effect::Narrowed;

@@ -59,16 +59,24 @@ pub(super) fn mounts(source: &str, [writable, exec, suid, dev, translated]: [boo
     }
 }
 
-/// What is seen where a mount was taken away, and what that does.
-pub(super) fn uncovered(policy: &Policy, place: &str, was_written: bool, as_gone: (Grade, Effect)) -> (Grade, Effect) {
-    let Some((path, writable)) = places::shown(policy, place) else { return as_gone };
-    let seen = match (is_sensitive(&path), writable) {
-        (true, true) => grade(Critical, "what it covered can be written to: where the host keeps its own", "mount(2)"),
-        (true, false) => grade(High, "what it covered is seen: where the host keeps its own", "mount(2)"),
-        (false, true) => grade(Medium, "what it covered can be written to", "mount(2)"),
-        (false, false) => grade(Low, "what it covered is seen", "mount(2)"),
+/// What is seen where a mount was taken away, and what that does; of the mount whether it was written to and executed.
+pub(super) fn uncovered(policy: &Policy, place: &str, was: [bool; 2], as_gone: (Grade, Effect)) -> (Grade, Effect) {
+    let (writes, executes) = places::allows(policy, place).unwrap_or((false, false));
+    let [writes, executes] = [writes && !was[0], executes && !was[1]];
+    let host = places::shown(policy, place);
+    let seen = match host.as_ref().map(|(path, writable)| (is_sensitive(path), *writable)) {
+        Some((true, true)) => {
+            grade(Critical, "what it covered can be written to: where the host keeps its own", "mount(2)")
+        }
+        Some((true, false)) => grade(High, "what it covered is seen: where the host keeps its own", "mount(2)"),
+        Some((false, true)) => grade(Medium, "what it covered can be written to", "mount(2)"),
+        _ if writes && executes => grade(Medium, "what it covered can be written to and executed", "mount(2)"),
+        _ if writes => grade(Medium, "what it covered can be written to", "mount(2)"),
+        _ if executes => grade(Medium, "what it covered can be executed", "mount(2)"),
+        Some((false, false)) => grade(Low, "what it covered is seen", "mount(2)"),
+        None => return as_gone,
     };
-    let wider = seen.risk >= High || writable && !was_written;
+    let wider = seen.risk >= High || writes || executes;
     (seen, if wider { Effect::Widened } else { as_gone.1 })
 }
 
