@@ -256,7 +256,12 @@ pub fn check_text(bytes: &[u8]) -> Result<&str, TextFault> {
 
 /// Format and separator characters that change or hide what is displayed (Unicode Cf, Zl, Zp and fillers).
 fn is_invisible(c: char) -> bool {
-    matches!(c,
+    // Blanks that look like a space and are none, or are wider.
+    let blank = c.is_whitespace() && !c.is_ascii();
+    blank
+        || matches!(c,
+        '\u{2800}' | '\u{1BCA0}'..='\u{1BCA3}' | '\u{13430}'..='\u{1345F}' | '\u{600}'..='\u{605}' | '\u{6DD}' | '\u{70F}'
+        | '\u{890}' | '\u{891}' | '\u{8E2}' | '\u{110BD}' | '\u{110CD}' |
         '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}'
         | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{3164}' | '\u{FE00}'..='\u{FE0F}'
         | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}' | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')

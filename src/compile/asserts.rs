@@ -240,8 +240,6 @@ impl Mounting {
 fn mounting(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<Mounting> {
     const SYS_ADMIN: u8 = 21;
     const DAC_READ_SEARCH: u8 = 2;
-    /// CLONE_NEWUSER
-    const NEW: u64 = 0x1000_0000;
     let mut runs =
         |name: &str, tests: &[Condition]| call_evidence(policy, arch, crate::kernel::calls::find(name)?, tests, d);
     let has = |n| policy.capabilities.iter().any(|g| g.capability == n);
@@ -256,10 +254,7 @@ fn mounting(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<Mounting
     if ruled && !undoes {
         return None;
     }
-    // The flags come first in both; those of clone3 are behind a pointer.
-    let new = [Condition { argument: 0, kind: Type::Ulong, test: Test::HasAll(NEW) }];
-    let makes = [("unshare", &new[..]), ("clone", &new[..]), ("clone3", &[])];
-    if !granted && makes.iter().all(|(name, tests)| runs(name, tests).is_none()) {
+    if !granted && !makes_namespaces(policy, arch) {
         return None;
     }
     let calls =
@@ -269,6 +264,19 @@ fn mounting(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<Mounting
     let (span, how) = calls.iter().find_map(|n| runs(n, &[]))?;
     let what = if undoes { "change its mounts" } else { "mount over it" };
     Some(Mounting { span, how: format!("{how}, so it can {what}"), undoes })
+}
+
+/// Can it make user namespaces, in which it has every capability (user_namespaces(7))? What can't be decided, it can.
+pub fn makes_namespaces(policy: &Policy, arch: Arch) -> bool {
+    /// CLONE_NEWUSER
+    const NEW: u64 = 0x1000_0000;
+    // The flags come first in both; those of clone3 are behind a pointer.
+    let new = [Condition { argument: 0, kind: Type::Ulong, test: Test::HasAll(NEW) }];
+    [("unshare", &new[..]), ("clone", &new[..]), ("clone3", &[])].iter().any(|(name, tests)| {
+        let mut d = Diagnostics::default();
+        let found = crate::kernel::calls::find(name).and_then(|c| call_evidence(policy, arch, c, tests, &mut d));
+        found.is_some() || d.has_errors()
+    })
 }
 
 fn has_all(call: &Call, argument: &str, bits: u64) -> Option<Condition> {

@@ -150,7 +150,20 @@ impl<'p> Model<'p> {
                 let (span, how) = others.into_iter().find_map(|r| self.granted(right, &r))?;
                 Some((span, format!("{how}, and shows the same files")))
             })
+            .or_else(|| self.unhidden(right, &found))
             .or_else(|| self.replaced(right, path))
+    }
+
+    /// What is hidden by one name and shown by another.
+    fn unhidden(&self, right: Option<Right>, found: &[Region<'_>]) -> Option<(Span, String)> {
+        let hidden = found.iter().filter(|(p, _)| p.hidden && p.span.is_some());
+        let below = hidden.filter_map(|(_, from)| {
+            let under = self.tree.iter().rev().filter(|p| !p.hidden).find(|p| is_below(from, &p.target))?;
+            Some((under, from.clone()))
+        });
+        let others = below.flat_map(|r| self.elsewhere(&r)).collect::<Vec<_>>();
+        let (span, how) = others.iter().find_map(|r| self.granted(right, r))?;
+        Some((span, format!("{how}, and shows the same files")))
     }
 
     /// A place that can be written and executed, by one name or by two.

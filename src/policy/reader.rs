@@ -359,9 +359,16 @@ fn is_date(t: &str) -> bool {
     match parts.as_slice() {
         [y, m, d] => {
             let n = |s: &str, len: usize| (s.len() == len).then(|| s.parse::<u32>().ok()).flatten();
-            n(y, 4).is_some()
-                && n(m, 2).is_some_and(|m| (1..=12).contains(&m))
-                && n(d, 2).is_some_and(|d| (1..=31).contains(&d))
+            let (Some(y), Some(m), Some(d)) = (n(y, 4), n(m, 2), n(d, 2)) else { return false };
+            let leap = y % 4 == 0 && (y % 100 != 0 || y % 400 == 0);
+            let days = match m {
+                2 if leap => 29,
+                2 => 28,
+                4 | 6 | 9 | 11 => 30,
+                1..=12 => 31,
+                _ => 0,
+            };
+            (1..=days).contains(&d)
         }
         _ => false,
     }

@@ -67,6 +67,11 @@ pub fn ask(policy: &Policy, sources: &Sources, claim: &Claim, arch: Arch) -> Ans
     let (verdict, reason) = match (found, undecided) {
         (Some((_, how)), _) => (Verdict::Yes, how),
         (None, Some(why)) => (Verdict::Unknown, why),
+        // Its own sets are what is asked about; what it makes below has sets of its own.
+        (None, None) if matches!(claim, Claim::Capability(_)) && asserts::makes_namespaces(policy, arch) => {
+            let below = "nothing grants it; in a user namespace that it makes itself it has every one, over that alone";
+            (Verdict::No, below.into())
+        }
         (None, None) => (Verdict::No, "nothing grants it".into()),
     };
     Answer {

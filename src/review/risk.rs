@@ -146,7 +146,8 @@ const CALLS: &[(&[&str], Grade)] = &[
     ),
     (&["fchmodat2", "chmod", "fchmod", "fchmodat"], grade(Low, "modes of files that it may write", "chmod(2)")),
     (&["execveat"], grade(Medium, "executes what has no name", "execveat(2)")),
-    (&["memfd_create", "memfd_secret"], grade(Low, "files that lie in memory only", "memfd_create(2)")),
+    (&["memfd_create"], grade(Medium, "files in memory, which it writes and executes", "memfd_create(2)")),
+    (&["memfd_secret"], grade(Low, "files that lie in memory only", "memfd_secret(2)")),
     (&["kill", "tkill", "tgkill", "pidfd_send_signal"], grade(Low, "signals to processes that it sees", "kill(2)")),
 ];
 
