@@ -374,3 +374,171 @@ fn ceilings_are_few_and_say_something() {
     let ran = verb("check", &file(&format!("{many}{}", plain(&all))));
     assert!(ran.code == 2 && ran.err.contains("E0316"), "{}", ran.err);
 }
+
+/// Conditions on many arguments are decided like any other; what excludes itself says nothing.
+#[test]
+fn claims_about_calls_are_exact() {
+    let with = |calls: &str, claim: &str| {
+        verb("check", &file(&plain(&format!("syscalls {{ {calls} }}\n  assert {{ {claim} }}"))))
+    };
+    for claim in [
+        "setresuid(ruid != 1000, euid != 1000, suid != 1000)",
+        "setresuid(ruid >= 1, euid >= 1, suid >= 1)",
+        "pwrite64(count in 1..=0x7fffffffffff, pos in 1..=0x7fffffffffff)",
+    ] {
+        let never = with("allow [setresuid, pwrite64]", &format!("never syscall {claim}"));
+        assert!(never.code == 2 && never.err.contains("E0703"), "{claim}: {}{}", never.out, never.err);
+        let can = with("allow [setresuid, pwrite64]", &format!("can syscall {claim}"));
+        assert_eq!(can.code, 0, "{claim}: {}", can.err);
+    }
+    let void = with("allow chroot", "never syscall socket(family == AF_INET, family == AF_INET6)");
+    assert!(void.code == 2 && void.err.contains("E0405"), "{}", void.err);
+    for empty in
+        ["never syscall kill(sig not in [])", "never capability []", "never syscall clone(clone_flags has none [])"]
+    {
+        assert_eq!(with("allow chroot", empty).code, 2, "{empty}");
+    }
+    assert_eq!(with("kill []", "never wx").code, 2);
+    assert_eq!(with("allow socket(type & 0 == 0)", "never wx").code, 2);
+}
+
+/// An internet socket of type SOCK_PACKET is one of AF_PACKET to the kernel.
+#[test]
+fn the_old_name_of_packet_sockets_is_known() {
+    let with = |calls: &str, body: &str| verb("check", &file(&plain(&format!("syscalls {{ {calls} }}\n  {body}"))));
+    let never = "assert { never syscall socket(family == AF_PACKET) }";
+    let ran = with("allow socket(family == AF_INET)\n deny socket(family == AF_PACKET)", never);
+    assert!(ran.code == 2 && ran.err.contains("type=0xa"), "{}", ran.err);
+    let typed = "allow socket(family == AF_INET, type & 0xf in [SOCK_STREAM, SOCK_DGRAM])";
+    assert_eq!(with(typed, never).code, 0);
+    // AF_PACKET's own types aren't meant.
+    let raw = "assert { never syscall socket(family == AF_PACKET, type & 0xf == SOCK_RAW) }";
+    assert_eq!(with("allow socket(family == AF_INET)", raw).code, 0);
+    // Who could use it has to say so.
+    let os = |calls: &str| {
+        let text = format!(
+            "machine m {{ extends std/os; root dir \"/srv/d\" ephemeral; boot; network {{ none }}; syscalls {{ {calls} }} }}"
+        );
+        verb("check", &file(&text))
+    };
+    assert_eq!(os("deny bpf").code, 0, "{}", os("deny bpf").err);
+    let ran = os("allow socket(family == AF_INET) why \"x\"");
+    assert!(ran.code == 2 && ran.err.contains("E0410"), "{}", ran.err);
+    assert_eq!(os("allow socket(family in [AF_INET, AF_PACKET]) why \"x\"").code, 0);
+}
+
+/// On the host's network: a socket that listens without bind(2), Landlock before ports, families beside TCP; and who can
+/// change the rules of its own namespace.
+#[test]
+fn ports_are_held_only_where_something_holds_them() {
+    let host = |more: &str, claim: &str| {
+        let body = format!(
+            "extends std/net-server; root host; user nobody; capabilities {{ none }}; network {{ host why \"x\"; {more}; assert {{ {claim} }}"
+        );
+        verb("check", &file(&machine(&body)))
+    };
+    let listens = "listen tcp 8080 }";
+    for (claim, code) in [("never listen tcp 40000", 2), ("never listen tcp 1023", 0), ("never listen tcp any", 2)] {
+        let ran = host(listens, claim);
+        assert_eq!(ran.code, code, "{claim}: {}", ran.err);
+    }
+    let deaf = "}; syscalls { remove listen }";
+    let only = |claim: &str, more: &str| host(&format!("{deaf}{more}"), claim);
+    assert_eq!(only("never listen tcp 40000", "").code, 0, "{}", only("never listen tcp 40000", "").err);
+    let ran = only("never connect tcp 80", "; require landlock 1 why \"old hosts\"");
+    assert!(ran.code == 2 && ran.err.contains("Landlock"), "{}", ran.err);
+    for socket in ["family == AF_RXRPC", "family == AF_INET6, type & 0xf == SOCK_DCCP"] {
+        let more = format!("; syscalls {{ allow socket({socket}) why \"x\" }}");
+        let base = "extends std/daemon; root host; user nobody; capabilities { none }; network { host why \"x\" }";
+        let text = |claim: &str| {
+            file(&machine(&format!("{base}; syscalls {{ deny listen; allow @socket-io }}{more}; assert {{ {claim} }}")))
+        };
+        let ran = verb("check", &text("never connect any"));
+        assert!(ran.code == 2 && ran.err.contains("E0703"), "{socket}: {}", ran.err);
+    }
+    let bridged = |caps: &str| {
+        let body = format!(
+            "extends std/net-server; root host; user nobody; capabilities {{ {caps} }}; network {{ bridge br0; address 192.0.2.5/24 gateway 192.0.2.1; \
+             egress any; listen tcp any; listen udp any }}; assert {{ never connect tcp 80 to 169.254.169.254 }}"
+        );
+        verb("check", &file(&machine(&body)))
+    };
+    assert_eq!(bridged("none").code, 0, "{}", bridged("none").err);
+    assert_eq!(bridged("keep net_admin why \"x\"").code, 2);
+}
+
+/// What is hidden by one name isn't, where another name shows it; the others of its own sets are its own.
+#[test]
+fn a_hidden_file_has_other_names() {
+    let with = |more: &str| {
+        let body = format!(
+            "extends std/daemon; root dir \"/srv/r\" ro; user nobody; capabilities {{ none }}; mounts {{ hide \"/etc/shadow\"; {more} }}; \
+             assert {{ never read \"/etc/shadow\" }}"
+        );
+        verb("check", &file(&machine(&body)))
+    };
+    assert_eq!(with("bind \"/srv/r/usr\" -> \"/mnt\" ro").code, 0);
+    let ran = with("bind \"/srv/r/etc\" -> \"/mnt\" ro");
+    assert!(ran.code == 2 && ran.err.contains("same files"), "{}", ran.err);
+    assert_eq!(with("bind \"/srv/r/etc\" -> \"/mnt\" ro; hide \"/mnt/shadow\"").code, 0);
+}
+
+/// A line that removes something is in vain while another line, also one with conditions, grants it.
+#[test]
+fn what_is_removed_is_gone() {
+    let under = |inherited: &str, own: &str| {
+        let text = format!(
+            "profile p {{ {inherited} }}\nmachine m {{ extends std/daemon, p; root host; user nobody; exec \"/usr/bin/true\"; \
+             capabilities {{ none }}; {own} }}"
+        );
+        verb("check", &file(&text))
+    };
+    for (inherited, own, vain) in [
+        (
+            "syscalls { allow add_key(plen == 1); allow add_key(plen in [1, 2]) }",
+            "syscalls { remove add_key(plen == 1) }",
+            true,
+        ),
+        (
+            "syscalls { allow add_key(plen == 1); log add_key(plen <= 5) }",
+            "syscalls { remove add_key(plen == 1) }",
+            true,
+        ),
+        (
+            "syscalls { allow add_key(plen == 1); allow add_key(plen == 2) }",
+            "syscalls { remove add_key(plen == 1) }",
+            false,
+        ),
+        (
+            "syscalls { allow add_key(plen == 1); allow add_key(plen <= 5); deny add_key(plen == 1) }",
+            "syscalls { remove add_key(plen == 1) }",
+            false,
+        ),
+        ("network { private; egress any; connect tcp 443 }", "network { remove connect tcp 443 }", true),
+        ("network { private; connect tcp 80; connect tcp 443 }", "network { remove connect tcp 443 }", false),
+        ("files { exec \"/etc\"; read \"/etc\" }", "files { remove read \"/etc\" }", true),
+        ("files { exec \"/etc\"; read \"/etc\"; read \"/usr\" }", "files { remove exec \"/etc\" }", false),
+    ] {
+        let ran = under(inherited, own);
+        assert_eq!(ran.err.contains("wider line"), vain, "{inherited} {own}: {}", ran.err);
+        assert_eq!(ran.code, if vain { 2 } else { 0 }, "{inherited} {own}: {}", ran.err);
+    }
+}
+
+/// A ceiling that grants a call until a day grants it no longer.
+#[test]
+fn a_ceiling_ends_when_it_says() {
+    let until = |bound: &str, own: &str| {
+        let text = format!(
+            "profile c {{ extends std/daemon; syscalls {{ allow ptrace {bound} why \"x\" }} }}\n{}",
+            plain(&format!("within c; syscalls {{ allow ptrace {own} why \"x\" }}"))
+        );
+        verb("check", &file(&text))
+    };
+    let ran = until("until 2090-01-01", "");
+    assert!(ran.code == 2 && ran.err.contains("after 2090-01-01"), "{}", ran.err);
+    assert_eq!(until("until 2090-01-01", "until 2090-01-02").code, 2);
+    assert_eq!(until("until 2090-01-01", "until 2090-01-01").code, 0);
+    assert_eq!(until("", "").code, 0);
+    assert_eq!(until("until 2090-02-30", "until 2090-01-01").code, 2, "no such day");
+}

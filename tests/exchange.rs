@@ -864,7 +864,7 @@ fn a_unit_becomes_a_machine_that_holds_what_it_says() {
         return skip("python3 is not installed");
     }
     let ran = harness::run(&made);
-    assert_eq!(ran.out.trim(), "1 0 1 1 30 61184 0o77 d e 64 1", "{made}\n{}", ran.err);
+    assert_eq!(ran.out.trim(), "1 0 1 1 30 65533 0o77 d e 64 1", "{made}\n{}", ran.err);
 }
 
 #[test]

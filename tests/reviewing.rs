@@ -543,7 +543,7 @@ fn no_field_of_a_policy_is_left_out() {
         ),
         (with("mounts { tmpfs \"/t\" size=1MiB }"), with("mounts { tmpfs \"/t\" size=1GiB }"), "widened"),
         (with("mounts { hide \"/home\" }"), with("mounts { mask \"/home\" }"), "widened"),
-        (format!("{dir} ro\n  mounts {{ tmpfs \"/t\" size=1MiB }}"), format!("{dir} ro"), "changed"),
+        (format!("{dir} ro\n  mounts {{ tmpfs \"/t\" size=1MiB }}"), format!("{dir} ro"), "widened"),
         (host.to_owned(), with("hostname other"), "changed"),
         (host.to_owned(), with("chdir \"/usr\""), "changed"),
         (host.to_owned(), with("require landlock 3"), "widened"),
@@ -1717,4 +1717,199 @@ fn a_folder_hides_no_policy() {
     std::fs::create_dir_all(&deep).unwrap();
     let ran = call(&["check", dir.0.to_str().unwrap()]);
     assert!(ran.code == 2 && ran.err.contains("folders deep"), "{}", ran.err);
+}
+
+/// Every grave call that a line brings is named, and none of them is anywhere left out.
+#[test]
+fn a_row_names_every_grave_call() {
+    let dir = Dir::new("grave");
+    let with =
+        |name: &str, calls: &str| dir.write(name, &server(&format!("  syscalls {{ allow [{calls}] why \"x\" }}")));
+    let a = dir.write("a.stockade", &server(""));
+    let few = "add_key, bpf, perf_event_open, process_vm_readv, ptrace, userfaultfd";
+    let b = with("b.stockade", &format!("{few}, chown, lchown, fchown, fchownat, alarm, sync"));
+    let (a, b) = (a.to_str().unwrap(), b.to_str().unwrap());
+    let v: Value = serde_json::from_str(&call(&["diff", a, b, "--format", "json"]).out).unwrap();
+    let rows = v["machines"][0]["rows"].as_array().unwrap();
+    let row = rows.iter().find(|r| r["text"].as_str().unwrap().contains("add_key")).unwrap();
+    for name in few.split(", ") {
+        assert!(row["text"].as_str().unwrap().contains(name), "{name}: {row}");
+    }
+    let all = format!("{} {}", row["text"], row["others"]);
+    for name in ["fchownat", "alarm", "sync"] {
+        let refused = !all.contains(name);
+        // What the server had before isn't new.
+        assert!(!refused || call(&["query", &format!("m can {name}"), a]).code == 0, "{name}: {all}");
+    }
+    // Two lines that differ in one call are two findings.
+    let print = |calls: &str| {
+        let file = with("c.stockade", calls);
+        let out = call(&["diff", a, file.to_str().unwrap(), "--format", "sarif"]).out;
+        let v: Value = serde_json::from_str(&out).unwrap();
+        v["runs"][0]["results"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|r| r["partialFingerprints"].to_string())
+            .collect::<String>()
+    };
+    assert_ne!(print("bpf, add_key, ptrace, kcmp, sched_setattr"), print("bpf, add_key, ptrace, kcmp, userfaultfd"));
+    // Of a line's calls the gravest is the one that lint asks about.
+    let file = with("d.stockade", "add_key, iopl").to_str().unwrap().to_owned();
+    let text = std::fs::read_to_string(&file).unwrap().replace(" why \"x\"", "");
+    std::fs::write(&file, text).unwrap();
+    assert!(call(&["lint", &file]).err.contains("`allow iopl`"));
+}
+
+/// The new line that takes an inherited one away is the cause, and not the inherited line, which is still there.
+#[test]
+fn an_override_is_the_line_that_widens() {
+    let dir = Dir::new("override");
+    let text = |own: &str| {
+        format!(
+            "policy 1\nkernel 6.12\nimport \"std/daemon\"\nprofile p {{\n  mounts {{ hide \"/opt\" }}\n  syscalls {{ deny ptrace }}\n}}\n\
+             machine m {{\n  extends std/net-server, p\n  root dir \"/srv/r\" ro\n  exec \"/x\"\n  user nobody\n  capabilities {{ none }}\n\
+             {own}\n  syscalls {{ allow ptrace why \"y\" }}\n}}\n"
+        )
+    };
+    let a = dir.write("a.stockade", &text(""));
+    for (own, shown) in [
+        ("  syscalls { override deny ptrace why \"for a debugger\" }", "override ptrace"),
+        ("  mounts { remove \"/opt\" why \"for a debugger\" }", "remove hide \"/opt\""),
+    ] {
+        let b = dir.write("b.stockade", &text(own));
+        let out = call(&["diff", a.to_str().unwrap(), b.to_str().unwrap(), "--format", "json"]).out;
+        let v: Value = serde_json::from_str(&out).unwrap();
+        let m = &v["machines"][0];
+        let row = m["rows"].as_array().unwrap().iter().find(|r| r["effect"] == "widened").unwrap();
+        assert_eq!(row["text"], shown, "{out}");
+        assert!(row["line"].as_str().unwrap().ends_with("b.stockade:14"), "{out}");
+        assert_eq!((&row["why"], &row["gone"]), (&Value::from("for a debugger"), &Value::from(false)), "{out}");
+        assert_eq!(m["lines_without_effect"], 0, "{out}");
+    }
+}
+
+/// What a read-only mount covered and is written to or executed now is widened, also where a layer takes the writes.
+#[test]
+fn what_a_layer_takes_is_uncovered_too() {
+    let dir = Dir::new("layer");
+    let raised = |top: &str, gone: &str| {
+        let text = |more: &str| {
+            format!(
+                "policy 1\nkernel 6.12\nimport \"std/daemon\"\nmachine m {{\n  extends std/daemon\n  root dir \"/srv/r\" ro\n  exec \"/x\"\n  \
+                 user nobody\n  capabilities {{ none }}\n  mounts {{\n    {top}\n    {more}\n  }}\n}}\n"
+            )
+        };
+        let (a, b) = (dir.write("a.stockade", &text(gone)), dir.write("b.stockade", &text("")));
+        call(&["diff", a.to_str().unwrap(), b.to_str().unwrap(), "--fail-on", "widened>=medium"]).code
+    };
+    assert_eq!(raised("overlay \"/h/o\" -> \"/var\" exec why \"x\"", "bind \"/h/p\" -> \"/var/p\" ro"), 1);
+    assert_eq!(raised("tmpfs \"/var\" size=1MiB", "bind \"/h/p\" -> \"/var/p\" ro"), 1);
+    assert_eq!(raised("bind \"/h/o\" -> \"/var\" ro", "bind \"/h/p\" -> \"/var/p\" ro"), 0);
+    assert_eq!(raised("bind \"/h/o\" -> \"/var\" ro exec", "bind \"/h/p\" -> \"/var/p\" ro"), 1);
+}
+
+/// A revision of a folder is the files of its repository: what it can't show isn't passed over.
+#[test]
+fn a_revision_passes_nothing_over() {
+    let dir = Dir::new("modules");
+    let git = |arguments: &[&str]| {
+        let fixed = ["-c", "user.name=x", "-c", "user.email=x@y", "-c", "protocol.file.allow=always"];
+        let out = Command::new("git").arg("-C").arg(&dir.0).args(fixed).args(arguments).output().unwrap();
+        assert!(out.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
+    };
+    let diff = || call(&["diff", "--git", dir.0.join("p").to_str().unwrap(), "HEAD~1..HEAD"]);
+    std::fs::create_dir(dir.0.join("p")).unwrap();
+    dir.write("p/a.stockade", &server(""));
+    git(&["init", "-q", "."]);
+    git(&["add", "."]);
+    git(&["commit", "-qm", "one"]);
+    std::os::unix::fs::symlink("/etc/passwd", dir.0.join("p/b.stockade")).unwrap();
+    git(&["add", "."]);
+    git(&["commit", "-qm", "two"]);
+    let ran = diff();
+    assert!(ran.code == 2 && ran.err.contains("symbolic link"), "{}", ran.err);
+    git(&["rm", "-q", "p/b.stockade"]);
+    git(&["submodule", "--quiet", "add", dir.0.join(".git").to_str().unwrap(), "p/sub"]);
+    git(&["commit", "-qm", "three"]);
+    let ran = diff();
+    assert!(ran.code == 2 && ran.err.contains("submodule"), "{}", ran.err);
+    assert_eq!(call(&["diff", "", ""]).code, 2, "an unset variable is no policy");
+}
+
+/// What a repository brings along in the place of a lock is neither followed nor waited for.
+#[test]
+fn a_lock_is_a_file() {
+    let dir = Dir::new("locks");
+    let policy = dir.write("a.stockade", &server(""));
+    let lock = dir.0.join("a.lock");
+    let check = || call(&["check", "--locked", policy.to_str().unwrap()]);
+    for bad in ["link", "pipe", "device"] {
+        match bad {
+            "link" => std::os::unix::fs::symlink("/dev/zero", &lock).unwrap(),
+            "pipe" => assert!(Command::new("mkfifo").arg(&lock).status().unwrap().success()),
+            _ => std::fs::create_dir(&lock).unwrap(),
+        }
+        assert_eq!(check().code, 2, "{bad}");
+        match bad {
+            "device" => std::fs::remove_dir(&lock).unwrap(),
+            _ => std::fs::remove_file(&lock).unwrap(),
+        }
+    }
+    // Whatever lies beside it stays what it was.
+    let victim = dir.write("victim", "kept");
+    std::os::unix::fs::symlink(&victim, dir.0.join("a.lock.tmp")).unwrap();
+    std::os::unix::fs::symlink(&victim, &lock).unwrap();
+    assert_eq!(call(&["lock", policy.to_str().unwrap()]).code, 0);
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "kept");
+    assert_eq!(check().code, 0);
+}
+
+/// What a newer baseline grants is told, also where a condition takes some of it away.
+#[test]
+fn a_newer_baseline_is_told_by_what_runs() {
+    let dir = Dir::new("newer");
+    let text = server("  syscalls {\n    allow pidfd_getfd why \"x\"\n    deny pidfd_getfd(flags == 7)\n  }");
+    let file = dir.write("a.stockade", &text.replace("kernel 6.12", "kernel 5.5"));
+    let ran = call(&["kernel", "6.12", file.to_str().unwrap()]);
+    assert!(ran.out.contains("allow pidfd_getfd; errno EPERM pidfd_getfd(flags == 7)"), "{}{}", ran.out, ran.err);
+}
+
+/// One machine's waiver is its own, and one yes of several answers is a yes.
+#[test]
+fn each_machine_answers_for_itself() {
+    let dir = Dir::new("each");
+    let both = format!(
+        "{}machine b {{\n  extends std/net-server\n  root host\n  exec \"/x\"\n  user nobody\n  capabilities {{ keep [net_raw, syslog] }}\n}}\n",
+        server("  waive W0801 why \"x\"\n  syscalls { allow ptrace }")
+    );
+    let file = dir.write("a.stockade", &both);
+    let ran = call(&["lint", file.to_str().unwrap()]);
+    assert!(ran.code == 1 && ran.err.contains("net_raw"), "{}{}", ran.out, ran.err);
+    let asked = |q: &str| call(&["query", q, file.to_str().unwrap()]).code;
+    assert_eq!(asked("b can capability [sys_admin, syslog]"), 0);
+    assert_eq!(asked("b can capability [sys_admin, sys_chroot]"), 1);
+}
+
+/// The gravest machine comes first in a comment that holds not all.
+#[test]
+fn a_comment_begins_with_the_gravest() {
+    let dir = Dir::new("first");
+    let all = |calls: &str, last: &str| {
+        let one = |name: &str, calls: &str| {
+            format!(
+                "machine {name} {{\n  extends std/net-server\n  root host\n  exec \"/x\"\n  user nobody\n  capabilities {{ none }}\n  \
+                 syscalls {{ {calls} }}\n}}\n"
+            )
+        };
+        let many: String = (0..40).map(|i| one(&format!("a{i}"), calls)).collect();
+        format!("policy 1\nkernel 6.12\nimport \"std/daemon\"\n{many}{}", one("zzz", last))
+    };
+    let a = dir.write("a.stockade", &all("allow alarm", "allow alarm"));
+    let b = dir.write("b.stockade", &all("allow [alarm, chroot]", "allow [alarm, ptrace]"));
+    let out = call(&["diff", "--format", "markdown", a.to_str().unwrap(), b.to_str().unwrap()]).out;
+    assert!(
+        out.contains("max risk **HIGH**.\n\n**`zzz`**") || out.contains("max risk **high**.\n\n**`zzz`**"),
+        "{out}"
+    );
 }
