@@ -355,7 +355,13 @@ fn call_evidence(
     // The line that lets it through, and not another one of the same call.
     let rule = Meaning::new(policy, arch).rules(&v).into_iter().find(|r| r.action <= Action::Log);
     let span = rule.map_or(policy.span, |r| r.span);
-    Some((span, format!("`{}` runs", witness(call.name, &v))))
+    let literal = intent::holds(&mut s, conditions);
+    let named = if s.evaluate(literal, &v) == 1 {
+        ""
+    } else {
+        ", which is AF_PACKET to the kernel: name the types (packet(7))"
+    };
+    Some((span, format!("`{}` runs{named}", witness(call.name, &v))))
 }
 
 /// Memory that is written and executed, or a place that can be.
