@@ -1552,3 +1552,104 @@ fn units_are_read_as_systemd_reads_them() {
     let (_, ran) = imported("systemd", "m.service", &unit("RestrictAddressFamilies=none"), &[]);
     assert!(ran.err.contains("as it stands, `check` refuses it: E0703"), "{}", ran.err);
 }
+
+/// What systemd ignores, or takes for part of a name, grants nothing here.
+#[test]
+fn what_systemd_ignores_grants_nothing() {
+    let unit = |line: &str| format!("[Service]\nExecStart=/usr/bin/true\nUser=man\n{line}\n");
+    for (line, why) in [
+        ("CapabilityBoundingSet=CAP_CHOWN sys_admin", "begin with CAP_"),
+        ("AmbientCapabilities=net_admin", "begin with CAP_"),
+        ("StateDirectory=private/other", "for itself"),
+        ("CacheDirectory=private", "for itself"),
+        ("ReadWritePaths=--/srv", "absolute"),
+        ("BindPaths=+/srv:/mnt", "absolute"),
+        ("BindReadOnlyPaths=+/root:/mnt", "absolute"),
+        ("LimitNOFILE=10:5", "above the hard one"),
+        ("LimitNOFILE=infinity:10", "above the hard one"),
+        ("LimitNICE=50", "nice limit"),
+        ("DeviceAllow=/dev/kvm rwz", "read and written"),
+        ("TemporaryFileSystem=/x:size=0100m", "octal"),
+        ("BindPaths=/srv/new:/data\nReadWritePaths=/data/rw", "bound over it"),
+        ("ReadWritePaths=/data/rw\nBindPaths=/srv/new:/data", "bound over it"),
+        ("MountFlags=shared", "shared"),
+        ("PrivateUsers=yes\nUser=root\nCapabilityBoundingSet=CAP_CHOWN CAP_SETUID", "PrivateUsers="),
+    ] {
+        refused("systemd", "x.service", &unit(line), why);
+    }
+    for (line, made) in [
+        ("StateDirectory=-foo", "\"/var/lib/-foo\""),
+        ("ReadWritePaths=-/srv", "\"/srv\" rw"),
+        ("RestrictNamespaces=yes", "deny clone3 errno ENOSYS"),
+        ("DynamicUser=yes\nUser=", "user 65533"),
+        ("MountFlags=private", "user man"),
+        ("MemoryDenyWriteExecute=yes", "READ_IMPLIES_EXEC"),
+        ("PrivateUsers=yes", "user man"),
+        ("LimitNOFILE=5:10", "nofile 5"),
+    ] {
+        let (text, _) = imported("systemd", "x.service", &unit(line), &[]);
+        assert!(text.contains(made), "{line}: {text}");
+        // And what is made is accepted.
+        assert_eq!(checked(&text).code, 0, "{line}: {}", checked(&text).err);
+    }
+    // A link on the way: what is closed by one name is open by the other.
+    let dir = Dir::new("links");
+    std::fs::create_dir_all(dir.0.join("real/secret")).unwrap();
+    std::os::unix::fs::symlink("real", dir.0.join("link")).unwrap();
+    let at = dir.0.display();
+    for lines in [
+        format!("ReadWritePaths={at}/real\nInaccessiblePaths={at}/link/secret"),
+        format!("ReadWritePaths={at}/link\nInaccessiblePaths={at}/real/secret"),
+        format!("ReadWritePaths={at}/real\nReadOnlyPaths={at}/link/secret"),
+    ] {
+        refused("systemd", "x.service", &unit(&lines), "a link leads to");
+    }
+    refused("nspawn", "x.nspawn", "[Exec]\nCapability=sys_time\n", "begin with CAP_");
+}
+
+/// A call that this host's libseccomp has no name for is left out by runc.
+#[test]
+fn what_libseccomp_cannot_name_is_told() {
+    let profile = |default: &str, action: &str| {
+        format!(
+            "{{\"defaultAction\": \"{default}\", \"syscalls\": [{{\"names\": [\"read\", \"execve\", \"exit_group\", \"mseal\", \"statmount\"], \"action\": \"{action}\"}}]}}"
+        )
+    };
+    let named = |text: &str| ["mseal", "statmount"].into_iter().filter(|n| text.contains(n)).count();
+    let (text, ran) = imported("docker", "p.json", &profile("SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW"), &["--as", "runc"]);
+    let unknown = ran.err.lines().find(|l| l.contains("has no name for these")).map_or(0, named);
+    assert_eq!(named(&text) + unknown, 2, "each runs, or it is told why not: {text}{}", ran.err);
+    let (text, _) = imported("docker", "p.json", &profile("SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW"), &["--as", "intent"]);
+    assert_eq!(named(&text), 2);
+    let (_, ran) = imported("docker", "p.json", &profile("SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO"), &["--as", "runc"]);
+    assert_eq!(ran.err.lines().filter(|l| l.contains("differs") && l.contains("has no name for it")).count(), unknown);
+}
+
+/// What an export can't keep from happening later, or at the root, is a line of its own or an option.
+#[test]
+fn exports_seal_or_tell() {
+    let dir = Dir::new("seal");
+    let root = dir.0.join("r");
+    std::fs::create_dir_all(root.join("d")).unwrap();
+    let text = "policy 1\nkernel 6.12\nimport \"std/daemon\"\nmachine m {\n  extends std/daemon\n  root dir \"ROOT\" ro\n  exec \"/x\"\n  \
+                user 6 group 12 groups [1]\n  capabilities { none }\n  network { NETWORK }\n  syscalls { remove listen }\n  mounts { bind \"ROOT/d\" -> \"/d\" ro }\n}\n";
+    let export = |kind: &str, network: &str| {
+        let file = dir.write("m.stockade", &text.replace("NETWORK", network).replace("ROOT", root.to_str().unwrap()));
+        call(&["export", kind, file.to_str().unwrap()])
+    };
+    let ran = export("oci", "host why \"x\"");
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    let config: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(config["linux"]["rootfsPropagation"], "rprivate");
+    let mounts = config["mounts"].as_array().unwrap();
+    let at = |target: &str| mounts.iter().find(|m| m["destination"] == target).unwrap();
+    assert!(at("/d")["options"].as_array().unwrap().iter().any(|o| o == "rprivate"));
+    assert!(at("/sys")["type"] == "bind" && at("/sys")["options"].as_array().unwrap().iter().any(|o| o == "rro"));
+    for lost in ["/: nosuid isn't set", "/: nodev isn't set", "/sys: it is the host's own"] {
+        assert!(ran.err.contains(lost), "{lost}: {}", ran.err);
+    }
+    assert!(export("oci", "none").err.contains("the loopback is up"));
+    let ran = export("systemd", "none");
+    assert!(ran.out.contains("MountFlags=private"), "{}", ran.out);
+    assert!(ran.err.contains("lost: groups: those that the host's /etc/group gives the user are added"), "{}", ran.err);
+}
