@@ -14,28 +14,63 @@ use crate::proof::intent::{self, AF_INET, AF_PACKET, SOCK_PACKET, SOCK_TYPE_MASK
 /// Reports each call whose condition another call goes around. Judged on what all rules together allow, denials
 /// counted: a call whose conditions make up everything isn't limited.
 pub(super) fn check(policy: &Policy, arch: Arch, regions: &[Regions], d: &mut Diagnostics) {
-    let allowed = |name: &str| -> Vec<Cube> {
-        let number = arch.number(name);
-        regions.iter().find(|r| Some(r.number()) == number).map(Regions::allowed).unwrap_or_default()
-    };
-    let lines = |name: &str| policy.syscalls.iter().filter(move |r| r.call.name == name).collect::<Vec<_>>();
-    let mut report = |limited: &str, argument: Option<usize>, open: &str, fix: &str| {
+    let granted = Granted { policy, arch, regions };
+    for f in FAMILIES {
+        granted.family(f, d);
+    }
+    let ring = RING_CALLS.iter().map(|limited| (*limited, RING.0, false, RING.1));
+    for (limited, open, whole, fix) in PAIRS.iter().copied().chain(ring) {
+        let (own, theirs) = (granted.all(limited), granted.all(open));
+        let everything = |cubes: &[Cube]| !more(&[ALL], cubes);
+        let reached = if whole { everything(&theirs) } else { !theirs.is_empty() };
+        if reached && !own.is_empty() && !everything(&own) {
+            granted.report(limited, None, open, fix, d);
+        }
+    }
+    granted.executable(d);
+    granted.packets(d);
+}
+
+/// What the rules of a policy let run.
+struct Granted<'a> {
+    policy: &'a Policy,
+    arch: Arch,
+    regions: &'a [Regions],
+}
+
+impl Granted<'_> {
+    fn all(&self, name: &str) -> Vec<Cube> {
+        let number = self.arch.number(name);
+        self.regions.iter().find(|r| Some(r.number()) == number).map(Regions::allowed).unwrap_or_default()
+    }
+
+    fn some(&self, name: &str, tests: &[(&str, Test)]) -> Vec<Cube> {
+        let conditions: Option<Vec<_>> = tests.iter().map(|(a, t)| condition(name, a, t.clone())).collect();
+        conditions.and_then(|c| cube::of(&c).ok()).map(|c| cube::and(&self.all(name), &c)).unwrap_or_default()
+    }
+
+    fn lines(&self, name: &str) -> Vec<&Rule> {
+        self.policy.syscalls.iter().filter(|r| r.call.name == name).collect()
+    }
+
+    fn report(&self, limited: &str, argument: Option<usize>, open: &str, fix: &str, d: &mut Diagnostics) {
         // The line that limits: the first with a condition on what is gone around.
         let about =
             |r: &&&Rule| r.conditions.iter().any(|c| argument.is_none_or(|index| usize::from(c.argument) == index));
-        let (own, others) = (lines(limited), lines(open));
-        let span = own.iter().find(about).or(own.first()).map_or(policy.span, |r| r.span);
-        let other = others.iter().find(|r| r.action <= Action::Log).map_or(policy.span, |r| r.span);
+        let (own, others) = (self.lines(limited), self.lines(open));
+        let span = own.iter().find(about).or(own.first()).map_or(self.policy.span, |r| r.span);
+        let other = others.iter().find(|r| r.action <= Action::Log).map_or(self.policy.span, |r| r.span);
         d.push(
             Diagnostic::error("E0410", span, format!("the condition on `{limited}` can be bypassed with `{open}`"))
                 .also(other, format!("`{open}` is allowed here"))
                 .help(fix),
         );
-    };
-    for f in FAMILIES {
+    }
+
+    fn family(&self, f: &Family, d: &mut Diagnostics) {
         let member = |(name, argument): &(&'static str, &str)| {
             let index = calls::find(name)?.args.iter().position(|a| a.name == *argument)?;
-            let mut cubes = allowed(name);
+            let mut cubes = self.all(name);
             if let Some((_, argument, sets)) = f.given.iter().find(|(call, ..)| call == name) {
                 let each = sets.iter().map(|bits| cube::of(&[condition(name, argument, Test::HasAll(*bits))?]).ok());
                 cubes = cube::and(&cubes, &each.collect::<Option<Vec<_>>>()?.concat());
@@ -44,53 +79,48 @@ pub(super) fn check(policy: &Policy, arch: Arch, regions: &[Regions], d: &mut Di
             (!values.is_empty()).then_some((*name, index, values))
         };
         let members: Vec<(&str, usize, Vec<Cube>)> = f.members.iter().filter_map(member).collect();
-        let all = |own: &[Cube]| !more(&[f.universe()], own);
-        for (name, index, own) in members.iter().filter(|(_, _, own)| !all(own)) {
-            for (open, fix) in f.hidden.iter().filter(|(open, _)| !allowed(open).is_empty()) {
-                report(name, Some(*index), open, fix);
+        let everything = |own: &[Cube]| !more(&[f.universe()], own);
+        for (name, index, own) in members.iter().filter(|(_, _, own)| !everything(own)) {
+            for (open, fix) in f.hidden.iter().filter(|(open, _)| !self.all(open).is_empty()) {
+                self.report(name, Some(*index), open, fix, d);
             }
             for (open, _, theirs) in members.iter().filter(|(open, ..)| open != name) {
-                if if f.whole { all(theirs) } else { more(theirs, own) } {
-                    report(name, Some(*index), open, &format!("condition `{open}` likewise, or remove it"));
+                if if f.whole { everything(theirs) } else { more(theirs, own) } {
+                    let fix = format!("condition `{open}` likewise, or remove it");
+                    self.report(name, Some(*index), open, &fix, d);
                 }
             }
         }
     }
-    let ring = RING_CALLS.iter().map(|limited| (*limited, RING.0, false, RING.1));
-    for (limited, open, whole, fix) in PAIRS.iter().copied().chain(ring) {
-        let (own, theirs) = (allowed(limited), allowed(open));
-        let all = |cubes: &[Cube]| !more(&[ALL], cubes);
-        let reached = if whole { all(&theirs) } else { !theirs.is_empty() };
-        if reached && !own.is_empty() && !all(&own) {
-            report(limited, None, open, fix);
+
+    /// READ_IMPLIES_EXEC makes everything executable that is readable; 0xffffffff only asks (personality(2)).
+    fn executable(&self, d: &mut Diagnostics) {
+        let implies = [("personality", Test::HasAll(0x40_0000)), ("personality", Test::NotIn(vec![0xffff_ffff]))];
+        if self.some("personality", &implies).is_empty() {
+            return;
         }
-    }
-    let some = |name: &str, tests: &[(&str, Test)]| -> Vec<Cube> {
-        let conditions: Option<Vec<_>> = tests.iter().map(|(a, t)| condition(name, a, t.clone())).collect();
-        conditions.and_then(|c| cube::of(&c).ok()).map(|c| cube::and(&allowed(name), &c)).unwrap_or_default()
-    };
-    // READ_IMPLIES_EXEC makes everything executable that is readable; 0xffffffff only asks.
-    let implies = [("personality", Test::HasAll(0x40_0000)), ("personality", Test::NotIn(vec![0xffff_ffff]))];
-    if !some("personality", &implies).is_empty() {
         for name in ["mmap", "mprotect", "pkey_mprotect"] {
-            if !allowed(name).is_empty() && some(name, &[("prot", Test::HasAll(0x4))]).is_empty() {
-                let fix = "`personality has none [READ_IMPLIES_EXEC]`";
-                report(name, None, "personality", fix);
+            if !self.all(name).is_empty() && self.some(name, &[("prot", Test::HasAll(0x4))]).is_empty() {
+                self.report(name, None, "personality", "`personality has none [READ_IMPLIES_EXEC]`", d);
             }
         }
     }
-    // The kernel takes an internet socket of this type for one of AF_PACKET, which wants CAP_NET_RAW.
-    let old = [("family", Test::In(vec![AF_INET])), ("type", Test::Masked(SOCK_TYPE_MASK, vec![SOCK_PACKET]))];
-    let raw = policy.capabilities.iter().any(|g| g.capability == NET_RAW);
-    let packet = some("socket", &[("family", Test::In(vec![AF_PACKET]))]);
-    if raw && packet.is_empty() && !some("socket", &old).is_empty() {
-        let rule = lines("socket").into_iter().find(|r| {
+
+    /// The kernel takes an internet socket of type SOCK_PACKET for one of AF_PACKET, which wants CAP_NET_RAW.
+    fn packets(&self, d: &mut Diagnostics) {
+        let old = [("family", Test::In(vec![AF_INET])), ("type", Test::Masked(SOCK_TYPE_MASK, vec![SOCK_PACKET]))];
+        let old = self.some("socket", &old);
+        let raw = self.policy.capabilities.iter().any(|g| g.capability == NET_RAW);
+        if !raw || old.is_empty() || !self.some("socket", &[("family", Test::In(vec![AF_PACKET]))]).is_empty() {
+            return;
+        }
+        let rule = self.lines("socket").into_iter().find(|r| {
             let own = cube::of(&r.conditions).unwrap_or_else(|_| vec![ALL]);
-            r.action <= Action::Log && cube::overlap(&own, &some("socket", &old))
+            r.action <= Action::Log && cube::overlap(&own, &old)
         });
         let message = "with CAP_NET_RAW a socket of AF_INET and SOCK_PACKET is one of AF_PACKET, which isn't allowed";
         d.push(
-            Diagnostic::error("E0410", rule.map_or(policy.span, |r| r.span), message)
+            Diagnostic::error("E0410", rule.map_or(self.policy.span, |r| r.span), message)
                 .help("name the types, as in `type & 0xf in [SOCK_STREAM, SOCK_DGRAM]`, or allow AF_PACKET; packet(7)"),
         );
     }
