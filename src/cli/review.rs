@@ -434,8 +434,9 @@ pub(super) fn write_locks(paths: &[PathBuf]) -> Outcome {
             front::print(&format!("{}: unchanged\n", display_name(&to)))?;
             continue;
         }
-        let temporary = to.with_extension(format!("lock.{}", std::process::id()));
-        // A file of its own, whatever lies there.
+        let temporary = to.with_extension("lock.tmp");
+        // A file of its own: what a link there leads to isn't touched, and what a killed command left goes.
+        fs::remove_file(&temporary).unwrap_or(());
         fs::OpenOptions::new()
             .write(true)
             .create_new(true)

@@ -1,5 +1,6 @@
 //! Assertions and tests, decided on what was compiled.
 
+use super::bypass::NET_RAW;
 use super::exposure;
 use super::places::Model;
 use super::seccomp::Filter;
@@ -152,15 +153,10 @@ fn sockets_past_rules(
     protocol: Option<Protocol>,
     d: &mut Diagnostics,
 ) -> Option<(Span, String)> {
-    const NET_RAW: u8 = 13;
     let raw = policy.userns.value == Userns::Identity && policy.capabilities.iter().any(|g| g.capability == NET_RAW);
     let others = protocol != Some(Protocol::Tcp);
     let call = crate::kernel::calls::find("socket")?;
-    let condition = |name: &str, test| {
-        let index = call.args.iter().position(|a| a.name == name)?;
-        let kind = call.args.get(index)?.ty;
-        Some(Condition { argument: u8::try_from(index).ok()?, kind, test })
-    };
+    let condition = |name: &str, test| Condition::on(call, name, test);
     let internet = || condition("family", Test::In(vec![2, 10]));
     let kind = |n| condition("type", Test::Masked(0xf, vec![n]));
     // Of the types all but SOCK_STREAM, SOCK_RAW and SOCK_PACKET: datagrams, SCTP, DCCP and what may come.
@@ -202,8 +198,8 @@ fn tcp_past_rules(
     d: &mut Diagnostics,
 ) -> Option<(Span, String)> {
     let call = crate::kernel::calls::find("socket")?;
-    let test = |argument: u8, test| Some(Condition { argument, kind: call.args.get(usize::from(argument))?.ty, test });
-    let stream = [test(0, Test::In(vec![2, 10]))?, test(1, Test::Masked(0xf, vec![1]))?];
+    let internet = Condition::on(call, "family", Test::In(vec![2, 10]))?;
+    let stream = [internet, Condition::on(call, "type", Test::Masked(0xf, vec![1]))?];
     if protocol == Some(Protocol::Udp) || call_evidence(policy, arch, call, &stream, d).is_none() {
         return None;
     }
@@ -280,8 +276,7 @@ pub fn makes_namespaces(policy: &Policy, arch: Arch) -> bool {
 }
 
 fn has_all(call: &Call, argument: &str, bits: u64) -> Option<Condition> {
-    let index = call.args.iter().position(|a| a.name == argument)?;
-    Some(Condition { argument: u8::try_from(index).ok()?, kind: call.args.get(index)?.ty, test: Test::HasAll(bits) })
+    Condition::on(call, argument, Test::HasAll(bits))
 }
 
 /// The line that grants a port.
@@ -400,13 +395,10 @@ fn write_and_exec(policy: &Policy, arch: Arch, tree: &Model<'_>, d: &mut Diagnos
     // SHM_EXEC makes shared memory executable, READ_IMPLIES_EXEC everything that is readable.
     for (name, argument, bits) in [("shmat", "shmflg", 0o100_000), ("personality", "personality", 0x40_0000)] {
         let Some(call) = crate::kernel::calls::find(name) else { continue };
-        let Some(index) = call.args.iter().position(|a| a.name == argument) else { continue };
-        let Some(kind) = call.args.get(index).map(|a| a.ty) else { continue };
-        // 0xffffffff only asks for the personality.
-        let mut tests = vec![Condition { argument: u8::try_from(index).unwrap_or(0), kind, test: Test::HasAll(bits) }];
+        let mut tests: Vec<Condition> = has_all(call, argument, bits).into_iter().collect();
         if name == "personality" {
-            let argument = u8::try_from(index).unwrap_or(0);
-            tests.push(Condition { argument, kind, test: Test::NotIn(vec![0xffff_ffff]) });
+            // That value only asks.
+            tests.extend(Condition::on(call, argument, Test::NotIn(vec![0xffff_ffff])));
         }
         if let Some(found) = call_evidence(policy, arch, call, &tests, d) {
             return Some(found);

@@ -127,13 +127,11 @@ impl Granted<'_> {
 }
 
 /// CAP_NET_RAW
-const NET_RAW: u8 = 13;
+pub(super) const NET_RAW: u8 = 13;
 
 /// A test of a call's argument.
 fn condition(call: &str, argument: &str, test: Test) -> Option<Condition> {
-    let call = calls::find(call)?;
-    let index = call.args.iter().position(|a| a.name == argument)?;
-    Some(Condition { argument: u8::try_from(index).ok()?, kind: call.args.get(index)?.ty, test })
+    Condition::on(calls::find(call)?, argument, test)
 }
 
 /// Which values of one argument occur, as far as these bits go.

@@ -132,7 +132,7 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
         let lifting = matches!(line.verb, syscalls::Verb::Lift(_));
         // Each item of a list has to hit something: one that doesn't is stale or mistyped.
         for target in &line.targets {
-            let mut found = syscalls::expand(cx, &decl.groups, std::slice::from_ref(target));
+            let mut found = super::groups::expand(cx, &decl.groups, std::slice::from_ref(target));
             if line.verb.takes(Action::Kill) || line.verb.takes(Action::Errno(0)) {
                 found = found.into_iter().map(|(call, c, g)| (call, syscalls::low_bits(c), g)).collect();
             }
@@ -173,7 +173,7 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
         let syscalls::Verb::Set(action) = line.verb else { continue };
         // Each target once a line. What an inherited line says already is kept as well: `lint` names it, and a lock shows both.
         let mut said = HashSet::new();
-        for (call, conditions, group) in syscalls::expand(cx, &decl.groups, &line.targets) {
+        for (call, conditions, group) in super::groups::expand(cx, &decl.groups, &line.targets) {
             let conditions = if action > Action::Log { syscalls::low_bits(conditions) } else { conditions };
             if said.insert((std::ptr::from_ref(call), conditions.clone())) {
                 let (meta, span) = (line.meta.clone(), line.span);

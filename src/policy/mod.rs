@@ -6,6 +6,7 @@ pub mod capabilities;
 mod check;
 mod declare;
 pub mod files;
+mod groups;
 pub mod loader;
 pub mod meaning;
 mod merge;

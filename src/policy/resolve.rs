@@ -252,14 +252,14 @@ pub fn resolve_under(
     for g in
         decl.groups.values().filter(|g| g.span.is_some_and(|s| sources.get(s.file).is_some_and(|f| f.packed.is_none())))
     {
-        syscalls::expand(&mut cx, &decl.groups, &g.entries);
+        super::groups::expand(&mut cx, &decl.groups, &g.entries);
     }
     Resolved { machines, groups: decl.groups }
 }
 
 fn group_rules(cx: &mut Context<'_>, groups: &syscalls::Groups, g: &syscalls::Group) -> Vec<syscalls::Rule> {
     let Some(span) = g.span else { return Vec::new() };
-    syscalls::expand(cx, groups, &g.entries)
+    super::groups::expand(cx, groups, &g.entries)
         .into_iter()
         .map(|(call, conditions, inner)| syscalls::Rule {
             call,

@@ -68,6 +68,14 @@ pub struct Condition {
     pub test: Test,
 }
 
+impl Condition {
+    /// A test of an argument by its name; `None` where the call has none of that name.
+    pub fn on(call: &Call, argument: &str, test: Test) -> Option<Condition> {
+        let index = call.args.iter().position(|a| a.name == argument)?;
+        Some(Condition { argument: u8::try_from(index).ok()?, kind: call.args.get(index)?.ty, test })
+    }
+}
+
 /// One rule: a call, the conditions that all must hold, and the action.
 #[derive(Clone, Debug)]
 pub struct Rule {
@@ -543,59 +551,4 @@ fn constant(cx: &mut Context<'_>, word: &Spanned<String>) -> Option<u64> {
         .unwrap_or_else(|| "write the number if the name isn't known".into());
     cx.error("E0407", word.span, format!("unknown constant `{}`", word.value), help);
     None
-}
-
-/// Expands groups; unknown names and cycles are errors.
-pub(super) fn expand(
-    cx: &mut Context<'_>,
-    groups: &Groups,
-    targets: &[Target],
-) -> Vec<(&'static Call, Vec<Condition>, Option<Span>)> {
-    let mut out = Vec::new();
-    let mut done = Vec::new();
-    for t in targets {
-        walk(cx, groups, t, None, (&mut Vec::new(), &mut done), &mut out);
-    }
-    out
-}
-
-fn walk(
-    cx: &mut Context<'_>,
-    groups: &Groups,
-    target: &Target,
-    inside: Option<Span>,
-    (path, done): (&mut Vec<String>, &mut Vec<String>),
-    out: &mut Vec<(&'static Call, Vec<Condition>, Option<Span>)>,
-) {
-    match target {
-        Target::Call(call, conditions, span) => out.push((call, conditions.clone(), inside.map(|_| *span))),
-        Target::Group(name) => {
-            let Some(group) = groups.get(&name.value) else {
-                let help = did_you_mean(&name.value, groups.keys().map(String::as_str)).unwrap_or_else(|| {
-                    "`stockade groups` lists the built-in ones; import \"std/groups\" to use them".into()
-                });
-                cx.error("E0408", name.span, format!("unknown group `{}`", name.value), help);
-                return;
-            };
-            if path.contains(&name.value) {
-                cx.error("E0409", name.span, format!("group `{}` contains itself", name.value), path.join(" -> "));
-                return;
-            }
-            // A group that is reached a second time adds nothing; without this, groups that name others
-            // twice would double at each level.
-            if done.contains(&name.value) {
-                return;
-            }
-            if path.len() >= super::resolve::MAX_CHAIN {
-                let message = format!("more than {} groups contain each other in a row", super::resolve::MAX_CHAIN);
-                return cx.error("E0409", name.span, message, "a reviewer must be able to follow the chain");
-            }
-            path.push(name.value.clone());
-            for t in &group.entries {
-                walk(cx, groups, t, Some(name.span), (path, done), out);
-            }
-            path.pop();
-            done.push(name.value.clone());
-        }
-    }
 }

@@ -82,21 +82,21 @@ pub fn asked(s: &mut Store, call: &Call, conditions: &[Condition]) -> Node {
     if call.name != "socket" {
         return plain;
     }
-    let [family, kind] = ["family", "type"].map(|name| call.args.iter().position(|a| a.name == name));
-    let (Some(family), Some(kind)) = (family, kind) else { return plain };
-    let is = |index: usize, test| {
-        let kind = call.args.get(index).map_or(Type::Ulong, |a| a.ty);
-        Condition { argument: u8::try_from(index).unwrap_or(0), kind, test }
+    let is = |name: &str, test| Condition::on(call, name, test);
+    let (Some(packet), Some(inet), Some(old)) = (
+        is("family", Test::In(vec![AF_PACKET])),
+        is("family", Test::In(vec![AF_INET])),
+        is("type", Test::Masked(SOCK_TYPE_MASK, vec![SOCK_PACKET])),
+    ) else {
+        return plain;
     };
     let (of_family, others): (Vec<&Condition>, Vec<&Condition>) =
-        conditions.iter().partition(|c| usize::from(c.argument) == family);
+        conditions.iter().partition(|c| c.argument == packet.argument);
     let own = |list: Vec<&Condition>| list.into_iter().cloned().collect::<Vec<_>>();
-    let packet = [own(of_family), vec![is(family, Test::In(vec![AF_PACKET]))]].concat();
-    if holds(s, &packet) == FALSE {
+    if holds(s, &[own(of_family), vec![packet]].concat()) == FALSE {
         return plain;
     }
-    let old = [is(family, Test::In(vec![AF_INET])), is(kind, Test::Masked(SOCK_TYPE_MASK, vec![SOCK_PACKET]))];
-    let old = holds(s, &[own(others), old.to_vec()].concat());
+    let old = holds(s, &[own(others), vec![inet, old]].concat());
     s.or(plain, old)
 }
 

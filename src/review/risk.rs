@@ -3,7 +3,7 @@
 
 use super::folders::{mounts, root};
 use crate::address::{Block, NOT_IMPLIED};
-use crate::kernel::calls::{Call, Type};
+use crate::kernel::calls::Call;
 use crate::kernel::constants;
 use crate::policy::Policy;
 use crate::policy::files::Right;
@@ -283,8 +283,6 @@ pub fn call(s: &mut Store, call: &Call, region: Node) -> Grade {
     let named = CALLS.iter().find(|(names, _)| names.contains(&call.name)).map(|(_, g)| *g);
     let mut found: Vec<Grade> = named.into_iter().collect();
     for (_, argument, names, how, g) in SHAPES.iter().filter(|(n, ..)| *n == call.name) {
-        let Some(index) = call.args.iter().position(|a| a.name == *argument) else { continue };
-        let Some(kind) = call.args.get(index).map(|a| a.ty) else { continue };
         let values: Vec<u64> = names.iter().filter_map(|n| constants::find(n)).map(|c| c.value).collect();
         let bits = values.iter().fold(0, |all, v| all | v);
         let test = match how {
@@ -292,15 +290,15 @@ pub fn call(s: &mut Store, call: &Call, region: Node) -> Grade {
             Named::AnyBit => Test::HasAny(bits),
             Named::AllBits => Test::HasAll(bits),
         };
-        let shape = intent::holds(s, &[Condition { argument: u8::try_from(index).unwrap_or(0), kind, test }]);
+        let Some(shape) = Condition::on(call, argument, test) else { continue };
+        let shape = intent::holds(s, &[shape]);
         if s.and(region, shape) != FALSE {
             found.push(*g);
         }
     }
     // The old name of AF_PACKET.
-    if call.name == "socket" {
-        let packet = [Condition { argument: 0, kind: Type::Int, test: Test::In(vec![intent::AF_PACKET]) }];
-        let shape = intent::asked(s, call, &packet);
+    if let ("socket", Some(packet)) = (call.name, Condition::on(call, "family", Test::In(vec![intent::AF_PACKET]))) {
+        let shape = intent::asked(s, call, &[packet]);
         if s.and(region, shape) != FALSE {
             found.push(OLD_PACKET);
         }
