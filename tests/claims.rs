@@ -262,6 +262,38 @@ fn what_is_not_decided_is_no_proof() {
     assert!(ran.code == 1 && ran.err.contains("W0806") && ran.err.contains("W0802"), "{}", ran.err);
 }
 
+/// An assertion that can't be decided isn't passed, and a question isn't answered by no.
+#[test]
+fn a_claim_that_is_not_decided_is_refused() {
+    let hard: String =
+        (0..20).map(|i| format!("deny mmap(addr has all [{0}], len has all [{0}])\n", 1u64 << i)).collect();
+    let text = |claim: &str| file(&plain(&format!("syscalls {{ allow mmap\n{hard} }}\n  assert {{ {claim} }}")));
+    for claim in ["never syscall mmap(prot == 7)", "can syscall mmap(prot == 7)", "never wx"] {
+        let ran = verb("check", &text(claim));
+        assert!(ran.code != 0 && ran.err.contains("error["), "{claim}: {}{}", ran.out, ran.err);
+    }
+    let dir = Dir::new("undecided");
+    let policy = dir.write("m.stockade", &text("never setuid-exec"));
+    let ran: Ran = stockade().args(["query", "m can wx"]).arg(&policy).output().unwrap().into();
+    assert!(ran.code == 3 && ran.out.contains("unknown"), "{}{}", ran.out, ran.err);
+}
+
+/// Sockets that go by TCP past Landlock's rules, and a ring, make rules for ports worthless on the host's network.
+#[test]
+fn rules_for_ports_know_the_ways_past_them() {
+    let with = |calls: &str| {
+        let body = format!(
+            "extends std/daemon; root host; user nobody; capabilities {{ none }}; network {{ host why \"x\"; connect tcp 443 }}; \
+             syscalls {{ remove listen; {calls} }}"
+        );
+        verb("check", &file(&machine(&body)))
+    };
+    assert_eq!(with("allow connect").code, 0, "{}", with("allow connect").err);
+    for calls in ["allow socket(family == AF_SMC) why \"x\"", "allow io_uring_setup why \"x\""] {
+        assert!(with(calls).err.contains("E0416"), "{calls}: {}", with(calls).err);
+    }
+}
+
 /// A test of an instance is read with the instance's parameters.
 #[test]
 fn a_test_of_an_instance_has_its_parameters() {

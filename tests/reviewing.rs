@@ -1857,6 +1857,12 @@ fn a_lock_is_a_file() {
             _ => std::fs::remove_file(&lock).unwrap(),
         }
     }
+    // Also to what would be the right one: the next commit may lead it elsewhere.
+    assert_eq!(call(&["lock", policy.to_str().unwrap()]).code, 0);
+    std::fs::rename(&lock, dir.0.join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", &lock).unwrap();
+    assert_eq!(check().code, 2);
+    std::fs::remove_file(&lock).unwrap();
     // Whatever lies beside it stays what it was.
     let victim = dir.write("victim", "kept");
     std::os::unix::fs::symlink(&victim, dir.0.join("a.lock.tmp")).unwrap();
