@@ -1921,3 +1921,28 @@ fn a_comment_begins_with_the_gravest() {
         "{out}"
     );
 }
+
+/// An answer about a policy that nothing runs under says so; the answer and its exit code stay what was asked for.
+#[test]
+fn an_answer_about_a_refused_policy_says_so() {
+    let dir = Dir::new("refused");
+    let text = |end: &str| {
+        let head = "policy 1\nkernel 6.18\nmachine a {\n  root host\n  user root\n  capabilities { none }\n";
+        let rest =
+            "  network { none }\n  syscalls {\n    allow write\n    allow exit_group\n  }\n  exec \"/bin/true\"\n";
+        format!("{head}{rest}{end}}}\n")
+    };
+    let fine = dir.write("a.stockade", &text(""));
+    let bad = dir.write("b.stockade", &text("  assert {\n    never syscall write\n  }\n"));
+    let (fine, bad) = (fine.to_str().unwrap(), bad.to_str().unwrap());
+    let said = |arguments: &[&str]| call(arguments).err;
+    assert!(
+        said(&["query", "can write", bad]).contains("`stockade check` refuses a (E0703)"),
+        "{}",
+        said(&["query", "can write", bad])
+    );
+    assert_eq!(call(&["query", "can write", bad]).code, 0);
+    assert!(said(&["diff", fine, bad]).contains("refuses a"), "{}", said(&["diff", fine, bad]));
+    assert_eq!(said(&["diff", bad, fine]), "", "only the new side is to be run");
+    assert_eq!(said(&["query", "can write", fine]), "");
+}

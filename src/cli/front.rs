@@ -1,8 +1,9 @@
 //! What every verb begins with: read, resolve, say what is wrong.
 
 use crate::compile;
-use crate::diagnostic::Diagnostics;
+use crate::diagnostic::{Diagnostics, Severity};
 use crate::host::{Host, Wanted};
+use crate::kernel::numbers::Arch;
 use crate::policy::mounts::{Origin, Source};
 use crate::policy::resolve::{self, Resolved};
 use crate::policy::resources;
@@ -87,6 +88,25 @@ impl Loaded {
             write!(std::io::stderr(), "{text}").unwrap_or(());
         }
         self.diagnostics.has_errors()
+    }
+
+    /// Says of machines about which a question is answered, or which are compared, that `check` refuses them: the
+    /// answer is of what is written, and nothing runs under it.
+    pub(super) fn say_refused<'a>(&self, machines: impl IntoIterator<Item = &'a Policy>) {
+        for m in machines {
+            let mut d = Diagnostics::default();
+            let _ = compile::portable(m, Arch::NATIVE, &mut d);
+            let mut codes: Vec<_> = d.iter().filter(|x| x.severity == Severity::Error).map(|x| x.code).collect();
+            codes.sort_unstable();
+            codes.dedup();
+            if !codes.is_empty() {
+                say(&format!(
+                    "note: `stockade check` refuses {} ({}): it can't be run as it is written",
+                    m.name,
+                    codes.join(", ")
+                ));
+            }
+        }
     }
 
     /// The machine that is meant: the one named, or the only one.

@@ -170,6 +170,7 @@ fn compared(d: &Diff<'_>) -> Result<Option<Vec<Machine>>, Stop> {
         if before.report() | after.report() {
             return Ok(None);
         }
+        after.say_refused(&after.resolved.machines);
         let [x, y] = [&before, &after].map(|l| diff::Side { machines: &l.resolved.machines, sources: &l.sources });
         machines.extend(diff::compare(&x, &y, Arch::NATIVE));
     }
@@ -328,6 +329,7 @@ pub(super) fn ask(question: &str, paths: &[PathBuf], all: bool, format: Format) 
         } else {
             vec![l.machine(machine.as_deref())?]
         };
+        l.say_refused(wanted.iter().copied());
         for m in wanted {
             answers.extend(claims.iter().map(|c| query::ask(m, &l.sources, c, Arch::NATIVE)));
         }
