@@ -550,6 +550,14 @@ pub const CODES: &[Page] = &[
         ),
     },
     Page {
+        code: "W0001",
+        title: "more findings than are shown",
+        text: concat!(
+            "A hundred findings are kept of one file, errors before warnings. The exit code is that of all of them. Repair what\n",
+            "is shown, and ask again.",
+        ),
+    },
+    Page {
         code: "W0602",
         title: "the host drops what is forwarded",
         text: concat!(

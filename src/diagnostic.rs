@@ -3,6 +3,8 @@
 use crate::source::{Sources, Span};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -86,22 +88,31 @@ const MOST: usize = 100;
 #[derive(Clone, Debug, Default)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
+    /// Of every error there was, kept or not.
+    codes: BTreeSet<&'static str>,
     errors: usize,
     dropped: usize,
 }
 
 impl Diagnostics {
-    /// Keeps a finding; the same code at the same place is kept once.
+    /// Keeps a finding; the same code at the same place is kept once. Where no more are kept, an error takes a
+    /// warning's place.
     pub fn push(&mut self, d: Diagnostic) {
-        if self.list.len() >= MOST {
-            self.errors += usize::from(d.severity == Severity::Error);
-            self.dropped += 1;
-            return;
-        }
         if self.list.iter().any(|o| o.code == d.code && o.labels == d.labels && o.message == d.message) {
             return;
         }
-        self.errors += usize::from(d.severity == Severity::Error);
+        if d.severity == Severity::Error {
+            self.errors += 1;
+            self.codes.insert(d.code);
+        }
+        if self.list.len() >= MOST {
+            self.dropped += 1;
+            let warning = self.list.iter().rposition(|o| o.severity == Severity::Warning);
+            match warning.filter(|_| d.severity == Severity::Error) {
+                Some(w) => drop(self.list.remove(w)),
+                None => return,
+            }
+        }
         self.list.push(d);
     }
 
@@ -117,14 +128,30 @@ impl Diagnostics {
 
     /// True when every error's code begins so.
     pub fn only(&self, prefix: &str) -> bool {
-        self.list.iter().filter(|d| d.severity == Severity::Error).all(|d| d.code.starts_with(prefix))
+        self.codes.iter().all(|code| code.starts_with(prefix))
     }
 
     /// The exit code of a command that was kept from its work by these: 3 where the policy is fine and this host can't
     /// (E06xx), or something isn't proved (E0413, E0706); 2 for a fault in the policy.
     pub fn exit_code(&self) -> u8 {
-        let mut errors = self.list.iter().filter(|d| d.severity == Severity::Error);
-        if errors.all(|d| d.code.starts_with("E06") || ["E0413", "E0706"].contains(&d.code)) { 3 } else { 2 }
+        let elsewhere = |code: &&str| code.starts_with("E06") || ["E0413", "E0706"].contains(code);
+        if self.codes.iter().all(elsewhere) { 3 } else { 2 }
+    }
+
+    /// What a list must say at its end when it isn't whole.
+    fn rest(&self) -> Option<Diagnostic> {
+        (self.dropped > 0).then(|| Diagnostic {
+            severity: Severity::Warning,
+            code: "W0001",
+            message: format!("{} findings more aren't shown", self.dropped),
+            labels: Vec::new(),
+            help: Some("repair what is shown, and ask again".into()),
+        })
+    }
+
+    /// The findings as they are shown: with a last one that says how many more there are.
+    pub fn shown(&self) -> impl Iterator<Item = Cow<'_, Diagnostic>> {
+        self.list.iter().map(Cow::Borrowed).chain(self.rest().map(Cow::Owned))
     }
 
     /// The findings.
@@ -136,6 +163,7 @@ impl Diagnostics {
     pub fn promote_warnings(&mut self) {
         for d in self.list.iter_mut().filter(|d| d.severity == Severity::Warning) {
             d.severity = Severity::Error;
+            self.codes.insert(d.code);
             self.errors += 1;
         }
     }
@@ -164,8 +192,7 @@ impl Diagnostics {
                 "line": p.line, "column": p.column, "start": l.span.start, "end": l.span.end, "text": l.text,
             })
         };
-        self.list
-            .iter()
+        self.shown()
             .map(|d| {
                 serde_json::json!({
                     "severity": d.severity, "code": d.code, "message": d.message, "help": d.help,
@@ -233,6 +260,7 @@ pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
     use super::*;
     use crate::source::FileId;
 
@@ -250,5 +278,20 @@ mod tests {
         {
             assert_eq!(code(codes), expected, "{codes:?}");
         }
+    }
+
+    /// A hundred warnings hid the error that came after them: the exit code was the host's, and SARIF showed none.
+    #[test]
+    fn an_error_takes_the_place_of_a_warning_where_no_more_are_kept() {
+        let mut d = Diagnostics::default();
+        let span = |n: u32| Span { file: FileId(0), start: n, end: n };
+        (0..130).for_each(|n| d.push(Diagnostic::warning("W0701", span(n), "x")));
+        d.push(Diagnostic::error("E0410", span(200), "y"));
+        (0..120).for_each(|n| d.push(Diagnostic::error("E0605", span(n), "z")));
+        assert_eq!((d.exit_code(), d.errors(), d.iter().count()), (2, 121, MOST));
+        assert!(d.iter().all(|x| x.severity == Severity::Error) && d.iter().any(|x| x.code == "E0410"));
+        assert!(!d.only("E06"));
+        let last = d.shown().last().unwrap().message.clone();
+        assert_eq!(last, "151 findings more aren't shown");
     }
 }

@@ -1946,3 +1946,47 @@ fn an_answer_about_a_refused_policy_says_so() {
     assert_eq!(said(&["diff", bad, fine]), "", "only the new side is to be run");
     assert_eq!(said(&["query", "can write", fine]), "");
 }
+
+/// Without a filter no check was tried: each counted as passed, and the exit code was 0.
+#[test]
+fn a_test_of_what_is_no_policy_passes_nothing() {
+    let dir = Dir::new("untried");
+    let calls = "allow [execve, exit_group, openat2]\n    allow openat(flags == O_RDONLY)";
+    let head =
+        "policy 1\nkernel 6.18\nmachine a {\n  root host\n  user root\n  capabilities { none }\n  exec \"/bin/true\"\n";
+    let text = format!(
+        "{head}  syscalls {{\n    {calls}\n  }}\n  assert {{ never syscall getpid }}\n}}\ntest \"t\" on a {{\n  allow syscall execve\n}}\n"
+    );
+    let file = dir.write("a.stockade", &text);
+    let ran = call(&["test", file.to_str().unwrap()]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.out.contains("FAIL  a: t (1 checks)") && ran.out.contains("0 checks and assertions passed, 2 failed"));
+    let ran = call(&["test", "--json", file.to_str().unwrap()]);
+    assert!(ran.code == 2 && ran.err.contains("E0410"), "{}", ran.err);
+    let file = dir.write("b.stockade", "policy 1\nkernel 6.18\nmachine b {\n}\n");
+    let ran = call(&["test", "--json", file.to_str().unwrap()]);
+    assert!(ran.code == 2 && ran.err.contains("E0221"), "{}", ran.err);
+}
+
+/// SARIF of a question had the reason in small letters, other paths and constants than the policy's.
+#[test]
+fn sarif_keeps_the_letters_of_a_reason_and_tells_files_apart() {
+    let dir = Dir::new("letters");
+    let text = |name: &str| {
+        format!(
+            "policy 1\nkernel 6.18\nmachine {name} {{\n  root host\n  user root\n  capabilities {{ none }}\n  exec \"/bin/true\"\n  syscalls {{\n    allow [execve, exit_group]\n    allow ptrace\n    allow socket(family == AF_ALG)\n  }}\n}}\n"
+        )
+    };
+    let (a, b) = (dir.write("a.stockade", &text("a")), dir.write("b.stockade", &text("b")));
+    let (a, b) = (a.to_str().unwrap(), b.to_str().unwrap());
+    let v = json(&["query", "can socket(family == AF_ALG)", a, "--format", "sarif"]);
+    let message = v["runs"][0]["results"][0]["message"]["text"].as_str().unwrap().to_owned();
+    assert!(message.starts_with("a: yes: ") && message.contains("AF_ALG"), "{message}");
+    let v = json(&["lint", a, b, "--format", "sarif"]);
+    let results = v["runs"][0]["results"].as_array().unwrap();
+    let mut prints: Vec<String> = results.iter().map(|r| r["partialFingerprints"].to_string()).collect();
+    let all = prints.len();
+    prints.sort();
+    prints.dedup();
+    assert!(all > 1 && prints.len() == all, "{prints:?}");
+}

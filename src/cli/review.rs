@@ -13,7 +13,7 @@ use crate::review::output::{self, Finding};
 use crate::review::query::{self, Verdict};
 use crate::review::risk::Risk;
 use crate::review::{lint, lock, report};
-use crate::source::{Sources, display_name};
+use crate::source::{Sources, Span, display_name};
 use clap::ValueEnum;
 use serde_json::json;
 use std::fs;
@@ -205,7 +205,8 @@ fn load(path: &Path) -> Result<Loaded, Stop> {
 /// Diagnostics as findings of SARIF.
 fn found(d: &Diagnostics, sources: &Sources) -> Vec<Finding> {
     let mut seen: Vec<String> = Vec::new();
-    d.iter()
+    let file = |span: Span| sources.get(span.file).map_or("", |f| f.name.as_str());
+    d.shown()
         .map(|x| {
             let span = x.labels.first().map(|l| l.span);
             Finding {
@@ -215,7 +216,10 @@ fn found(d: &Diagnostics, sources: &Sources) -> Vec<Finding> {
                 place: span.map(|s| sources.cite(s)),
                 // What is found twice, in two machines, is two findings.
                 identity: {
-                    let identity = format!("{} {} {}", x.code, x.message, span.map_or("", |s| sources.text(s)));
+                    let identity = {
+                        let (file, text) = span.map_or(("", ""), |s| (file(s), sources.text(s)));
+                        format!("{file} {} {} {text}", x.code, x.message)
+                    };
                     seen.push(identity.clone());
                     format!("{identity} {}", seen.iter().filter(|s| **s == identity).count())
                 },
@@ -345,7 +349,7 @@ pub(super) fn ask(question: &str, paths: &[PathBuf], all: bool, format: Format) 
                 .map(|a| Finding {
                     rule: "query".into(),
                     level: "note",
-                    message: format!("{}: {:?}: {}", a.machine, a.verdict, a.reason).to_lowercase(),
+                    message: format!("{}: {}: {}", a.machine, format!("{:?}", a.verdict).to_lowercase(), a.reason),
                     place: Some(a.lines.first().map_or(&a.place, |(p, _)| p).clone()),
                     identity: format!("{question} {}", a.machine),
                 })

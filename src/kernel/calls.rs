@@ -167,7 +167,7 @@ calls! {
     fchmodat2(dfd: Int, filename: Pointer, mode: U16, flags: Uint) since (6, 6);
     fchown(fd: Uint, user: Uint, group: Uint);
     fchownat(dfd: Int, filename: Pointer, user: Uint, group: Uint, flag: Int);
-    fcntl(fd: Uint, cmd: Uint, arg: Uint);
+    fcntl(fd: Uint, cmd: Uint, arg: Mixed);
     fdatasync(fd: Uint);
     fgetxattr(fd: Int, name: Pointer, value: Pointer, size: Ulong);
     file_getattr(
@@ -266,7 +266,7 @@ calls! {
         kernel_fd: Int, initrd_fd: Int, cmdline_len: Ulong, cmdline_ptr: Pointer, flags: Ulong
     );
     kexec_load(entry: Ulong, nr_segments: Ulong, segments: Pointer, flags: Ulong);
-    keyctl(option: Int, arg2: Int, arg3: Mixed, arg4: Mixed, arg5: Mixed);
+    keyctl(option: Int, arg2: Mixed, arg3: Mixed, arg4: Mixed, arg5: Mixed);
     kill(pid: Int, sig: Int);
     landlock_add_rule(
         ruleset_fd: Int, rule_type: Uint, rule_attr: Pointer, flags: Uint
@@ -385,7 +385,7 @@ calls! {
     );
     pselect6(n: Int, inp: Pointer, outp: Pointer, exp: Pointer, tsp: Pointer, sig: Pointer);
     pselect6_time64() since (5, 1);
-    ptrace(request: Long, pid: Int, addr: Ulong, data: Ulong);
+    ptrace(request: Long, pid: Int, addr: Mixed, data: Mixed);
     putpmsg();
     pwrite64(fd: Uint, buf: Pointer, count: Ulong, pos: Long);
     pwritev(fd: Uint, vec: Pointer, vlen: Uint, pos_l: Ulong, pos_h: Ulong);
@@ -497,7 +497,7 @@ calls! {
     sync();
     sync_file_range(fd: Int, offset: Long, nbytes: Long, flags: Uint);
     syncfs(fd: Int);
-    sysfs(option: Int, arg1: Ulong, arg2: Ulong);
+    sysfs(option: Int, arg1: Mixed, arg2: Ulong);
     sysinfo(info: Pointer);
     syslog(type: Int, buf: Pointer, len: Int);
     tee(fdin: Int, fdout: Int, len: Ulong, flags: Uint);
@@ -675,8 +675,8 @@ mod tests {
 
     /// Declared as `long` or `unsigned long`, and narrowed inside: kernel/fork.c (`lower_32_bits`), fs/read_write.c
     /// (`fdget_pos`, `import_iovec`), mm/util.c and mm/mmap.c (`fget`), mm/mempolicy.c (`int lmode`), fs/fcntl.c (each
-    /// command takes an int, or an address), security/keys/keyctl.c (`key_serial_t`), kernel/ptrace.c
-    /// (`find_get_task_by_vpid`), kernel/sys.c, kernel/kcmp.c, ipc/sem.c; of ioctl(2) each driver decides.
+    /// command takes an int, or an address), security/keys/keyctl.c (`key_serial_t`, or an address), kernel/ptrace.c
+    /// (`find_get_task_by_vpid`, `ptrace_regset`), arch/x86/kernel/process_64.c (`do_arch_prctl_64`), fs/filesystems.c, kernel/sys.c, kernel/kcmp.c, ipc/sem.c; of ioctl(2) each driver decides.
     const NARROWED: &[(&str, &[&str])] = &[
         ("clone", &["clone_flags"]),
         ("fcntl", &["arg"]),
@@ -691,11 +691,12 @@ mod tests {
         ("process_madvise", &["vlen"]),
         ("process_vm_readv", &["liovcnt"]),
         ("process_vm_writev", &["liovcnt"]),
-        ("ptrace", &["pid"]),
+        ("ptrace", &["pid", "addr", "data"]),
         ("pwritev", &["fd", "vlen"]),
         ("pwritev2", &["fd", "vlen"]),
         ("readv", &["fd", "vlen"]),
         ("semctl", &["arg"]),
+        ("sysfs", &["arg1"]),
         ("vmsplice", &["nr_segs"]),
         ("writev", &["fd", "vlen"]),
     ];

@@ -487,7 +487,7 @@ fn value(args: &mut Args<'_>, cx: &mut Context<'_>, kind: Type) -> Option<i128> 
     if low < 0 && v > high {
         let mask = i128::from(bits_of(kind));
         let low_bits = v & mask;
-        let sign_extended = v == low_bits || v == low_bits | (i128::from(u64::MAX) & !mask);
+        let sign_extended = v == low_bits || low_bits > high && v == low_bits | (i128::from(u64::MAX) & !mask);
         if sign_extended {
             v = if low_bits > high { low_bits - mask - 1 } else { low_bits };
         }
