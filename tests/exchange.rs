@@ -1138,6 +1138,63 @@ fn directives_are_read_as_systemd_reads_them() {
     );
 }
 
+/// Each of these let through, or showed, what the source keeps out.
+#[test]
+fn what_the_source_keeps_out_in_other_words_stays_out() {
+    let unit = |lines: &str| format!("[Service]\nExecStart=/usr/bin/true\n{lines}\n");
+    // /bin and its like have lines of their own in ProtectSystem=, which win.
+    for lines in ["ProtectSystem=full\nReadWritePaths=/usr/lib", "ProtectSystem=yes\nTemporaryFileSystem=/bin"] {
+        refused("systemd", "x.service", &unit(lines), "keeps it read-only");
+    }
+    for (lines, why) in [
+        ("LimitNICE=-3:+5", "above the hard one"),
+        ("LimitNICE=-08", "read as octal"),
+        ("LimitNICE=-21", "no nice level"),
+        ("RuntimeDirectory=x\nRuntimeDirectoryMode=x", "no mode"),
+    ] {
+        refused("systemd", "x.service", &unit(lines), why);
+    }
+    let made = |lines: &str| imported("systemd", "x.service", &unit(lines), &[]);
+    assert!(made("RuntimeDirectory=x\nRuntimeDirectoryMode=0700").0.contains("tmpfs \"/run/x\" mode=0700 owner=root"));
+    assert!(made("StateDirectory=x\nStateDirectoryMode=0700").1.err.contains("`chmod 0700`"));
+    // The tree's own /run isn't seen below a root folder.
+    assert!(made("RootDirectory=/srv/tree").0.contains("tmpfs \"/run\" mode=0755"));
+    // Skipped by who makes a filter of names.
+    let (text, ran) = made("SystemCallFilter=@system-service mseal");
+    assert!(!text.contains("mseal") && ran.err.contains("no name for these"), "{}", ran.err);
+    let (_, ran) = imported(
+        "nspawn",
+        "x.nspawn",
+        "[Exec]\nBoot=yes\nSystemCallFilter=mseal\nPrivateUsers=pick\n",
+        &["--root", "/srv/x"],
+    );
+    assert!(ran.err.contains("no name for these"), "{}", ran.err);
+
+    // A refusal of another kind than the default's is kept by a runtime, and stands before what allows.
+    let profile = |default: Value, kind: &str| {
+        let mut v = json!({ "syscalls": [
+            { "names": ["mount"], "action": kind },
+            { "names": ["mount", "read", "execve", "exit_group"], "action": "SCMP_ACT_ALLOW" },
+        ] });
+        v.as_object_mut().unwrap().extend(default.as_object().unwrap().clone());
+        v.to_string()
+    };
+    let kill = |word: &str| json!({ "defaultAction": word });
+    let enosys = json!({ "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38 });
+    for (default, kind) in [
+        (kill("SCMP_ACT_KILL_PROCESS"), "SCMP_ACT_KILL_THREAD"),
+        (kill("SCMP_ACT_KILL_PROCESS"), "SCMP_ACT_TRAP"),
+        (enosys, "SCMP_ACT_TRACE"),
+    ] {
+        refused("docker", "p.json", &profile(default, kind), "in another way than by `defaultAction`");
+    }
+    // The default's own is left out.
+    let (text, _) = imported("docker", "p.json", &profile(kill("SCMP_ACT_KILL"), "SCMP_ACT_KILL_THREAD"), &[]);
+    assert!(text.contains("mount"), "{text}");
+    let two = json!({ "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38, "defaultErrno": "EPERM" });
+    refused("docker", "p.json", &profile(two, "SCMP_ACT_ERRNO"), "two errnos");
+}
+
 #[test]
 fn an_import_is_bounded_in_time() {
     let args: Vec<Value> = (0..26).map(|i| json!({ "index": 0, "op": "SCMP_CMP_GE", "value": i })).collect();

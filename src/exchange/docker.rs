@@ -167,6 +167,9 @@ pub fn read(text: &str, setting: &Setting<'_>) -> Result<Read, String> {
     }
     let default = action(&file.default_action, file.default_errno_ret, file.default_errno.as_deref())
         .map_err(|e| format!("`defaultAction`: {e}"))?;
+    let default_kind = kind(&file.default_action, file.default_errno_ret, file.default_errno.as_deref());
+    // Calls with an entry that a runtime keeps, and that is the default's action here: see below.
+    let mut merged: Vec<&str> = Vec::new();
     let (mut entries, mut unknown, mut skipped) = (Vec::new(), Vec::new(), 0);
     let mut told: BTreeSet<&str> = BTreeSet::new();
     for (i, r) in file.syscalls.iter().enumerate() {
@@ -187,7 +190,12 @@ pub fn read(text: &str, setting: &Setting<'_>) -> Result<Read, String> {
         }
         for name in names {
             match calls::find(name) {
-                Some(call) => entries.push(Entry { call, action: act, compares: compares.clone() }),
+                Some(call) => {
+                    if act == default && kind(&r.action, r.errno_ret, r.errno.as_deref()) != default_kind {
+                        merged.push(call.name);
+                    }
+                    entries.push(Entry { call, action: act, compares: compares.clone() });
+                }
                 None if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => {
                     return Err(fail(format!("`{}` is no name of a call", name.escape_debug())));
                 }
@@ -195,6 +203,16 @@ pub fn read(text: &str, setting: &Setting<'_>) -> Result<Read, String> {
                 None => unknown.push(name.clone()),
             }
         }
+    }
+    // An entry that does what the default does is left out by a runtime, and another that allows the call counts. One
+    // that refuses in another way is kept there, and stands before it.
+    if let Some(name) =
+        merged.iter().find(|n| entries.iter().any(|e: &Entry| e.call.name == **n && e.action != default))
+    {
+        return Err(format!(
+            "`{name}` is refused by an entry in another way than by `defaultAction`, which is one here, and has other \
+             entries: write the action of the default in that entry, or take it away"
+        ));
     }
     let mut each: BTreeMap<&str, usize> = BTreeMap::new();
     entries.iter().for_each(|e: &Entry| *each.entry(e.call.name).or_default() += 1);
@@ -207,14 +225,26 @@ pub fn read(text: &str, setting: &Setting<'_>) -> Result<Read, String> {
     Ok(Read { profile: Profile { default, entries }, unknown, notes })
 }
 
+/// What a runtime compares an action by: `SCMP_ACT_KILL` is that of a thread, and only two have a number (libseccomp,
+/// seccomp.h.in; runc, libcontainer/seccomp, `getAction`).
+fn kind<'a>(word: &'a str, errno: Option<u16>, name: Option<&str>) -> (&'a str, Option<Action>) {
+    match word {
+        "SCMP_ACT_KILL" => ("SCMP_ACT_KILL_THREAD", None),
+        "SCMP_ACT_ERRNO" | "SCMP_ACT_TRACE" => (word, action("SCMP_ACT_ERRNO", errno, name).ok()),
+        _ => (word, None),
+    }
+}
+
 fn action(word: &str, errno: Option<u16>, name: Option<&str>) -> Result<Action, String> {
-    let number = match (errno, name) {
-        (Some(n), _) => n,
-        (None, Some(n)) => constants::find(n)
-            .filter(|c| c.family == "errno")
-            .and_then(|c| u16::try_from(c.value).ok())
-            .ok_or(format!("unknown errno `{n}`"))?,
-        (None, None) => 1,
+    let named = name.map(|n| {
+        let known = constants::find(n).filter(|c| c.family == "errno").and_then(|c| u16::try_from(c.value).ok());
+        known.ok_or(format!("unknown errno `{n}`"))
+    });
+    let number = match (errno, named.transpose()?) {
+        (Some(a), Some(b)) if a != b => {
+            return Err(format!("two errnos, {a} and {b}: runtimes differ in which counts"));
+        }
+        (a, b) => a.or(b).unwrap_or(1),
     };
     if number == 0 || number > 4095 {
         return Err(format!("{number} is no errno"));

@@ -377,7 +377,14 @@ impl Limits {
                 let amount = |v: &str| match (v, unit) {
                     ("infinity", _) => Ok(u64::MAX),
                     (v, 'b') => bytes(v),
-                    (v, _) if *word == "nice" && v.starts_with(['+', '-']) => Ok(0),
+                    // With a sign it is a nice level, without the kernel's number (systemd.exec(5)).
+                    (v, _) if *word == "nice" && v.starts_with(['+', '-']) => {
+                        match (whole(v.get(1..).unwrap_or_default())?, v.starts_with('-')) {
+                            (level @ 0..=20, true) => Ok(20 + level),
+                            (level @ 0..=19, false) => Ok(20 - level),
+                            _ => Err(format!("`{v}` is no nice level")),
+                        }
+                    }
                     (v, _) => whole(v),
                 };
                 if amount(soft)? > amount(hard)? {
@@ -390,12 +397,7 @@ impl Limits {
                     ("infinity", _) => "unlimited".to_owned(),
                     (v, 'b') => size(bytes(v)?),
                     (v, 's') => format!("{}s", whole(v)?),
-                    // With a sign it is a nice level, without the kernel's number (systemd.exec(5)).
-                    (v, _) if *word == "nice" && v.starts_with(['+', '-']) => match v.parse::<i64>() {
-                        Ok(level) if (-20..20).contains(&level) => (20 - level).to_string(),
-                        _ => return Err(format!("`{v}` is no nice level")),
-                    },
-                    (v, _) => whole(v)?.to_string(),
+                    (v, _) => amount(v)?.to_string(),
                 };
                 let start = format!("{word} ");
                 self.lines.retain(|l| !l.starts_with(&start));

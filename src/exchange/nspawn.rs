@@ -5,6 +5,8 @@ use super::import::{Imported, names, one_statement, resolved, settle};
 use super::ini::{self, Limits, Line, block, boolean, path};
 use super::profile::{Compare, Entry, Op, Profile};
 use super::systemd_groups::{expand, nspawn};
+use super::unit_calls::nameless_note;
+use crate::compile::libseccomp;
 use crate::kernel::calls;
 use crate::policy::capabilities;
 use crate::policy::syscalls::Action;
@@ -101,6 +103,9 @@ pub fn import(name: &str, root: &str, text: &str) -> Result<Imported, String> {
     // What a capability decides goes with it (nspawn-seccomp.c, add_syscall_filters).
     let kept = |call: &&str| !BY_CAPABILITY.iter().any(|(cap, c)| c == call && m.dropped.iter().any(|d| d == cap));
     m.allowed.extend(nspawn().filter(kept).collect::<Vec<_>>());
+    let nameless: Vec<&str> = m.allowed.iter().copied().filter(|n| !libseccomp::knows(n)).collect();
+    m.allowed.retain(|n| !nameless.contains(n));
+    m.notes.extend(nameless_note(&nameless));
     let mut source = names(m.allowed.iter().copied().filter(|c| !m.refused.contains(c)));
     if let Some(call) = calls::find("socket").filter(|_| !m.refused.contains(&"socket")) {
         // All but AF_NETLINK with NETLINK_AUDIT.

@@ -27,6 +27,11 @@ struct Mount {
     number: usize,
 }
 
+/// What ProtectSystem=full is about; `yes` but for the first. /bin and its like are lines of their own there, and these
+/// places since /usr was merged (systemd 252, src/core/namespace.c, `protect_system_full_table`).
+const PROTECTED: &[&str] =
+    &["/etc", "/usr", "/boot", "/efi", "/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/sbin"];
+
 /// What ProtectHome= is about.
 const HOMES: &[&str] = &["/home", "/root", "/run/user"];
 
@@ -48,6 +53,8 @@ struct Service {
     /// What the unit closes: nothing may be shown there, or below.
     closed: Vec<(String, usize)>,
     private_tmp: bool,
+    /// RuntimeDirectoryMode=, as the language writes it.
+    runtime_mode: Option<String>,
     /// DynamicUser= is on.
     dynamic: bool,
     /// Each as it is, and in quotes.
@@ -265,8 +272,8 @@ impl Service {
                 one_of(&["full", "strict"])?;
                 let held: &[&str] = match value {
                     "strict" => &["/"],
-                    "full" => &["/usr", "/boot", "/efi", "/etc"],
-                    v if boolean(v)? => &["/usr", "/boot", "/efi"],
+                    "full" => PROTECTED,
+                    v if boolean(v)? => PROTECTED.get(1..).unwrap_or_default(),
                     _ => &[],
                 };
                 self.held.retain(|p| HOMES.contains(&p.as_str()));

@@ -6,6 +6,7 @@ use super::import::names;
 use super::ini::{Line, boolean, items};
 use super::profile::{Compare, Entry, Op, Profile};
 use super::systemd_groups::expand;
+use crate::compile::libseccomp;
 use crate::kernel::{calls, constants};
 use crate::policy::syscalls::{Action, ENOSYS, EPERM};
 use std::collections::BTreeSet;
@@ -80,6 +81,11 @@ impl Calls {
     pub fn finish(&mut self) {
         if let Some((allow, list)) = self.families.take() {
             self.restrict_families(allow, &list);
+        }
+        if let Some((true, list)) = &mut self.filter {
+            let nameless: Vec<&str> = list.iter().copied().filter(|n| !libseccomp::knows(n)).collect();
+            list.retain(|n| !nameless.contains(n));
+            self.notes.extend(nameless_note(&nameless));
         }
         if self.filter.is_some() && !self.errno {
             self.notes.push("a refused call kills the service there, and answers EPERM here".into());
@@ -302,6 +308,12 @@ impl Calls {
         };
         self.refusals.push(filter);
     }
+}
+
+/// What is said of calls that are allowed by a name which systemd skips.
+pub(super) fn nameless_note(names: &[&str]) -> Option<String> {
+    let left = "this host's libseccomp has no name for these, and systemd leaves them out of what it allows";
+    (!names.is_empty()).then(|| format!("{left}: {}", names.join(", ")))
 }
 
 /// A constant with its value.

@@ -54,7 +54,7 @@ impl Service {
                 "LogsDirectory" => same(named("/var/log")?, true),
                 "RuntimeDirectory" => {
                     let to = named("/run")?;
-                    Mount { from: None, to, writable: true, seen: false, line: Some("mode=0755 owner=".into()), number }
+                    Mount { from: None, to, writable: true, seen: false, line: Some("owner=".into()), number }
                 }
                 // /etc is shown as it is.
                 "ConfigurationDirectory" if self.root.is_none() => continue,
@@ -87,11 +87,19 @@ impl Service {
                     self.closed.push((item.to_owned(), number));
                     continue;
                 }
-                "StateDirectoryMode"
-                | "CacheDirectoryMode"
-                | "LogsDirectoryMode"
-                | "RuntimeDirectoryMode"
-                | "ConfigurationDirectoryMode" => continue,
+                key if key.ends_with("DirectoryMode") => {
+                    let mode = u16::from_str_radix(item, 8).ok().filter(|m| *m <= 0o7777 && !item.starts_with('+'));
+                    let mode = mode.ok_or(format!("`{item}` is no mode, as in 0750"))?;
+                    match key {
+                        // Set-ID bits of a folder only hand its group down.
+                        "RuntimeDirectoryMode" => self.runtime_mode = Some(format!("{:04o}", mode & 0o1777)),
+                        // systemd sets it before each start.
+                        _ => {
+                            self.notes.push(format!("line {number}: `chmod {mode:04o}` the folder: it isn't set here"))
+                        }
+                    }
+                    continue;
+                }
                 "EnvironmentFile" => {
                     self.notes.push(format!("line {number}: {item} isn't read: write what it sets"));
                     continue;
@@ -237,7 +245,8 @@ impl Service {
                     format!("bind {} -> {} {access}", path(from)?, path(&m.to)?)
                 }
                 (None, Some(line)) if line.ends_with("owner=") => {
-                    format!("tmpfs {} {line}{}", path(&m.to)?, self.user.as_deref().unwrap_or("root"))
+                    let mode = self.runtime_mode.as_deref().unwrap_or("0755");
+                    format!("tmpfs {} mode={mode} {line}{}", path(&m.to)?, self.user.as_deref().unwrap_or("root"))
                 }
                 (None, line) => line.clone().unwrap_or_default(),
             });
@@ -245,12 +254,16 @@ impl Service {
         if self.root.is_none() && !targets.iter().any(|(t, _)| *t == "/etc") {
             out.insert(0, "bind \"/etc\" -> \"/etc\" ro".into());
         }
+        // MountAPIVFS=, which a root folder means: the tree's own /run isn't seen (systemd 252, `apivfs_table`).
+        if self.root.is_some() && !targets.iter().any(|(t, _)| *t == "/run") {
+            out.insert(0, "tmpfs \"/run\" mode=0755".into());
+        }
         // Below a root folder there is a home to close; of the host nothing is shown there but these.
         for (p, _) in &self.closed {
             let kernel = ["/proc", "/sys", "/dev/shm", "/dev/mqueue", "/dev/pts"];
             let node = p.strip_prefix("/dev/").is_some_and(|n| NODES.contains(&n));
             let of_host = below(p, "/usr") || below(p, "/etc") || node || kernel.iter().any(|k| below(p, k));
-            let shown = of_host || self.root.is_some() && !below(p, "/dev");
+            let shown = of_host || self.root.is_some() && !["/dev", "/run"].iter().any(|k| below(p, k));
             if shown || targets.iter().any(|(t, _)| below(p, t)) {
                 out.push(format!("hide {}", path(p)?));
             }
