@@ -594,3 +594,91 @@ fn what_another_argument_decides_is_compared_so_that_nothing_passes() {
         assert_eq!(ran.code, 0, "{call}: {}{}", ran.out, ran.err);
     }
 }
+
+/// The graver of two facts of one line was dropped, a place that was hidden is what it is, and a line that stood there
+/// before causes nothing: gates on a risk passed, or failed for nothing.
+#[test]
+fn the_gravest_of_a_line_meets_the_gate() {
+    let m = |body: &str| {
+        machine(&format!("root host; user nobody; capabilities {{ none }}; syscalls {{ allow execve }}\n  {body}"))
+    };
+    let mapped = |body: &str| m(&format!("userns map 0 -> 100000 count 65536; {body}"));
+    let critical = ["--fail-on", "widened>=critical"];
+    for (old, new, gate, expected) in [
+        (
+            mapped("mounts { bind \"/srv/app\" -> \"/data\" rw }"),
+            mapped("mounts { bind \"/etc\" -> \"/data\" rw noidmap }"),
+            critical,
+            1,
+        ),
+        (
+            mapped("mounts { bind \"/home\" -> \"/home\" rw; bind \"/srv/empty\" -> \"/home/alice\" ro }"),
+            mapped("mounts { bind \"/home\" -> \"/home\" rw }"),
+            critical,
+            1,
+        ),
+        (
+            m("mounts { bind \"/home\" -> \"/home\" rw; hide \"/home/alice\" }"),
+            m("mounts { bind \"/home\" -> \"/home\" rw }"),
+            critical,
+            1,
+        ),
+        (
+            m("network { private; resolver none }"),
+            m("network { private; resolver [1.1.1.1, 169.254.169.254] }"),
+            ["--fail-on", "widened>=high"],
+            1,
+        ),
+        // Nothing is below it: the root is made, and has no /data.
+        (m("mounts { bind \"/data\" -> \"/data\" ro }"), m(""), ["--fail-on", "widened>=medium"], 0),
+        // Of two rules for one path the stricter counts, and an unchanged pair isn't a change.
+        (
+            m("files { read \"/srv\"; read optional \"/srv\" }"),
+            m("files { read \"/srv\"; read optional \"/srv\" }"),
+            ["--fail-on", "any"],
+            0,
+        ),
+        (
+            m("files { read \"/srv\"; read optional \"/srv\" }"),
+            m("files { read optional \"/srv\" }"),
+            ["--fail-on", "changed"],
+            1,
+        ),
+    ] {
+        let (ran, _) = diff(&old, &new, &gate);
+        assert_eq!(ran.code, expected, "{old}\n{new}\n{}{}", ran.out, ran.err);
+    }
+    // The group lost the call; the override speaks of another one, and was there.
+    let grouped = |group: &str| {
+        let calls = "override deny sync why \"the journal\"; allow sync; allow ptrace";
+        format!(
+            "group @risky {{ {group} }}\nprofile p {{ syscalls {{ allow execve; deny @risky }} }}\nmachine m {{\n  extends p\n  root host\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n  syscalls {{ {calls} }}\n}}"
+        )
+    };
+    let (ran, v) = diff(&grouped("allow sync; allow ptrace"), &grouped("allow sync"), &[]);
+    let row = v["machines"][0]["rows"].as_array().unwrap().iter().find(|r| r["effect"] == "widened").unwrap();
+    assert!(row["why"].is_null() && !row["text"].as_str().unwrap().contains("override"), "{row}\n{}", ran.out);
+}
+
+/// `lint` said of these that they could be deleted.
+#[test]
+fn a_line_that_is_needed_is_not_in_vain() {
+    let found = |text: &str| verb("lint", &file(text)).err;
+    let dated = "syscalls { allow execve; allow sync; allow sync until 2027-01-01 why \"x\" }";
+    let said = found(&machine(&format!("root host; user nobody; capabilities {{ none }}; {dated}")));
+    assert!(said.matches("W0802").count() == 1 && !said.contains("  ^^^^^^^^^^\n"), "{said}");
+    let shared = |waiver: &str| {
+        let m = |name: &str, body: &str| {
+            format!(
+                "machine {name} {{\n  extends p\n  root host\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n  {body}\n}}\n"
+            )
+        };
+        let (a, b) =
+            (m("a", "syscalls { allow sync }"), m("b", &format!("syscalls {{ allow getpid; allow getpid }}{waiver}")));
+        found(&format!("profile p {{ syscalls {{ allow execve; allow sync }} }}\n{a}{b}"))
+    };
+    let said = shared("\n  waive W0802 why \"x\"");
+    assert!(!said.contains("profile p"), "{said}");
+    let said = found(&plain("files { read \"/srv\"; read optional \"/srv\"; exec \"/usr\" }"));
+    assert!(said.matches("W0802").count() == 1 && said.contains(":8:38"), "the one that may be dropped: {said}");
+}

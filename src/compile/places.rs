@@ -99,7 +99,7 @@ pub fn shown(policy: &Policy, path: &str) -> Option<(String, bool)> {
 /// Whether what is at a path can be written to, in whatever layer, and executed, as far as its mount goes.
 pub fn allows(policy: &Policy, path: &str) -> Option<(bool, bool)> {
     let model = Model::of(policy, None, false);
-    model.at(path).filter(|p| !p.hidden).map(|p| (p.writable, p.exec))
+    model.at(path).filter(|p| p.whole && !p.hidden).map(|p| (p.writable, p.exec))
 }
 
 /// Do file rules hold this right on every kernel that the policy accepts? Writing by truncate(2) is held since the

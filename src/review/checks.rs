@@ -207,9 +207,13 @@ pub(super) fn optional_rules(
         via: through((new, sources), r.span),
     };
     let mut out = Vec::new();
+    let same = |o: &files::Rule, r: &files::Rule| (o.right, &o.path) == (r.right, &r.path);
+    // Of two rules for one path the stricter counts.
+    let strict = |p: &Policy, r: &files::Rule| p.files.iter().any(|o| same(o, r) && !o.optional);
     for r in &new.files {
-        let other = |o: &&files::Rule| (o.right, &o.path, o.optional) == (r.right, &r.path, !r.optional);
-        if let Some(o) = old.files.iter().find(other) {
+        let Some(o) = old.files.iter().find(|o| same(o, r)) else { continue };
+        let now = strict(new, r);
+        if now != strict(old, r) && r.optional != now {
             explained.at(true, (old, old_sources), o.span);
             out.push(row(r));
         }

@@ -295,9 +295,11 @@ fn changed(
 }
 
 /// The new line that takes away what a line of the old policy says, which stands where it stood.
-fn taken<'a>([_, (new, sources)]: [(&'a Policy, &Sources); 2], old: (&Sources, Span)) -> Option<&'a Taken> {
+fn taken<'a>([(before, _), (new, sources)]: [(&'a Policy, &Sources); 2], old: (&Sources, Span)) -> Option<&'a Taken> {
     let text = old.0.text(old.1);
-    new.grants.taken.iter().find(|t| t.was.iter().any(|w| sources.text(*w) == text))
+    // One that stood there before takes no more than it did.
+    let stood = |t: &Taken| before.grants.taken.iter().any(|o| old.0.text(o.span) == sources.text(t.span));
+    new.grants.taken.iter().find(|t| t.was.iter().any(|w| sources.text(*w) == text) && !stood(t))
 }
 
 /// What a diagram says of a call, as the language writes it.
@@ -424,6 +426,10 @@ fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec
             (What::Mount(_, [writes, runs, ..]), true) => {
                 folders::uncovered(new.0, &fact.key, [*writes, *runs], (grade, d.effect))
             }
+            (What::Hidden(_), true) => {
+                let (seen, _) = folders::uncovered(new.0, &fact.key, [false; 2], (grade, d.effect));
+                (if seen.risk > grade.risk { seen } else { grade }, d.effect)
+            }
             _ => (grade, d.effect),
         };
         let inherited = d.old.is_some_and(|o| o.what == What::Inherited) && d.effect != Effect::Narrowed;
@@ -476,5 +482,19 @@ fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec
             via: through((policy, sources), fact.span),
         })
     };
-    differences.iter().filter_map(row).collect()
+    // Of several facts of one line, which read alike, the gravest is told.
+    let mut rows: Vec<Row> = Vec::new();
+    for r in differences.iter().filter_map(row) {
+        let alike = |o: &&mut Row| {
+            let narrowed = |e| e == Effect::Narrowed;
+            (o.domain, &o.line, o.gone, &o.text) == (r.domain, &r.line, r.gone, &r.text)
+                && narrowed(o.effect) == narrowed(r.effect)
+        };
+        match rows.iter_mut().find(alike) {
+            Some(o) if (o.risk, r.effect) < (r.risk, o.effect) => *o = Row { effect: o.effect.min(r.effect), ..r },
+            Some(o) => o.effect = o.effect.min(r.effect),
+            None => rows.push(r),
+        }
+    }
+    rows
 }

@@ -11,24 +11,25 @@ use crate::proof::diagram::{FALSE, Node, Store};
 use crate::proof::grants::{self, Domain, Fact};
 use crate::proof::{intent, order};
 use crate::source::{Sources, Span};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Findings on the machines of a file: warnings, which the machines' waivers take away. A line that several
 /// machines inherit is in vain only when it is for each of them.
 pub fn check(machines: &[Policy], sources: &Sources, d: &mut Diagnostics) {
-    let lists: Vec<(Vec<Diagnostic>, &Policy)> = machines.iter().map(|m| (of_machine(m, sources, d), m)).collect();
+    let lists: Vec<(Findings, &Policy)> = machines.iter().map(|m| (of_machine(m, sources, d), m)).collect();
     let span_of = |x: &Diagnostic| x.labels.first().map(|l| l.span);
-    for (list, _) in &lists {
+    for list in lists.iter().map(|(f, _)| &f.left) {
         for f in list {
             let has = |m: &Policy| {
                 m.syscalls.iter().any(|r| Some(r.span) == span_of(f))
                     || m.grants.files.iter().any(|r| Some(r.span) == span_of(f))
                     || m.grants.ports.iter().any(|p| Some(p.span) == span_of(f))
             };
-            let everywhere = lists.iter().filter(|(_, m)| has(m)).all(|(l, m)| {
-                l.iter().any(|o| (o.code, span_of(o)) == (f.code, span_of(f)))
-                    || m.grants.waivers.iter().any(|w| w.code == f.code)
-            });
+            // A waiver is no agreement: its machine may need the line.
+            let everywhere = lists
+                .iter()
+                .filter(|(_, m)| has(m))
+                .all(|(l, _)| l.all.iter().any(|o| (o.code, span_of(o)) == (f.code, span_of(f))));
             let said = d.iter().any(|o| (o.code, span_of(o), &o.message) == (f.code, span_of(f), &f.message));
             if !said && (everywhere || f.code == "W0801") {
                 d.push(f.clone());
@@ -37,8 +38,14 @@ pub fn check(machines: &[Policy], sources: &Sources, d: &mut Diagnostics) {
     }
 }
 
-/// What is left of one machine's findings after its waivers.
-fn of_machine(policy: &Policy, sources: &Sources, d: &mut Diagnostics) -> Vec<Diagnostic> {
+/// One machine's findings.
+struct Findings {
+    all: Vec<Diagnostic>,
+    /// What its waivers leave.
+    left: Vec<Diagnostic>,
+}
+
+fn of_machine(policy: &Policy, sources: &Sources, d: &mut Diagnostics) -> Findings {
     let mut found = Vec::new();
     reasons(policy, sources, &mut found);
     calls_in_vain(policy, sources, &mut found);
@@ -46,7 +53,7 @@ fn of_machine(policy: &Policy, sources: &Sources, d: &mut Diagnostics) -> Vec<Di
     bare_numbers(policy, sources, &mut found);
     let mut used = Vec::new();
     let mut left = Vec::new();
-    for f in found {
+    for f in found.iter().cloned() {
         match policy.grants.waivers.iter().position(|w| w.code == f.code) {
             Some(i) => used.push(i),
             None => left.push(f),
@@ -58,7 +65,7 @@ fn of_machine(policy: &Policy, sources: &Sources, d: &mut Diagnostics) -> Vec<Di
             d.push(Diagnostic::warning("W0805", w.span, message).help("delete the line"));
         }
     }
-    left
+    Findings { all: found, left }
 }
 
 /// Grave grants whose author gives no reason.
@@ -115,6 +122,14 @@ fn calls_in_vain(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) 
         let mut s = Store::default();
         let reviewed = rules.first().is_some_and(|r| r.call.since <= policy.kernel);
         let mut lines: Vec<(Line, Node)> = Vec::new();
+        // A line that ends says nothing for one that goes on.
+        let ends: HashMap<Span, &String> =
+            rules.iter().filter_map(|r| Some((r.span, &r.meta.until.as_ref()?.value))).collect();
+        let outlasts = |one: Span, other: Span| match (ends.get(&one), ends.get(&other)) {
+            (None, _) => true,
+            (Some(a), Some(b)) => a >= b,
+            (Some(_), None) => false,
+        };
         for r in &rules {
             let when = intent::holds(&mut s, &r.conditions);
             match lines.iter_mut().find(|(l, _)| *l == (r.span, r.action)) {
@@ -131,8 +146,11 @@ fn calls_in_vain(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) 
             }
             // Where another line of the same action, or a stricter one, decides anyway.
             let (mut same, mut stricter) = (FALSE, FALSE);
-            for (j, ((_, action), when)) in lines.iter().enumerate() {
-                if j != i && *action == line.1 && verdicts_keep(&lines, j, i, &verdicts) {
+            for (j, ((span, action), when)) in lines.iter().enumerate() {
+                if j == i || !outlasts(*span, line.0) {
+                    continue;
+                }
+                if *action == line.1 && verdicts_keep(&lines, j, i, &verdicts) {
                     same = s.or(same, *when);
                 } else if *action > line.1 {
                     stricter = s.or(stricter, *when);
@@ -167,8 +185,8 @@ fn calls_in_vain(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) 
             (false, _) => continue,
             (true, true) => (
                 "W0803",
-                "never takes effect: a denial wins everywhere that it speaks of",
-                "delete the line, or `override` the denial",
+                "never takes effect: a stricter line wins everywhere that it speaks of",
+                "delete the line, or `override` the stricter one",
             ),
             (true, false) => {
                 ("W0802", "says nothing new: without it every call is treated the same", "delete the line")
@@ -195,7 +213,13 @@ fn facts_in_vain(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) 
     // A line goes as a whole: one that grants something else as well is needed.
     let looked_at = |f: &Fact| matches!(f.domain, Domain::Files | Domain::Network);
     let own = all.iter().enumerate().filter(|(_, f)| looked_at(f));
-    let needed: HashSet<Span> = own.filter(|(i, _)| !order::is_in_vain(&all, *i)).map(|(_, f)| f.span).collect();
+    // Beside one that may be dropped, a rule says that the path has to be there.
+    let demands = |span: Span| {
+        let rule = policy.files.iter().find(|r| r.span == span && !r.optional);
+        rule.is_some_and(|r| policy.files.iter().any(|o| (o.right, &o.path) == (r.right, &r.path) && o.optional))
+    };
+    let needs = |(i, f): &(usize, &Fact)| !order::is_in_vain(&all, *i) || demands(f.span);
+    let needed: HashSet<Span> = own.filter(needs).map(|(_, f)| f.span).collect();
     let mut said = HashSet::new();
     for f in &all {
         if !looked_at(f)
