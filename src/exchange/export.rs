@@ -3,7 +3,7 @@
 use super::docker::{self, Arg, CAPABILITIES, File, Rule, Setting};
 use super::profile::{Profile, granted, runs};
 use crate::compile::cube::{ALL, Cube};
-use crate::compile::seccomp;
+use crate::compile::{libseccomp, seccomp};
 use crate::diagnostic::Diagnostics;
 use crate::kernel::calls::CALLS;
 use crate::kernel::numbers::Arch;
@@ -30,6 +30,8 @@ pub fn docker(policy: &Policy, arch: Arch) -> Result<(File, Vec<String>), String
     let file = profile(policy, arch);
     let text = serde_json::to_string(&file).map_err(|e| e.to_string())?;
     let mut lost = proved(policy, arch, &text)?;
+    let allowing = file.syscalls.iter().filter(|r| ["SCMP_ACT_ALLOW", "SCMP_ACT_LOG"].contains(&r.action.as_str()));
+    lost.extend(nameless(allowing.flat_map(|r| r.names.iter().map(String::as_str))));
     lost.push("a call of another ABI kills the thread that makes it, not the process".into());
     lost.push(format!(
         "a number without a call answers as the runtime has it (EPERM, or ENOSYS beyond the last call named), not ENOSYS \
@@ -37,6 +39,15 @@ pub fn docker(policy: &Policy, arch: Arch) -> Result<(File, Vec<String>), String
         TABLE.0, TABLE.1
     ));
     Ok((file, lost))
+}
+
+/// What is lost where names are resolved by a libseccomp as old as this host's.
+pub(super) fn nameless<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let mut unknown: Vec<&str> = names.into_iter().filter(|n| !libseccomp::knows(n)).collect();
+    unknown.sort_unstable();
+    unknown.dedup();
+    let text = "calls: this host's libseccomp has no name for these, and where it is no newer they are refused";
+    (!unknown.is_empty()).then(|| format!("{text}: {}", unknown.join(", ")))
 }
 
 fn profile(policy: &Policy, arch: Arch) -> File {

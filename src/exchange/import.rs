@@ -95,7 +95,16 @@ pub fn docker(
         Ok(programs) => differences.extend(as_compiled(&policy, &read.profile, &programs, arch)?),
         Err(why) => notes.push(format!("libseccomp makes no filter of it ({why}): held against what its text says")),
     }
+    notes.extend(unchecked(&policy));
     Ok(Imported { text: canonical(&text)?, differences, notes })
+}
+
+/// What `check` says of it, when that isn't yes.
+fn unchecked(policy: &Policy) -> Option<String> {
+    let mut d = Diagnostics::default();
+    let _ = portable(policy, Arch::NATIVE, &mut d);
+    let error = d.iter().find(|e| e.severity == Severity::Error)?;
+    Some(format!("as it stands, `check` refuses it: {}: {}", error.code, error.message))
 }
 
 /// A `syscalls` block that says what a profile says.
@@ -276,13 +285,7 @@ pub(super) fn settle(text: &str, source: &[&Profile], notes: &mut Vec<String>) -
     let policy = resolved(&text)?;
     held(&policy.syscalls, policy.kernel, source)?;
     // Assertions of the library may ask for more than the file lets through.
-    let mut d = Diagnostics::default();
-    let _ = portable(&policy, Arch::NATIVE, &mut d);
-    notes.extend(
-        d.iter()
-            .find(|e| e.severity == Severity::Error)
-            .map(|e| format!("as it stands, `check` refuses it: {}: {}", e.code, e.message)),
-    );
+    notes.extend(unchecked(&policy));
     canonical(&text)
 }
 

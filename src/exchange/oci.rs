@@ -11,6 +11,7 @@ use crate::policy::files::RIGHTS;
 use crate::policy::network::{Network, Port};
 use crate::source::Sources;
 use serde_json::{Value, json};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
 /// Standard devices, made by every runtime (config-linux.md, "Default Devices").
 const DEFAULT: &[&str] = &["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
@@ -63,7 +64,7 @@ pub fn export(
         "rootfsPropagation": "rprivate",
         "seccomp": seccomp,
     });
-    let resources = groups(policy, sources, &mut lost);
+    let resources = resources(policy, sources, &mut lost);
     if let (Some(map), Some(object)) = (resources.as_object().filter(|m| !m.is_empty()), linux.as_object_mut()) {
         object.insert("resources".into(), json!(map));
     }
@@ -96,8 +97,9 @@ pub fn export(
     Ok(Exported { text: format!("{text}\n"), lost })
 }
 
-/// Limits of the whole container (config-linux.md, "Control groups").
-fn groups(policy: &Policy, sources: &Sources, lost: &mut Vec<String>) -> Value {
+/// Limits of the whole container, and the devices that it may open (config-linux.md, "Control groups"): a runtime
+/// refuses all but the standard ones.
+fn resources(policy: &Policy, sources: &Sources, lost: &mut Vec<String>) -> Value {
     let mut out = serde_json::Map::new();
     for (name, limit) in policy.limits.iter().filter(|(n, l)| {
         crate::policy::resources::resource(n).is_none() && l.value != crate::policy::resources::UNLIMITED
@@ -112,6 +114,22 @@ fn groups(policy: &Policy, sources: &Sources, lost: &mut Vec<String>) -> Value {
                 None
             }
         };
+    }
+    let mut devices = Vec::new();
+    for d in &policy.devices {
+        match std::fs::metadata(&d.path) {
+            Ok(m) if m.file_type().is_char_device() || m.file_type().is_block_device() => devices.push(json!({
+                "allow": true,
+                "type": if m.file_type().is_char_device() { "c" } else { "b" },
+                "major": nix::sys::stat::major(m.rdev()),
+                "minor": nix::sys::stat::minor(m.rdev()),
+                "access": "rw",
+            })),
+            _ => lost.push(format!("devices: {} isn't there, and can't be opened ({})", d.path, sources.cite(d.span))),
+        }
+    }
+    if !devices.is_empty() {
+        out.insert("devices".into(), json!([vec![json!({ "allow": false, "access": "rwm" })], devices].concat()));
     }
     Value::Object(out)
 }
@@ -201,6 +219,10 @@ fn tree(c: &Confinement, hosts_network: bool, lost: &mut Vec<String>) -> Result<
                 // The runtime fills /dev itself, and seals it where it is read-only.
                 if target == "/dev" && !list.iter().any(|o| o == "ro") {
                     list.insert(0, "ro".into());
+                }
+                // Where no user namespace keeps it from that, it makes the nodes there and opens them.
+                if target == "/dev" && c.ids.is_none() {
+                    list.retain(|o| o != "nodev");
                 }
                 let own = [format!("size={size}"), format!("mode={mode:o}"), format!("uid={}", inside(*owner))];
                 list.extend(own);

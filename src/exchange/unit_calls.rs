@@ -139,6 +139,9 @@ impl Calls {
                 self.notes.push(format!("`{item}`: what is allowed has no error, and is left out"));
                 continue;
             }
+            if errno.is_some_and(|e| e != "EPERM") {
+                self.notes.push(format!("`{item}`: a refused call answers EPERM here"));
+            }
             let found = match name.starts_with('@') {
                 true => expand(name).ok_or(format!("unknown group `{name}`"))?,
                 false => match calls::find(name) {
@@ -256,10 +259,19 @@ impl Calls {
                 ] {
                     self.refuse_by(call, index, "has any", Op::Masked, &bits);
                 }
+                // And the calls that create files: the lines are the group's, the filters these.
+                for (call, flags, mode) in [("creat", None, 1), ("open", Some(1), 2), ("openat", Some(2), 3)] {
+                    let Some(call) = calls::find(call) else { continue };
+                    let (_, create) = named("O_CREAT");
+                    let masked = |index, value| Compare { index, op: Op::Masked, value, two: value };
+                    for (_, bit) in &bits {
+                        let compares = flags.map(|i| masked(i, create)).into_iter().chain([masked(mode, *bit)]);
+                        self.refusals.push(denying([(call, compares.collect())]));
+                    }
+                }
                 for call in ["fchmodat2", "openat2"] {
                     self.refuse(call);
                 }
-                // And the calls that create files.
                 self.denied.push("@set-id-bits".into());
             }
             "MemoryDenyWriteExecute" => {

@@ -1,6 +1,6 @@
 //! A machine as a service of systemd (systemd.exec(5), systemd.resource-control(5), as of 252).
 
-use super::export::{Exported, leaves, wider};
+use super::export::{Exported, leaves, nameless, wider};
 use super::import::names;
 use super::ini::Line;
 use super::profile::granted;
@@ -63,7 +63,7 @@ pub fn export(policy: &Policy, c: &Confinement, sources: &Sources, arch: Arch) -
         out.push(format!("Limit{name}={value}"));
     }
     limits(policy, sources, &mut out, &mut lost);
-    calls(policy, arch, &mut out, &mut lost);
+    calls(policy, c, arch, &mut out, &mut lost);
     Ok(Exported { text: out.join("\n") + "\n", lost })
 }
 
@@ -108,6 +108,9 @@ fn capability_lines(c: &Confinement, out: &mut Vec<String>, lost: &mut Vec<Strin
     if c.securebits & 0xc0 != 0 {
         lost.push("securebits: ambient capabilities can be raised, as far as the bounding set goes".into());
     }
+    if sets.inheritable & !sets.ambient != 0 {
+        lost.push(format!("inheritable: {} aren't", words(sets.inheritable & !sets.ambient)));
+    }
     if c.securebits != 0 {
         out.push("SecureBits=noroot-locked no-setuid-fixup-locked keep-caps-locked".into());
     }
@@ -128,15 +131,9 @@ fn isolation(policy: &Policy, c: &Confinement, out: &mut Vec<String>, lost: &mut
     out.extend(
         [
             "PrivateIPC=yes",
-            "PrivateDevices=yes",
-            "ProtectHostname=yes",
             "ProtectProc=invisible",
             "ProtectControlGroups=yes",
             "ProtectKernelTunables=yes",
-            "ProtectKernelModules=yes",
-            "ProtectKernelLogs=yes",
-            "ProtectClock=yes",
-            "LockPersonality=yes",
             "KeyringMode=private",
             // What the host mounts later isn't seen.
             "MountFlags=private",
@@ -167,6 +164,10 @@ fn files(
             out.push("MountAPIVFS=yes".into());
             lost.push(format!("root: owners below {d} aren't translated ({})", cite(policy.root.span)));
             lost.push(format!("root: what the host mounts below {d} is shown as well ({})", cite(policy.root.span)));
+            lost.push(format!(
+                "root: /run is memory of its own, root may write and execute there, and {d}/run isn't seen ({})",
+                cite(policy.root.span)
+            ));
         }
         Origin::Host => lost.push(format!("root: the whole host is seen, not only /usr ({})", cite(policy.root.span))),
     }
@@ -225,7 +226,7 @@ fn files(
     Ok(())
 }
 
-fn calls(policy: &Policy, arch: Arch, out: &mut Vec<String>, lost: &mut Vec<String>) {
+fn calls(policy: &Policy, c: &Confinement, arch: Arch, out: &mut Vec<String>, lost: &mut Vec<String>) {
     let mut list: Vec<&str> = policy
         .syscalls
         .iter()
@@ -252,15 +253,29 @@ fn calls(policy: &Policy, arch: Arch, out: &mut Vec<String>, lost: &mut Vec<Stri
         ("RestrictRealtime", "yes"),
         ("RestrictSUIDSGID", "yes"),
         ("MemoryDenyWriteExecute", "yes"),
+        ("LockPersonality", "yes"),
+        ("ProtectClock", "yes"),
+        ("ProtectHostname", "yes"),
+        ("ProtectKernelLogs", "yes"),
+        ("ProtectKernelModules", "yes"),
+        ("PrivateDevices", "yes"),
     ] {
         let mut read = Calls::default();
         let line = Line { section: "Service".into(), key: key.into(), value: value.into(), number: 0 };
         let filters = read.take(&line).map(|()| read.finish()).map(|()| read.stack()).unwrap_or_default();
-        if !filters.is_empty() && filters.iter().all(|f| leaves(policy, arch, f)) {
+        let bounding = capabilities::names(c.capabilities.0.bounding);
+        let held: Vec<&str> = read.taken.iter().copied().filter(|t| bounding.iter().any(|b| b == t)).collect();
+        let fits = !filters.is_empty() && filters.iter().all(|f| leaves(policy, arch, f)) && held.is_empty();
+        // Without it the host's devices are there: rather less than that.
+        if key == "PrivateDevices" && !fits {
+            lost.push(format!("calls: {key}= refuses @raw-io and takes mknod and sys_rawio, which the machine has"));
+        }
+        if fits || key == "PrivateDevices" {
             out.push(format!("{key}={value}"));
             stack.extend(filters);
         }
     }
+    lost.extend(nameless(list));
     lost.extend(wider(policy, arch, &stack));
     lost.push("calls: every refusal is EPERM; ENOSYS, `kill` and `log` are lost".into());
 }
