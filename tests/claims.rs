@@ -682,3 +682,22 @@ fn a_line_that_is_needed_is_not_in_vain() {
     let said = found(&plain("files { read \"/srv\"; read optional \"/srv\"; exec \"/usr\" }"));
     assert!(said.matches("W0802").count() == 1 && said.contains(":8:38"), "the one that may be dropped: {said}");
 }
+
+/// A parameter may be declared in an imported file, or further down.
+#[test]
+fn an_instance_sets_any_parameter_of_the_file() {
+    let dir = Dir::new("instance");
+    dir.write("lib.stockade", "policy 1\nparam www path \"/srv/a\"\n");
+    let main = file(&format!(
+        "import \"lib\"\ninstance b of m [www=\"/srv/b\", port=8080]\nparam port port 80\n{}",
+        plain("mounts { bind \"${www}\" -> \"/data\" ro }; network { private; listen tcp ${port} }")
+    ));
+    let path = dir.write("main.stockade", &main);
+    let run = |verb: &[&str]| -> Ran { stockade().args(verb).arg(&path).output().unwrap().into() };
+    assert_eq!(run(&["check"]).code, 0, "{}", run(&["check"]).err);
+    assert_eq!((run(&["query", "b can listen tcp 8080"]).code, run(&["query", "m can listen tcp 8080"]).code), (0, 1));
+    dir.write("main.stockade", &main.replace("port=8080", "prt=8080"));
+    assert!(run(&["check"]).err.contains("E0208"));
+    dir.write("main.stockade", &main.replace("port=8080", "port=x"));
+    assert!(run(&["check"]).err.contains("E0220"));
+}

@@ -25,7 +25,15 @@ pub(super) struct Test<'a> {
 pub(super) struct Instance {
     pub(super) name: Spanned<String>,
     pub(super) of: Spanned<String>,
-    pub(super) values: BTreeMap<String, Spanned<String>>,
+    /// Each parameter that it sets: its name where it stands, and the value.
+    pub(super) values: BTreeMap<String, (Spanned<String>, Spanned<String>)>,
+}
+
+impl Instance {
+    /// The values by the names of the parameters.
+    pub(super) fn given(&self) -> impl Iterator<Item = (String, Spanned<String>)> {
+        self.values.iter().map(|(name, (_, value))| (name.clone(), value.clone()))
+    }
 }
 
 /// Everything that a file and its imports declare.
@@ -284,7 +292,7 @@ pub(super) struct ParamType {
 
 impl ParamType {
     /// What is wrong with a value of this type, if anything is.
-    fn fault(&self, v: &str) -> Option<String> {
+    pub(super) fn fault(&self, v: &str) -> Option<String> {
         use super::reader::{duration, path_fault, size};
         let ok = match self.kind.as_str() {
             "path" => path_fault(v).is_none(),
@@ -331,16 +339,9 @@ pub(super) fn instance(cx: &mut Context<'_>, args: &mut Args<'_>, out: &mut Decl
             Some((key, value))
         });
         for (key, value) in pairs {
-            let Some((type_, _)) = out.params.get(&key.value) else {
-                let known: Vec<&str> = out.params.keys().map(String::as_str).collect();
-                cx.unknown("E0208", "parameter", &key, &known);
-                continue;
-            };
-            if let Some(fault) = type_.fault(&value.value) {
-                cx.error("E0220", value.span, fault, "the value must be of the parameter's type");
-            }
-            if values.insert(key.value.clone(), value).is_some() {
-                cx.error("E0302", key.span, format!("parameter `{}` is given twice", key.value), "keep one");
+            let (name, span) = (key.value.clone(), key.span);
+            if values.insert(name.clone(), (key, value)).is_some() {
+                cx.error("E0302", span, format!("parameter `{name}` is given twice"), "keep one");
             }
         }
     }

@@ -390,7 +390,20 @@ fn build_all(main: FileId, decl: &Declarations<'_>, diagnostics: &mut Diagnostic
         if let Some(old) = made_before.insert(i.name.value.as_str(), i.name.span).or(other) {
             twice(&mut cx, &i.name, old);
         }
-        let params = defaults.clone().into_iter().chain(i.values.clone()).collect();
+        // Now all files are read: a parameter may be declared in any of them, anywhere.
+        for (key, value) in i.values.values() {
+            match decl.params.get(&key.value).map(|(type_, _)| type_.fault(&value.value)) {
+                None => {
+                    let known: Vec<&str> = decl.params.keys().map(String::as_str).collect();
+                    cx.unknown("E0208", "parameter", key, &known);
+                }
+                Some(Some(fault)) => {
+                    cx.error("E0220", value.span, fault, "the value must be of the parameter's type");
+                }
+                Some(None) => {}
+            }
+        }
+        let params = defaults.clone().into_iter().chain(i.given()).collect();
         let mut cx = Context { diagnostics: cx.diagnostics, params: &params, today };
         let made = machine(&mut cx, decl, (d, &i.name), &mut Walk::default(), kernel.value);
         if many(&mut cx, &i.name, &made) {
@@ -406,7 +419,7 @@ fn build_all(main: FileId, decl: &Declarations<'_>, diagnostics: &mut Diagnostic
         };
         // Read with the parameters of the machine that is tested.
         let own = decl.instances.iter().find(|i| i.name.value == t.machine.value);
-        let values = own.into_iter().flat_map(|i| i.values.clone());
+        let values = own.into_iter().flat_map(|i| i.given());
         let params = defaults.clone().into_iter().chain(values).collect();
         let mut cx = Context { diagnostics: cx.diagnostics, params: &params, today };
         let checks = t.body.statements().filter_map(|s| asserts::read_case(&mut cx, s)).collect();

@@ -169,7 +169,7 @@ pub(super) fn section(cx: &mut Context<'_>, s: &ast::Statement, out: &mut Grants
             let Some(code) = args.word(cx, "the code of a finding, as in W0801") else { return };
             args.no_until(cx);
             args.finish(cx);
-            let known = ["W0801", "W0802", "W0803", "W0806"];
+            let known = ["W0801", "W0802", "W0803", "W0804", "W0806"];
             if !known.contains(&code.value.as_str()) {
                 return cx.unknown("E0313", "finding", &code, &known);
             }

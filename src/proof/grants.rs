@@ -261,7 +261,10 @@ fn networks(g: &Grants, list: &mut Vec<(&str, Domain, String, What, String)>) {
     let text = match &resolver {
         Resolver::None => "resolver none".to_owned(),
         Resolver::Host => "resolver host".to_owned(),
-        Resolver::List(l) => format!("resolver {}", l.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+        Resolver::List(l) => match l.iter().map(ToString::to_string).collect::<Vec<_>>().as_slice() {
+            [one] => format!("resolver {one}"),
+            many => format!("resolver [{}]", many.join(", ")),
+        },
     };
     // Whom the host asks may be anybody; a list names them. Who may go anywhere may ask anybody, on whatever
     // network: a ceiling that grants all grants that.

@@ -238,7 +238,7 @@ fn changed(
                 let grade = risk::call(s, call, caused);
                 if let (0, Some(now), Some(t)) = (which, sides.get(1), taken(sides, (sources, r.span))) {
                     explained.at(false, *now, t.span);
-                    let verb = now.1.text(t.span).split_whitespace().next().unwrap_or_default();
+                    let verb = verb(now.1.text(t.span));
                     out.push(Found {
                         effect,
                         text: format!("{verb} {r}"),
@@ -300,6 +300,11 @@ fn taken<'a>([(before, _), (new, sources)]: [(&'a Policy, &Sources); 2], old: (&
     // One that stood there before takes no more than it did.
     let stood = |t: &Taken| before.grants.taken.iter().any(|o| old.0.text(o.span) == sources.text(t.span));
     new.grants.taken.iter().find(|t| t.was.iter().any(|w| sources.text(*w) == text) && !stood(t))
+}
+
+/// How a line takes away: in a list of several things the word stands before the list.
+fn verb(line: &str) -> &'static str {
+    if line.starts_with("override") { "override" } else { "remove" }
 }
 
 /// What a diagram says of a call, as the language writes it.
@@ -435,7 +440,7 @@ fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec
         let inherited = d.old.is_some_and(|o| o.what == What::Inherited) && d.effect != Effect::Narrowed;
         let grade = if inherited && grade.risk < Risk::Medium { risk::BEYOND } else { grade };
         if let (true, Some(t)) = (gone, takes(d)) {
-            let verb = new.2.text(t.span).split_whitespace().next().unwrap_or_default();
+            let verb = verb(new.2.text(t.span));
             return Some(Row {
                 effect,
                 domain: fact.domain,
