@@ -701,3 +701,10 @@ fn an_instance_sets_any_parameter_of_the_file() {
     dir.write("main.stockade", &main.replace("port=8080", "port=x"));
     assert!(run(&["check"]).err.contains("E0220"));
 }
+
+/// The place was line 1, and the line stood in words only.
+#[test]
+fn a_refused_byte_is_cited_at_its_line() {
+    let ran = verb("check", "policy 1\nkernel 6.18\n\n# a\u{7}b\n");
+    assert!(ran.code == 2 && ran.err.contains("test.stockade:4:1"), "{}", ran.err);
+}

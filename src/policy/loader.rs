@@ -102,14 +102,14 @@ fn add(
 ) -> Option<FileId> {
     let (text, fault) = match check_text(bytes) {
         Ok(text) => (text.to_owned(), None),
-        // Nothing of a refused file is interpreted: the place is said in words.
-        Err(f) => (String::new(), Some(f)),
+        // Nothing of a refused file is interpreted or shown: as many lines without text stand for those before the fault.
+        Err(f) => (bytes.iter().take(f.offset).filter(|b| **b == b'\n').map(|_| '\n').collect(), Some(f)),
     };
+    let at = u32::try_from(text.len()).unwrap_or(u32::MAX);
     let id = sources.add(SourceFile { name: name.to_owned(), text, root, packed: None })?;
     if let Some(f) = fault {
-        let span = Span { file: id, start: 0, end: 0 };
-        let line = bytes.iter().take(f.offset).filter(|b| **b == b'\n').count() + 1;
-        let d = Diagnostic::error("E0001", span, format!("{}, at line {line} (byte {})", f.kind, f.offset))
+        let span = Span { file: id, start: at, end: at };
+        let d = Diagnostic::error("E0001", span, format!("{}, at line {} (byte {})", f.kind, at + 1, f.offset))
             .help("policy text is UTF-8 without control, invisible or direction-changing characters");
         diagnostics.push(d);
     }
