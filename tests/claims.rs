@@ -708,3 +708,24 @@ fn a_refused_byte_is_cited_at_its_line() {
     let ran = verb("check", "policy 1\nkernel 6.18\n\n# a\u{7}b\n");
     assert!(ran.code == 2 && ran.err.contains("test.stockade:4:1"), "{}", ran.err);
 }
+
+/// "Proved equal", while from a day on the call runs without being logged.
+#[test]
+fn a_log_that_ends_is_a_widening_from_that_day_on() {
+    let m = |calls: &str| {
+        machine(&format!("root host; user nobody; capabilities {{ none }}; syscalls {{ allow execve; {calls} }}"))
+    };
+    let always = m("allow sync; log sync");
+    let ends = m("allow sync; log sync until 2027-01-01 why \"x\"");
+    let (ran, v) = diff(&always, &ends, &["--fail-on", "widened"]);
+    assert_eq!(ran.code, 1, "{}", ran.out);
+    let row = &v["machines"][0]["rows"][0];
+    assert!(row["text"].as_str().unwrap().contains("log sync") && row["now"] == "until 2027-01-01", "{row}");
+    let (_, v) = diff(&ends, &always, &[]);
+    assert_eq!(v["machines"][0]["rows"][0]["effect"], "narrowed", "{v}");
+    assert_eq!(v["machines"][0]["rows"].as_array().unwrap().len(), 1, "{v}");
+    // Without a grant beside it the call ends with the line.
+    let (_, v) = diff(&m("log sync"), &m("log sync until 2027-01-01 why \"x\""), &[]);
+    let rows = v["machines"][0]["rows"].as_array().unwrap();
+    assert!(rows.len() == 1 && rows[0]["effect"] == "narrowed", "{v}");
+}

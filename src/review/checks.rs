@@ -104,14 +104,15 @@ fn lasts(r: &Rule, day: &Option<String>) -> bool {
     r.action > Action::Log || own.is_none() || day.as_ref().is_some_and(|d| own >= Some(d))
 }
 
-/// Where a call runs, of what still holds after a day; all of it without one.
-fn allowed(s: &mut Store, rules: &[&Rule], since: bool, day: Option<&Option<String>>) -> Node {
+/// Where a call runs, of what still holds after a day; all of it without one. Up to [`Action::Allow`]: without a word.
+fn allowed(s: &mut Store, rules: &[&Rule], since: bool, day: Option<&Option<String>>, most: Action) -> Node {
     let own = rules.iter().copied().filter(|r| day.is_none_or(|d| lasts(r, d)));
     let node = intent::of_call(s, &own.collect::<Vec<_>>(), since);
-    s.combine(node, node, &|a, _| u32::from(bpf::decode(a) <= Action::Log))
+    s.combine(node, node, &|a, _| u32::from(bpf::decode(a) <= most))
 }
 
-/// Calls that run until a later day than they did, or only until an earlier one; also where they are fewer today.
+/// Calls that run, or run without being logged, until a later day than they did, or only until an earlier one; also
+/// where they are fewer today.
 pub(super) fn ends(
     (old, old_sources): (&Policy, &Sources),
     (new, sources): (&Policy, &Sources),
@@ -129,18 +130,29 @@ pub(super) fn ends(
     let shown = |day: Option<&String>| day.map_or("without an end".to_owned(), |d| format!("until {d}"));
     for (call, [before, after]) in calls.values() {
         let (mut s, mut differs) = (Store::default(), false);
-        for day in days(before.iter().chain(after).copied()) {
-            let was = allowed(&mut s, before, call.since <= old.kernel, None);
-            let is = allowed(&mut s, after, call.since <= new.kernel, None);
-            let lasted = allowed(&mut s, before, call.since <= old.kernel, Some(&day));
-            let goes_on = allowed(&mut s, after, call.since <= new.kernel, Some(&day));
-            // What runs today on both sides, and later on one of them only.
-            let today = s.and(was, is);
+        let ending = days(before.iter().chain(after).copied());
+        for (day, most) in ending.iter().flat_map(|d| [(d, Action::Log), (d, Action::Allow)]) {
+            let mut both = |day: Option<&Option<String>>, most: Action| {
+                let was = allowed(&mut s, before, call.since <= old.kernel, day, most);
+                (was, allowed(&mut s, after, call.since <= new.kernel, day, most))
+            };
+            let (was, is) = both(None, Action::Log);
+            let (was_quiet, is_quiet) = both(None, Action::Allow);
+            let (lasted, goes_on) = both(Some(day), most);
+            // What runs today on both sides, or is logged on both, and later on one of them only, or without a word.
+            let mut today = s.and(was, is);
+            if most == Action::Allow {
+                let quiet = s.or(was_quiet, is_quiet);
+                today = s.choose(quiet, FALSE, today);
+            }
             for (effect, one, other) in [(Effect::Widened, goes_on, lasted), (Effect::Narrowed, lasted, goes_on)] {
                 let only = s.choose(other, FALSE, one);
                 let mut rest = s.and(only, today);
-                let lines = after.iter().filter(|r| r.action <= Action::Log);
-                for r in lines.filter(|r| lasts(r, &day) == (effect == Effect::Widened)) {
+                // Where it runs without a word it is a line of `log` that ended.
+                let by_its_end = most == Action::Allow;
+                let lines =
+                    after.iter().filter(|r| r.action == Action::Log || !by_its_end && r.action == Action::Allow);
+                for r in lines.filter(|r| (lasts(r, day) == (effect == Effect::Widened)) != by_its_end) {
                     let when = intent::holds(&mut s, &r.conditions);
                     let caused = s.and(when, rest);
                     if caused == FALSE {
@@ -158,7 +170,12 @@ pub(super) fn ends(
                     found.push(Found {
                         effect,
                         text,
-                        was: if effect == Effect::Widened { "it ended sooner".into() } else { shown(day.as_ref()) },
+                        was: match (effect, by_its_end) {
+                            (Effect::Widened, true) => "it was logged later as well".into(),
+                            (_, true) => "later it wasn't logged".into(),
+                            (Effect::Widened, false) => "it ended sooner".into(),
+                            _ => shown(day.as_ref()),
+                        },
                         now: shown(r.meta.until.as_ref().map(|u| &u.value)),
                         span: r.span,
                         gone: false,
