@@ -729,3 +729,21 @@ fn a_log_that_ends_is_a_widening_from_that_day_on() {
     let rows = v["machines"][0]["rows"].as_array().unwrap();
     assert!(rows.len() == 1 && rows[0]["effect"] == "narrowed", "{v}");
 }
+
+/// Two ways to write the same are no change.
+#[test]
+fn what_is_written_otherwise_is_the_same() {
+    let m = |capabilities: &str, body: &str| {
+        machine(&format!(
+            "root host; user nobody; capabilities {{ {capabilities} }}; syscalls {{ allow execve }}; {body}"
+        ))
+    };
+    let keep = m("keep chown why \"x\"", "");
+    let sets = m("bounding chown why \"x\"; inheritable chown why \"x\"; ambient chown why \"x\"", "");
+    for (old, new) in [(&keep, &sets), (&sets, &keep), (&m("none", ""), &m("none", "chdir \"/\""))] {
+        let (ran, v) = diff(old, new, &["--fail-on", "any"]);
+        assert!(ran.code == 0 && v["machines"][0]["rows"].as_array().unwrap().is_empty(), "{}", ran.out);
+    }
+    let (ran, _) = diff(&m("bounding chown why \"x\"; ambient chown why \"x\"", ""), &keep, &["--fail-on", "any"]);
+    assert_eq!(ran.code, 0, "ambient is inheritable: {}", ran.out);
+}

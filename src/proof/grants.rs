@@ -114,11 +114,12 @@ pub fn facts(g: &Grants, span: Span) -> Vec<Fact> {
     let root = is_root(g);
     for c in &g.capabilities {
         let sets: &[Set] = match c.set {
-            Set::Keep => &[Set::Bounding, Set::Permitted, Set::Effective],
+            Set::Keep if root => &[Set::Bounding, Set::Permitted, Set::Effective],
+            Set::Keep => &[Set::Bounding, Set::Permitted, Set::Effective, Set::Inheritable, Set::Ambient],
             // Root that execs has all of its bounding set (capabilities(7)); no inheritable one is outside it (E0502).
             Set::Bounding if root => &[Set::Bounding, Set::Permitted, Set::Effective],
-            // Others have what is ambient.
-            Set::Ambient if !root => &[Set::Ambient, Set::Permitted, Set::Effective],
+            // Others have what is ambient, and only what is inheritable is.
+            Set::Ambient if !root => &[Set::Ambient, Set::Permitted, Set::Effective, Set::Inheritable],
             ref one => std::slice::from_ref(one),
         };
         let name = capabilities::name(c.capability);
@@ -381,8 +382,12 @@ fn scalars(g: &Grants, span: Span, push: &mut impl FnMut(Domain, String, What, S
             list.push(("user", Domain::Process, text.clone(), What::Present, text));
         }
     }
-    for key in ["hostname", "chdir"] {
-        if let Some(Value::Text(t)) = value(key) {
+    for (key, implied) in [("hostname", None), ("chdir", Some("/"))] {
+        let written = match value(key) {
+            Some(Value::Text(t)) => Some(t.as_str()),
+            _ => implied,
+        };
+        if let Some(t) = written {
             let text = format!("{key} {}", t.escape_debug());
             list.push((key, Domain::Process, key.to_owned(), What::Other(text.clone()), text));
         }

@@ -208,7 +208,7 @@ pub fn compare<'a>(old: &'a [Fact], new: &'a [Fact]) -> Vec<Difference<'a>> {
     for f in new.iter().filter(|f| is_lone_limit(f, old)) {
         out.push(Difference { effect: Effect::Narrowed, old: None, new: Some(f) });
     }
-    // `keep` is three sets, and one line. Other facts of one line are graded each: see the rows of a diff.
+    // `keep` is several sets, and one line. Other facts of one line are graded each: see the rows of a diff.
     let kept = |d: &Difference<'_>| d.new.or(d.old).is_some_and(|f| f.domain == Domain::Capabilities);
     out.dedup_by(|b, a| {
         (a.effect == b.effect && kept(a) && kept(b))
