@@ -747,3 +747,17 @@ fn what_is_written_otherwise_is_the_same() {
     let (ran, _) = diff(&m("bounding chown why \"x\"; ambient chown why \"x\"", ""), &keep, &["--fail-on", "any"]);
     assert_eq!(ran.code, 0, "ambient is inheritable: {}", ran.out);
 }
+
+/// What is gone was cited at the machine, whose line is on both sides.
+#[test]
+fn a_line_that_is_gone_is_the_line_of_a_row() {
+    let m = |body: &str| {
+        machine(&format!("root host; user nobody; capabilities {{ none }}; syscalls {{ allow execve }}\n  {body}"))
+    };
+    for body in ["umask 077", "limits { nofile 64 }", "limits { fsize 1MiB }", "require landlock 7", "chdir \"/usr\""] {
+        let (_, v) = diff(&m(body), &m(""), &[]);
+        let rows = v["machines"][0]["rows"].as_array().unwrap();
+        assert_eq!(rows.len(), 1, "{v}");
+        assert!(rows[0]["line"].as_str().unwrap().ends_with("a.stockade:8") && rows[0]["gone"] == true, "{body}: {v}");
+    }
+}

@@ -458,6 +458,9 @@ fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec
                 via: through((new.0, new.2), t.span),
             });
         }
+        // Where nothing is written any more, what was written is the line.
+        let unsaid = d.old.filter(|o| !gone && fact.span == new.0.span && o.span != old.0.span);
+        let (cause, (policy, sources)) = unsaid.map_or((fact, (policy, sources)), |o| (o, sides[0]));
         Some(Row {
             effect,
             domain: fact.domain,
@@ -465,8 +468,8 @@ fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec
             text: dated(fact),
             consequence: grade.consequence,
             reference: grade.reference,
-            line: sources.cite(fact.span),
-            gone,
+            line: sources.cite(cause.span),
+            gone: gone || unsaid.is_some(),
             why: fact.why.clone(),
             was: match (hides, d.old) {
                 (_, Some(o)) if !gone => dated(o),
