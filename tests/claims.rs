@@ -761,3 +761,17 @@ fn a_line_that_is_gone_is_the_line_of_a_row() {
         assert!(rows[0]["line"].as_str().unwrap().ends_with("a.stockade:8") && rows[0]["gone"] == true, "{body}: {v}");
     }
 }
+
+/// The inherited line still stands, with a port less.
+#[test]
+fn a_port_that_is_removed_of_a_list_is_cited_at_the_removal() {
+    let m = |body: &str| {
+        format!(
+            "profile p {{ network {{ private; listen tcp [80, 81] }} }}\nmachine m {{\n  extends p\n  root host\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n  syscalls {{ allow execve }}\n  {body}\n}}"
+        )
+    };
+    let (_, v) = diff(&m(""), &m("network { remove listen tcp 81 }"), &[]);
+    let row = &v["machines"][0]["rows"][0];
+    assert!(row["text"].as_str().unwrap().starts_with("remove ") && row["gone"] == false, "{v}");
+    assert!(row["line"].as_str().unwrap().ends_with("b.stockade:13"), "{v}");
+}

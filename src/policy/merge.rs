@@ -13,7 +13,7 @@ use crate::address::Block;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::source::Span;
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 /// The union of two parents. Scalars that differ are an error unless the child overrides them.
 pub(super) fn union(cx: &mut Context<'_>, into: &mut Grants, from: Grants, child: &Grants) {
@@ -116,7 +116,8 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
             cx.error("E0306", r.span, "this removes what nobody granted", "delete the line, or correct the name");
         }
         let left = lines_of(&base);
-        let was = before.difference(&left).copied().collect();
+        // Of a list of ports the line stays, with fewer.
+        let was = before.iter().filter(|(span, n)| left.get(*span).is_none_or(|m| m < *n)).map(|(s, _)| *s).collect();
         base.taken.push(Taken { span: r.span, why: r.why.clone(), was });
     }
     for r in &own.removes {
@@ -215,13 +216,16 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
     Some(base)
 }
 
-/// The lines whose grants can be taken out one by one.
-fn lines_of(g: &Grants) -> BTreeSet<Span> {
+/// The lines whose grants can be taken out one by one, and how many each has.
+fn lines_of(g: &Grants) -> BTreeMap<Span, usize> {
     let (capabilities, mounts) = (g.capabilities.iter().map(|c| c.span), g.mounts.iter().map(|m| m.span));
     let (files, ports) = (g.files.iter().map(|f| f.span), g.ports.iter().map(|p| p.span));
     let (publishes, devices) = (g.publishes.iter().map(|p| p.span), g.devices.iter().map(|d| d.span));
     let environment = g.environment.iter().map(|v| v.span);
-    capabilities.chain(mounts).chain(files).chain(ports).chain(publishes).chain(devices).chain(environment).collect()
+    let all = capabilities.chain(mounts).chain(files).chain(ports).chain(publishes).chain(devices).chain(environment);
+    let mut out = BTreeMap::new();
+    all.for_each(|span| *out.entry(span).or_default() += 1);
+    out
 }
 
 /// Says that what a line removes is granted all the same.
