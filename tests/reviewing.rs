@@ -1990,3 +1990,18 @@ fn sarif_keeps_the_letters_of_a_reason_and_tells_files_apart() {
     prints.dedup();
     assert!(all > 1 && prints.len() == all, "{prints:?}");
 }
+
+/// Help for a reader who went away isn't a finding, and names in arguments move no cursor.
+#[test]
+fn help_and_messages_are_for_any_reader() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let status = stockade().arg("--version").stdout(full).stderr(Stdio::null()).status().unwrap();
+    assert_eq!(status.code(), Some(3));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(stockade().args(["check", "--help"]).stdout(writer).status().unwrap().code(), Some(0));
+    for arguments in [["groups", "\u{1b}[31mx"], ["status", "\u{1b}[31mx"], ["new", "\u{1b}[31mx"]] {
+        let ran = call(&arguments);
+        assert!(ran.err.contains("\\u{1b}[31mx") && !ran.err.contains('\u{1b}'), "{}", ran.err);
+    }
+}

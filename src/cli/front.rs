@@ -43,9 +43,13 @@ pub(super) fn colour() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
-/// A message on standard error; a closed one is nobody's fault.
+/// A message on standard error; a closed one is nobody's fault. What arguments and names hold moves no cursor.
 pub(super) fn say(text: &str) {
-    let line = if text.starts_with("error") || text.is_empty() { text.to_owned() } else { format!("stockade: {text}") };
+    let text: String = text
+        .chars()
+        .map(|c| if c.is_control() && !['\n', '\t'].contains(&c) { c.escape_unicode().to_string() } else { c.into() })
+        .collect();
+    let line = if text.starts_with("error") || text.is_empty() { text } else { format!("stockade: {text}") };
     writeln!(std::io::stderr(), "{}", line.trim_end()).unwrap_or(());
 }
 

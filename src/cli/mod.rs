@@ -348,7 +348,10 @@ pub fn run() -> ExitCode {
         Ok(a) => a,
         Err(e) => {
             let code = if e.use_stderr() { 2 } else { 0 };
-            return if e.print().is_ok() { ExitCode::from(code) } else { ExitCode::FAILURE };
+            return match e.print() {
+                Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::from(3),
+                _ => ExitCode::from(code),
+            };
         }
     };
     trace(arguments.verbose);
