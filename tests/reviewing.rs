@@ -450,7 +450,10 @@ fn git_revisions_are_compared() {
     let here = call(&["diff", "--git", folder, "HEAD"]);
     assert!(here.out.contains("nofile 300") && here.out.contains("was: nofile 200"), "{}{}", here.out, here.err);
     assert_eq!(call(&["diff", "--git", folder, "--fail-on", "widened", "HEAD"]).code, 1);
-    assert_eq!(call(&["diff", "--git", folder, "nothing"]).code, 2);
+    for none in ["nothing", "HEAD:policies", "HEAD:./"] {
+        let ran = call(&["diff", "--git", folder, none]);
+        assert!(ran.code == 2 && ran.err.contains("is no commit of"), "{none}: {}", ran.err);
+    }
     for range in ["HEAD~1...HEAD", "HEAD~1..", "HEAD~1..."] {
         let ran = call(&["diff", "--git", folder, range]);
         assert!(ran.code == 0 && ran.out.contains("nofile 200"), "{range}: {}{}", ran.out, ran.err);

@@ -118,10 +118,14 @@ pub(super) fn checkout(folder: &Path, revision: &str) -> Result<Checkout, Stop> 
     if revision.starts_with('-') {
         return Err(Stop::usage(format!("`{revision}` is no revision")));
     }
+    // A commit, once: a tree would be another folder, and a branch may move while it is read.
+    let commit = git(folder, &["rev-parse", "--verify", "--end-of-options", &format!("{revision}^{{commit}}")])
+        .map_err(|e| if e.text.contains("single revision") { nothing(folder, revision) } else { e })?;
+    let commit = String::from_utf8_lossy(&commit).trim().to_owned();
     let root = std::env::temp_dir().join(format!("stockade-diff-{}-{:x}", std::process::id(), rand(revision)));
     fs::create_dir(&root).map_err(|e| Stop::host(format!("can't make {}: {e}", root.display())))?;
     let made = Checkout(root);
-    let listed = git(folder, &["ls-tree", "-r", "-z", revision, "."])?;
+    let listed = git(folder, &["ls-tree", "-r", "-z", &commit, "."])?;
     for entry in String::from_utf8_lossy(&listed).split('\0') {
         let (kind, name) = entry.split_once('\t').unwrap_or(("", entry));
         // What isn't of this repository is in no revision of it.
@@ -143,12 +147,16 @@ pub(super) fn checkout(folder: &Path, revision: &str) -> Result<Checkout, Stop> 
         if !relative.components().all(|c| matches!(c, std::path::Component::Normal(_))) {
             return Err(Stop::usage(format!("the revision has a file `{}`", name.escape_debug())));
         }
-        let text = git(folder, &["show", &format!("{revision}:./{name}")])?;
+        let text = git(folder, &["show", &format!("{commit}:./{name}")])?;
         let to = made.0.join(relative);
         let written = fs::create_dir_all(to.parent().unwrap_or(&made.0)).and_then(|()| fs::write(&to, text));
         written.map_err(|e| Stop::host(format!("can't write {}: {e}", to.display())))?;
     }
     Ok(made)
+}
+
+fn nothing(folder: &Path, revision: &str) -> Stop {
+    Stop::usage(format!("`{}` is no commit of {}", revision.escape_debug(), display_name(folder)))
 }
 
 fn rand(seed: &str) -> u64 {
