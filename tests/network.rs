@@ -135,10 +135,13 @@ def attempt(kind, where, port, data=b"x", wait=1.5):
     except OSError as e: return errno.errorcode.get(e.errno, str(e.errno))
     finally: s.close()
 def answer(kind, where, port):
-    end = time.monotonic() + 20
+    # Tries and time: an emulator that stood still for a while has the one without the other.
+    end, tries = time.monotonic() + 20, 0
     while True:
-        said = attempt(kind, where, port)
-        if said not in ("timeout", "ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH") or time.monotonic() > end: return said
+        said = attempt(kind, where, port, wait=1.5 if tries < 5 else 4)
+        tries += 1
+        gone_by = tries >= 8 and time.monotonic() > end
+        if said not in ("timeout", "ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH") or gone_by: return said
         time.sleep(0.05)
 def stay():
     print("up", flush=True)
