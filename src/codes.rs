@@ -230,7 +230,7 @@ pub const CODES: &[Page] = &[
     Page {
         code: "E0313",
         title: "a waiver of nothing",
-        text: "Only findings of `lint` can be waived: W0801 to W0803.",
+        text: "Only findings of `lint` can be waived: W0801 to W0804, and W0806.",
     },
     Page {
         code: "E0314",
