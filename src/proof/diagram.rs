@@ -546,6 +546,26 @@ mod tests {
         assert!(s.exceeded());
     }
 
+    /// The pairs of two diagrams may be many where what comes of them is one node.
+    #[test]
+    fn a_budget_ends_a_walk_over_pairs() {
+        for (most, ends) in [(320, true), (1 << 20, false)] {
+            let mut s = Store::with_budget(most);
+            let bits: Vec<Node> = (0..32).map(|b| s.bit(Word::Low(0), b)).collect();
+            // How many bits are set, modulo a number.
+            let mut rest = |of: usize| {
+                let mut states: Vec<Node> = (0..of).map(|n| if n == 0 { TRUE } else { FALSE }).collect();
+                for bit in &bits {
+                    states = (0..of).map(|n| s.choose(*bit, states[(n + 1) % of], states[n])).collect();
+                }
+                states[0]
+            };
+            let (threes, fives) = (rest(3), rest(5));
+            assert!(!s.exceeded(), "{} nodes", s.nodes.len());
+            assert_eq!((s.combine(threes, fives, &|_, _| 0), s.exceeded()), (FALSE, ends));
+        }
+    }
+
     #[test]
     fn every_word_is_asked_where_it_stands() {
         let mut s = Store::default();
