@@ -81,7 +81,8 @@ fn typed(kind: Type, register: u64) -> i128 {
     }
 }
 
-fn condition(c: &Condition, register: u64) -> bool {
+/// Does a register pass a test?
+pub(crate) fn condition(c: &Condition, register: u64) -> bool {
     let value = typed(c.kind, register);
     // For the tests on bits: the bits that the kernel reads, as a pattern.
     let pattern = match c.kind {

@@ -213,3 +213,46 @@ fn between(s: &mut Store, mut x: Vec<Node>, kind: Type, low: i128, high: i128) -
         _ => enough,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::meaning::{self, Vector};
+
+    /// Every test at the edges of every type, within it and just outside, on registers with and without something
+    /// above the bits that the kernel reads, as the definition has it.
+    #[test]
+    fn conditions_are_exact_at_the_edges_of_their_type() {
+        let mut compared = 0;
+        for kind in [Type::U16, Type::Int, Type::Uint, Type::Long, Type::Ulong, Type::Mixed, Type::Pointer] {
+            let (least, most) = range(kind);
+            let values: Vec<i128> = [least, 0, 7, most].iter().flat_map(|v| v - 2..=v + 2).collect();
+            let registers: Vec<u64> = values
+                .iter()
+                .map(|v| u64::try_from(v.rem_euclid(1 << 64)).unwrap())
+                .flat_map(|r| [r, r ^ 1 << 16, r ^ 1 << 32, r ^ 1 << 63])
+                .collect();
+            let mut tests: Vec<Test> = Vec::new();
+            for (i, low) in values.iter().enumerate() {
+                tests.extend(values.iter().map(|high| Test::Between(*low, *high)));
+                tests.extend([Test::In(vec![*low]), Test::NotIn(vec![*low, 9]), Test::In(values[i..].to_vec())]);
+            }
+            for mask in &registers {
+                tests.extend([Test::HasAll(*mask), Test::HasAny(*mask), Test::HasNone(*mask), Test::Only(*mask)]);
+                tests.extend([Test::Masked(*mask, vec![0, *mask]), Test::Masked(*mask, registers.clone())]);
+            }
+            for test in tests {
+                let mut s = Store::default();
+                let c = Condition { argument: 2, kind, test };
+                let node = condition(&mut s, &c);
+                for register in &registers {
+                    let v = Vector { arch: 0, nr: 0, args: [0, 0, *register, 0, 0, 0], ip: 0 };
+                    let (is, meant) = (s.evaluate(node, &v) != 0, meaning::condition(&c, *register));
+                    assert_eq!(is, meant, "{kind:?} {:?} of {register:#x}", c.test);
+                    compared += 1;
+                }
+            }
+        }
+        assert!(compared > 400_000, "{compared}");
+    }
+}
