@@ -465,6 +465,15 @@ pub const CODES: &[Page] = &[
         ),
     },
     Page {
+        code: "E0522",
+        title: "the machine could lift its own limits",
+        text: concat!(
+            "With `userns identity` the machine's root is the host's, and owns the files in which limits are written. With\n",
+            "sys_admin and mount(2) it mounts the hierarchies of control groups and reaches them. With `userns auto` the files\n",
+            "are another's, and under file rules nothing is mounted.",
+        ),
+    },
+    Page {
         code: "E0523",
         title: "root by another name",
         text: "An account with user id 0 is root. What a policy grants root is said of root, so the word is written.",

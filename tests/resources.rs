@@ -54,6 +54,30 @@ fn groups(name: &str) -> String {
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
+/// The host's root owns the files of limits, and mounts them where mount(2) is granted.
+#[test]
+fn a_machine_that_could_lift_its_limits_is_refused() {
+    if !root() {
+        return;
+    }
+    let machine = |userns: &str, more: &str| {
+        let words = format!(
+            "userns {userns}\n  syscalls {{\n  allow @system-service\n  allow @mount why \"x\"\n  }}\n  {more}"
+        );
+        policy("lifts", "\"/bin/true\"", "memory 64MiB", &words)
+            .replace("std/daemon\"", "std/groups\"")
+            .replace("extends std/daemon", "")
+            .replace("user nobody", "user root")
+            .replace("{ none }", "{ keep sys_admin why \"x\" }")
+    };
+    let (ran, _) = run(&machine("identity why \"x\"", ""));
+    assert!(ran.code == 125 && ran.err.contains("E0522") && ran.err.contains("memory 64MiB"), "{}", ran.err);
+    for (userns, more) in [("auto", ""), ("identity why \"x\"", "files { exec \"/\" }")] {
+        let (ran, _) = run(&machine(userns, more));
+        assert_eq!(ran.code, 0, "{userns} {more}: {}", ran.err);
+    }
+}
+
 #[test]
 fn the_report_is_what_its_schema_says() {
     if !root() {

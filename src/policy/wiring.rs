@@ -1,8 +1,10 @@
 //! What of `network` and `limits` goes together, and what nothing could enforce.
 
 use super::network::{Network, Port, Protocol, Publish, Resolver, Use};
+use super::process::Userns;
 use super::reader::Context;
 use super::resolve::{Grants, Value};
+use super::syscalls::{Action, Rule};
 use crate::address::{Block, LOOPBACK};
 use crate::diagnostic::Diagnostic;
 use crate::source::Spanned;
@@ -83,8 +85,13 @@ pub(super) fn check(
         }
     }
     if let Some(lower) = network.value.lower() {
-        if !boots && !g.scalars.contains_key("address") && !g.scalars.contains_key("address6") {
-            let text = format!("a program on `{lower}` needs an address of that network");
+        let addressed = ["address", "address6"].iter().any(|key| g.scalars.contains_key(*key));
+        let asks = boots && g.capabilities.iter().any(|c| super::capabilities::name(c.capability) == "net_admin");
+        if !addressed && !asks {
+            let text = match boots {
+                true => format!("without `net_admin` the system can't give itself an address of `{lower}`"),
+                false => format!("a program on `{lower}` needs an address of that network"),
+            };
             cx.error("E0519", network.span, text, "address 192.0.2.7/24 gateway 192.0.2.1");
         }
         if resolver.value == Resolver::Host && boots {
@@ -157,7 +164,10 @@ pub(super) fn limits(cx: &mut Context<'_>, g: &Grants) {
                 .help("memory MOST high=LESS"),
         );
     }
-    for (key, least) in [("memory", 1 << 20), ("tasks", 1), ("time", 1)] {
+    // The open files are those that a launch needs beside the program's own three.
+    let least = [("memory", 1 << 20), ("tasks", 1), ("time", 1), ("nofile", 8)];
+    let nothing = ["stack", "address-space", "data", "cpu-time"].map(|key| (key, 1));
+    for (key, least) in least.into_iter().chain(nothing) {
         if let Some((n, span)) = value(key)
             && n < least
         {
@@ -165,11 +175,39 @@ pub(super) fn limits(cx: &mut Context<'_>, g: &Grants) {
             cx.error("E0315", span, text, "a larger number");
         }
     }
+    let of_group = |key: &&String| {
+        let name = key.strip_prefix("limits.");
+        name.is_some_and(|n| n != "time" && super::resources::resource(n).is_none())
+    };
+    if let Some(key) = g.scalars.keys().find(of_group).filter(|_| mounts_hierarchies(g))
+        && let Some(s) = g.scalars.get(key)
+    {
+        let text = "the machine could lift this: it may mount the hierarchies of control groups, as the host's root";
+        cx.error("E0522", s.span, text, "take `sys_admin` away, leave `userns auto`, or write file rules");
+    }
     // Of one hierarchy 0 is refused, of the older one it is no bound.
     for (key, s) in &g.scalars {
         if let (Some(name), Value::Number(0)) = (key.strip_prefix("limits.io-"), &s.value) {
             let text = format!("`io-{name}` of 0: a kernel refuses that, or takes it for no maximum at all");
             cx.error("E0315", s.span, text, "a larger number; what isn't mounted writable isn't written");
         }
+        // blk-throttle counts requests in 32 bits (struct throtl_grp).
+        if let (Some(name), Value::Number(n)) = (key.strip_prefix("limits.io-"), &s.value)
+            && name.contains("-ops ")
+            && *n > u64::from(u32::MAX)
+            && *n != super::resources::UNLIMITED
+        {
+            let text = format!("the kernel counts at most {} requests a second", u32::MAX);
+            cx.error("E0315", s.span, text, "a smaller number, or `unlimited`");
+        }
     }
+}
+
+/// May the machine mount control groups, and write to its own as their owner? Under file rules nothing is mounted
+/// (landlock(7)).
+fn mounts_hierarchies(g: &Grants) -> bool {
+    let owner = g.scalars.get("userns").is_some_and(|s| s.value == Value::Userns(Userns::Identity));
+    let may = g.capabilities.iter().any(|c| super::capabilities::name(c.capability) == "sys_admin");
+    let calls = |r: &Rule| ["mount", "fsmount"].contains(&r.call.name) && r.action <= Action::Log;
+    owner && may && g.files.is_empty() && g.syscalls.iter().any(calls)
 }
