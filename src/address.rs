@@ -107,9 +107,11 @@ const fn v6(first: u16, last: u16, prefix: u8) -> Block {
 pub const LOOPBACK: [Block; 2] = [v4(127, 0, 0, 0, 8), v6(0, 1, 128)];
 /// Link-local addresses of IPv6 (RFC 4291).
 pub const LINK_LOCAL_V6: Block = v6(0xfe80, 0, 10);
+/// Groups of IPv6 (RFC 4291).
+pub const MULTICAST_V6: Block = v6(0xff00, 0, 8);
 /// What is reached only where it is named: link-local, multicast and broadcast addresses.
 pub const NOT_IMPLIED: [Block; 5] =
-    [v4(169, 254, 0, 0, 16), LINK_LOCAL_V6, v4(224, 0, 0, 0, 4), v6(0xff00, 0, 8), v4(255, 255, 255, 255, 32)];
+    [v4(169, 254, 0, 0, 16), LINK_LOCAL_V6, v4(224, 0, 0, 0, 4), MULTICAST_V6, v4(255, 255, 255, 255, 32)];
 
 /// All addresses of both families.
 pub const EVERYBODY: [Block; 2] = [v4(0, 0, 0, 0, 0), v6(0, 0, 0)];

@@ -207,6 +207,12 @@ fn limits_that_mean_nothing_are_refused() {
         ("limits { io weight=50000 }", "E0212"),
         ("limits { time 10 }", "E0212"),
         ("limits { time 0s }", "E0315"),
+        ("limits { cpu-time 0s }", "E0315"),
+        ("limits { stack 0 }", "E0315"),
+        ("limits { address-space 0 }", "E0315"),
+        ("limits { data 0 }", "E0315"),
+        ("limits { nofile 3 }", "E0315"),
+        ("limits { io \"/dev/vda\" read-ops=5000000000 }", "E0315"),
         ("files { }", "E0521"),
         ("limits { io \"/dev/vda\" read=0 }", "E0315"),
         ("limits { io \"/dev/vda\" write-ops=0 }", "E0315"),
@@ -252,10 +258,24 @@ fn networks_that_cant_be_made_are_refused() {
         ("macvlan eth0\n    address 192.0.2.7", "address", "E0222"),
         ("macvlan eth0\n    address 192.0.2.7/24 gateway 198.51.100.1", "address", "E0222"),
         ("ipvlan eth0", "ipvlan", "E0519"),
+        ("private\n    listen tcp any\n    publish tcp 224.0.0.1:80 -> 80", "publish", "E0222"),
+        ("private\n    listen tcp any\n    publish tcp 255.255.255.255:80 -> 80", "publish", "E0222"),
+        ("private\n    listen tcp any\n    publish tcp \"[fe80::1]:80\" -> 80", "publish", "E0222"),
+        ("private\n    listen tcp any\n    publish tcp \"[::ffff:127.0.0.1]:80\" -> 80", "publish", "E0222"),
+        ("private\n    connect tcp 443 to ::ffff:10.0.0.1", "connect", "E0222"),
+        ("private\n    resolver 224.0.0.1", "resolver", "E0222"),
+        ("macvlan eth0\n    address 192.0.2.255/24", "address", "E0222"),
+        ("macvlan eth0\n    address 192.0.2.0/24", "address", "E0222"),
+        ("macvlan eth0\n    address 192.0.2.7/24 gateway 192.0.2.255", "address", "E0222"),
+        ("macvlan eth0\n    address 192.0.2.7/0", "address", "E0222"),
     ] {
         let policy = machine(&format!("  network {{\n    {lines}\n  }}"), "allow read");
         refused(&policy, code, line);
     }
+    // Nobody inside could set up the link.
+    let system = "policy 1\nkernel 6.12\nimport \"std/os\"\nmachine m {\n  extends std/os\n  root dir \"/r\" ephemeral\n  \
+                  capabilities {\n    remove net_admin\n    remove net_raw\n  }\n  network { bridge br0 }\n}\n";
+    refused(system, "E0519", "network { bridge");
     // What nobody may take away from itself.
     let body =
         "  network {\n    macvlan eth0\n    address 192.0.2.7/24\n  }\n  capabilities { keep net_admin why \"x\" }";

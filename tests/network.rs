@@ -417,6 +417,41 @@ except Exception as e: print(e)
     let ask = "print(attempt('tcp','169.254.7.9',443), attempt('tcp','198.51.100.1',25))";
     assert_eq!(said(&Machine::new("proxy", "private\negress any\nresolver none", ask)).trim(), "EHOSTUNREACH host");
     net.host("nft delete table ip theirs");
+    // The host's loopback, by a translation of the host's own: for others it leads nowhere (route_localnet).
+    let theirs =
+        "table ip theirs { chain p { type nat hook prerouting priority -100; tcp dport 8000 dnat to 127.0.0.1:22; }; }";
+    net.host(&format!("nft \"{theirs}\""));
+    let ask = "print(attempt('tcp','198.51.100.1',8000), attempt('tcp','198.51.100.2',8000))";
+    for network in ["egress any\nresolver none", "connect tcp 8000 to 0.0.0.0/0", "connect tcp 8000"] {
+        let said = said(&Machine::new("loop", &format!("private\n{network}"), ask));
+        assert_eq!(said.trim(), "EHOSTUNREACH EHOSTUNREACH", "{network}");
+    }
+    net.host("nft delete table ip theirs");
+    // What is for all of a network is reached by name only.
+    let heard = Dir::new("heard");
+    let file = heard.write("heard", "");
+    let _listener = net.server(
+        &net.host,
+        &format!(
+            "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 26))
+def loop():
+    while True:
+        said = s.recvfrom(9)[0].decode()
+        with open('{}', 'a') as f: f.write(said + ' ')
+threading.Thread(target=loop, daemon=True).start()",
+            file.display()
+        ),
+    );
+    let ask = "
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+def send(what, to):
+    try: s.sendto(what, (to, 26))
+    except OSError: pass
+send(b'all', '198.51.100.255'); send(b'one', '198.51.100.1'); time.sleep(0.3)";
+    said(&Machine::new("wide", "private\nconnect udp 26", ask));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "one ");
+    said(&Machine::new("named", "private\nconnect udp 26 to 198.51.100.255", ask));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "one all ");
     // Link-local addresses by name.
     let out = said(&Machine::new("meta", "private\nconnect tcp 443 to 169.254.7.2", tries));
     assert!(out.contains("tcp 169.254.7.2 443 peer") && !out.contains("198.51.100.2 443 peer"), "{out}");
@@ -972,6 +1007,40 @@ except OSError as e: print('no')";
     }
 }
 
+/// What is published is translated on its way from the host's own programs too, before anybody asks who they are.
+#[test]
+fn d62_who_may_come_is_asked_of_the_hosts_own_programs() {
+    if !root() {
+        return;
+    }
+    let _one = alone();
+    let net = Net::new();
+    net.host("ip addr add 203.0.113.5/32 dev lo");
+    let network = "private\npublish tcp 8088-8090 -> 8080-8082\npublish udp 8088 -> 5353
+        listen tcp 8080 from 203.0.113.0/24\nlisten tcp [8081, 8082]\nlisten udp 5353 from 203.0.113.0/24";
+    let serves = "serve('tcp', 8080, 'web'); serve('tcp', 8081, 'open'); serve('udp', 5353, 'names')";
+    let m = Machine::new("from", network, &format!("{serves}; print('ready'); time.sleep(60)"));
+    let running = m.start(&net);
+    running.says("ready");
+    let ask = "
+for where in ['127.0.0.1', '::1', '198.51.100.1', '2001:db8:1::1']:
+    print(answer('tcp', where, 8089), attempt('tcp', where, 8088), attempt('udp', where, 8088))
+print(answer('tcp', '203.0.113.5', 8088), answer('udp', '203.0.113.5', 8088))";
+    let refused = "open timeout EPERM\n".repeat(4);
+    assert_eq!(net.python(&net.host, ask), format!("{refused}web names"));
+    running.stop();
+    // Each part of the range is told with who reaches it.
+    let told: Ran = net.stockade().arg("explain").arg(&m.file).output().unwrap().into();
+    let whoever = "of every address of this host, loopback included: whoever reaches this host";
+    for line in [format!("tcp 8088 {whoever}, of them 203.0.113.0/24"), format!("tcp 8089-8090 {whoever}")] {
+        assert!(
+            told.out.lines().any(|l| l.contains(&line) && l.contains(", of them") == line.contains(", of them")),
+            "{}",
+            told.out
+        );
+    }
+}
+
 /// What the host routes for others goes on, and its settings are afterwards what they were.
 #[test]
 fn a_host_that_routes_already_goes_on_routing() {
@@ -1007,7 +1076,8 @@ fn a_host_that_routes_already_goes_on_routing() {
     );
     for forwards in [false, true] {
         net.host(&format!(
-            "sysctl -qw net.ipv4.ip_forward={}; sysctl -qw net.ipv4.conf.all.accept_redirects=0",
+            "sysctl -qw net.ipv4.ip_forward={0}; sysctl -qw net.ipv4.conf.all.accept_redirects=0
+             sysctl -qw net.ipv6.conf.default.forwarding={0}",
             u8::from(forwards)
         ));
         let before = net.host(settings);
@@ -1040,6 +1110,8 @@ fn somebody_elses_link_is_neither_taken_nor_removed() {
         ran.err
     );
     assert!(net.host("ip -br link").contains(&format!("ve-{}", m.name)));
+    // Before rules are loaded that would judge the packets of that link as the machine's.
+    assert!(ran.err.contains("lock the name"), "{}", ran.err);
     let ran = Machine::new("other", "private", "print('ran')").run(&net);
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert!(net.host("ip -br link").contains(&format!("ve-{}", m.name)));

@@ -8,6 +8,7 @@ use crate::policy::network::{Network, Port, Protocol, Use};
 use crate::policy::syscalls::{Action, Rule};
 use crate::source::{Origin, Sources};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A way in or out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,8 +29,6 @@ pub fn of(p: &Policy, wiring: Option<&Wiring>, sources: &Sources) -> Vec<Exposur
         l => l.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     };
     for f in &p.publishes {
-        let (first, last) = f.outside;
-        let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
         let (who, from) = match f.address {
             Some(a) if a.is_loopback() => (a.to_string(), "this host's own programs".to_owned()),
             Some(a) => (a.to_string(), "whoever reaches that address".to_owned()),
@@ -37,18 +36,30 @@ pub fn of(p: &Policy, wiring: Option<&Wiring>, sources: &Sources) -> Vec<Exposur
                 ("every address of this host, loopback included".to_owned(), "whoever reaches this host".to_owned())
             }
         };
-        let listens = p
-            .ports
-            .iter()
-            .filter(|l| l.how == Use::Listen && l.protocol == f.protocol && l.port.is_none_or(|n| n == f.inside));
-        // One line for anybody is for anybody, whatever the others say.
-        let from_lines: Vec<&Port> = listens.collect();
-        let only = if from_lines.is_empty() || from_lines.iter().any(|l| l.peers.is_empty()) {
-            String::new()
-        } else {
-            format!(", of them {}", from_lines.iter().map(|l| reachable(l)).collect::<Vec<_>>().join(", "))
-        };
-        out.push(line(format!("in   {} {ports} of {who}: {from}{only}", f.protocol.word()), f.span));
+        let mut listens: BTreeMap<Option<u16>, Vec<&Port>> = BTreeMap::new();
+        for l in p.ports.iter().filter(|l| l.how == Use::Listen && l.protocol == f.protocol) {
+            listens.entry(l.port).or_default().push(l);
+        }
+        // Ports that lead to lines for the same peers are told together.
+        let mut parts: Vec<(u16, u16, String)> = Vec::new();
+        for (port, inside) in (f.outside.0..=f.outside.1).zip(f.inner()) {
+            let lines: Vec<&Port> =
+                [Some(inside), None].iter().filter_map(|n| listens.get(n)).flatten().copied().collect();
+            // One line for anybody is for anybody, whatever the others say.
+            let only = if lines.iter().any(|l| l.peers.is_empty()) {
+                String::new()
+            } else {
+                format!(", of them {}", lines.iter().map(|l| reachable(l)).collect::<Vec<_>>().join(", "))
+            };
+            match parts.last_mut() {
+                Some((_, last, same)) if *same == only => *last = port,
+                _ => parts.push((port, port, only)),
+            }
+        }
+        for (first, last, only) in parts {
+            let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
+            out.push(line(format!("in   {} {ports} of {who}: {from}{only}", f.protocol.word()), f.span));
+        }
     }
     for f in p.ports.iter().filter(|f| f.how == Use::Listen) {
         let port = f.port.map_or("any port".to_owned(), |n| n.to_string());

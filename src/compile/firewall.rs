@@ -41,6 +41,17 @@ pub struct Rule {
     pub origin: Origin,
 }
 
+/// The kernel keeps 256 bytes beside a rule (NFT_USERDATA_MAXLEN in nf_tables.h); of a longer text the end, where the
+/// line is.
+fn comment(text: &str) -> String {
+    const MOST: usize = 120;
+    if text.len() <= MOST {
+        return text.to_owned();
+    }
+    let start = (text.len() - MOST..).find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+    text.get(start..).unwrap_or_default().to_owned()
+}
+
 impl Table {
     /// The whole transaction: afterwards the table is exactly this.
     pub fn transaction(&self) -> Value {
@@ -63,7 +74,7 @@ impl Table {
         }
         for c in &self.chains {
             for r in &c.rules {
-                let comment: String = r.origin.to_string().chars().take(120).collect();
+                let comment = comment(&r.origin.to_string());
                 let rule = json!({
                     "family": self.family, "table": self.name, "chain": c.name, "expr": r.statements, "comment": comment
                 });
@@ -255,6 +266,11 @@ pub(super) fn is_local() -> Value {
     compare("==", json!({ "fib": { "result": "type", "flags": ["daddr"] } }), json!("local"))
 }
 
+/// The packet is for every host of a network of this namespace.
+pub(super) fn is_broadcast() -> Value {
+    compare("==", json!({ "fib": { "result": "type", "flags": ["daddr"] } }), json!("broadcast"))
+}
+
 /// Messages of ICMPv6.
 pub(super) fn icmp6(types: &[&str]) -> Value {
     compare("==", payload("icmpv6", "type"), json!({ "set": types }))
@@ -374,5 +390,12 @@ mod tests {
         let verbs: Vec<&str> = list.iter().filter_map(|v| v.as_object()?.keys().next().map(String::as_str)).collect();
         assert_eq!(verbs, ["add", "delete", "add", "add", "add"]);
         assert_eq!(t.len(), 1);
+    }
+
+    #[test]
+    fn a_long_path_keeps_its_end() {
+        assert_eq!(comment("web.stockade:7"), "web.stockade:7");
+        let long = comment(&format!("{}/web.stockade:7", "網".repeat(90)));
+        assert!(long.len() <= 120 && long.ends_with("網/web.stockade:7"), "{long}");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Cx;
 use super::firewall::{self as nft, Chain, Table};
-use crate::address::{Block, LINK_LOCAL_V6, LOOPBACK, NOT_IMPLIED};
+use crate::address::{Block, LINK_LOCAL_V6, LOOPBACK, MULTICAST_V6, NOT_IMPLIED};
 use crate::policy::network::{Network, Publish, Resolver, Use};
 use crate::source::Origin;
 use serde::{Deserialize, Serialize};
@@ -340,6 +340,10 @@ fn host_table(cx: &Cx<'_>, link: &str, w: &Wiring) -> Table {
         rule.push(nft::drop());
         guard.implied(rule, spoof);
     }
+    // They speak among themselves and to groups (RFC 4291, 2.5.6).
+    let near = [LINK_LOCAL_V6, MULTICAST_V6].map(|b| nft::address("!=", "daddr", b));
+    let far = [nft::address("==", "saddr", LINK_LOCAL_V6)].into_iter().chain(near).chain([nft::drop()]);
+    guard.implied(far.collect(), spoof);
     if w.inside.iter().all(|i| i.address.is_ipv4()) {
         guard.implied(vec![nft::is_v4(false), nft::drop()], spoof);
     }
@@ -359,7 +363,13 @@ fn host_table(cx: &Cx<'_>, link: &str, w: &Wiring) -> Table {
     let start = "a connection begins at its beginning";
     inward.implied(vec![nft::no_start(), nft::drop()], start);
     let mut from_host = Chain::base("output", "filter", "output", 0);
-    from_host.implied(vec![nft::not_to_link(link), nft::accept()], others);
+    // What goes to a published port is translated by now, and still named after the link by which it would have left.
+    for v4 in [true, false] {
+        let own = w.inside.iter().filter(|i| i.address.is_ipv4() == v4);
+        let elsewhere = own.map(|i| nft::address("!=", "daddr", Block::host(i.address)));
+        let start = [nft::not_to_link(link), nft::is_v4(v4)];
+        from_host.implied(start.into_iter().chain(elsewhere).chain([nft::accept()]).collect(), others);
+    }
     from_host.implied(nft::known(), "answers to what was let through");
     from_host.implied(vec![nft::icmp6(NEIGHBOURS), nft::accept()], "neighbours are found (RFC 4861)");
     // A refusal is told by the host itself.
@@ -425,11 +435,17 @@ fn host_table(cx: &Cx<'_>, link: &str, w: &Wiring) -> Table {
 
 /// Messages by which neighbours are found.
 pub(super) const NEIGHBOURS: &[&str] = &["nd-neighbor-solicit", "nd-neighbor-advert"];
+const SPECIAL: &str = "link-local, multicast and broadcast addresses are reached only by name";
+
 /// What the machine may send; everything else is refused, and it is told so.
 pub(super) fn out_rules(cx: &Cx<'_>, w: &Wiring, out: &mut Chain) {
     let policy = cx.policy;
     out.implied(nft::known(), "answers to what was let through");
     out.implied(vec![nft::invalid(), nft::drop()], "a packet that belongs to nothing");
+    for b in LOOPBACK {
+        // A translation of the host's own may lead there.
+        out.implied(vec![nft::address("==", "daddr", b), nft::reject()], "the host's loopback is the host's alone");
+    }
     for server in &w.resolvers {
         let origin = cx.origin(policy.resolver.span);
         for rule in nft::asks(*server) {
@@ -448,9 +464,10 @@ pub(super) fn out_rules(cx: &Cx<'_>, w: &Wiring, out: &mut Chain) {
     for b in NOT_IMPLIED {
         // Neither asked for, whatever the host makes of it, nor where a translation leads.
         for to in [nft::asked_for(b), nft::address("==", "daddr", b)] {
-            out.implied(vec![to, nft::reject()], "link-local and multicast addresses are reached only by name");
+            out.implied(vec![to, nft::reject()], SPECIAL);
         }
     }
+    out.implied(vec![nft::is_broadcast(), nft::reject()], SPECIAL);
     put(out, false);
     if let Some(span) = policy.egress {
         out.rule(vec![nft::accept()], &cx.origin(span));

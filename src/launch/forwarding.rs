@@ -4,8 +4,8 @@
 //! Who needs it holds a shared lock; who gets the lock alone puts back what was before. IPv4 is switched link by
 //! link: the switch for all of them would change other settings too (inet_forward_change in net/ipv4/devinet.c).
 
-use super::nft;
 use super::state::{Home, hold, write_whole};
+use super::{netlink, nft};
 use crate::files::{self, there};
 use crate::plan::step::GROUP;
 use nix::fcntl::{Flock, FlockArg};
@@ -94,10 +94,18 @@ pub(super) fn switch_on(home: &Home, v4: bool, v6: bool) -> io::Result<Flock<Fil
     if v6 && is(V6, "0")? {
         (changes, state.v6) = (true, true);
         state.v6_own = links("ipv6", "forwarding", "1")?;
+        // The switch for all is one for those to come as well (addrconf_fixup_forwarding in net/ipv6/addrconf.c).
+        if is(&setting("ipv6", "default", "forwarding"), "1")? {
+            state.v6_own.push("default".to_owned());
+        }
     }
     if v6 && state.v6 {
         // Those that came since the first machine as well; a machine's own link listens to none.
-        for link in links("ipv6", "accept_ra", "1")?.into_iter().filter(|l| !l.starts_with("ve-")) {
+        for link in links("ipv6", "accept_ra", "1")? {
+            // One that went meanwhile listens to nobody.
+            if link.starts_with("ve-") && !netlink::is_anothers(&link)? {
+                continue;
+            }
             changes = true;
             if !state.listening.contains(&link) {
                 state.listening.push(link);

@@ -8,7 +8,7 @@ use super::readback;
 use super::running::{self, Machine};
 use super::state::{Home, Lock, Record, boot_id};
 use super::watch::Rules;
-use super::{forwarding, groups, netfilter, network_lane, nft, zone};
+use super::{forwarding, groups, netfilter, netlink, network_lane, nft, zone};
 use crate::plan::step::{Objects, Range};
 use crate::plan::{Action, Lane, Plan};
 use crate::sys::confine::Instruction;
@@ -330,6 +330,12 @@ impl Host<'_> {
             self.io(step, &e)
         })?;
         self.lock = Some(lock);
+        // Before any rule: those of the machine would judge the packets of a link that somebody else named so.
+        if let Some(link) = &objects.link
+            && netlink::is_anothers(link).map_err(|e| self.io(step, &e))?
+        {
+            return Err(self.text(step, network_lane::taken(link)));
+        }
         tracing::debug!(?objects, "to come");
         let record = self.record().map_err(|e| self.io(step, &e))?;
         self.home.write(&record).map_err(|e| self.io(step, &e))

@@ -254,6 +254,15 @@ pub(super) fn delete(name: &str) -> io::Result<()> {
     }
 }
 
+/// Is there a link of this name that isn't a machine's?
+pub(super) fn is_anothers(name: &str) -> io::Result<bool> {
+    match Routes::open()?.find(name) {
+        Ok((_, group)) => Ok(group != GROUP),
+        Err(e) if e.raw_os_error() == Some(libc::ENODEV) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
 fn info(kind: InfoKind, data: InfoData) -> LinkAttribute {
     LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind), LinkInfo::Data(data)])
 }

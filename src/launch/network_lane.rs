@@ -125,13 +125,17 @@ pub(super) fn load_inside(pid: i32, t: &Table) -> io::Result<()> {
     inside(pid, || nft::apply(&t.transaction()))
 }
 
+/// Of a link that has the name of a machine's.
+pub(super) fn taken(link: &str) -> String {
+    format!("this host has a link `{link}` already, and it isn't a machine's of Stockade")
+}
+
 pub(super) fn create_link(machine: &str, pid: i32, kind: &LinkKind, mac: [u8; 6]) -> io::Result<()> {
     let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
     let routes = Routes::open()?;
     routes.create_link(kind, mac, namespace.as_fd()).map_err(|e| match (e.raw_os_error(), kind) {
         (Some(libc::EEXIST), LinkKind::Veth { outside, .. }) => {
-            let text = format!("this host has a link `{outside}` already, and it isn't a machine's of Stockade");
-            io::Error::new(io::ErrorKind::AlreadyExists, text)
+            io::Error::new(io::ErrorKind::AlreadyExists, taken(outside))
         }
         _ => e,
     })?;

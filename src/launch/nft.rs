@@ -34,7 +34,8 @@ pub(super) fn apply(transaction: &Value) -> io::Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&out.stderr);
-    let first = said.lines().find(|l| l.contains("rror")).unwrap_or("it gave no reason").trim().to_owned();
+    let first = said.lines().find(|l| l.contains("rror")).or(said.lines().find(|l| !l.trim().is_empty()));
+    let first = first.unwrap_or("it gave no reason").trim();
     Err(io::Error::other(format!("nft(8) refuses the rules: {first}")))
 }
 

@@ -2,7 +2,7 @@
 
 use super::reader::{Args, Context, Meta, number};
 use super::resolve::{Grants, Removed, Value};
-use crate::address::Block;
+use crate::address::{Block, LINK_LOCAL_V6};
 use crate::source::{Span, Spanned};
 use crate::syntax::ast::Statement;
 use std::fmt;
@@ -342,12 +342,22 @@ fn ports(cx: &mut Context<'_>, args: &mut Args<'_>, verb: &str, removing: bool, 
 
 fn block(cx: &mut Context<'_>, word: &Spanned<String>, parse: fn(&str) -> Result<Block, String>) -> Option<Block> {
     match parse(&word.value) {
+        Ok(Block { address: IpAddr::V6(a), prefix }) if prefix >= 96 && a.to_ipv4_mapped().is_some() => {
+            let text = format!("`{}` is an address of IPv4 in the clothes of IPv6: no packet has it", word.value);
+            cx.error("E0222", word.span, text, "write it as IPv4");
+            None
+        }
         Ok(b) => Some(b),
         Err(text) => {
             cx.error("E0222", word.span, text, "an address, or a block as in 10.20.0.0/16 and fd00:1::/32");
             None
         }
     }
+}
+
+/// A multicast or the broadcast address.
+fn of_many(a: IpAddr) -> bool {
+    a.is_multicast() || matches!(a, IpAddr::V4(a) if a.is_broadcast())
 }
 
 /// `8080`, `192.0.2.7:8080-8090`, `"[::1]:8080"`.
@@ -363,6 +373,10 @@ fn publish(cx: &mut Context<'_>, args: &mut Args<'_>, removing: bool, out: &mut 
             if !b.is_host() || b.address.is_unspecified() {
                 let help = "one address of the host, or none: then all of them are meant";
                 return cx.error("E0222", outside.span, format!("`{bare}` is not one address"), help);
+            }
+            if of_many(b.address) || LINK_LOCAL_V6.contains(b) {
+                let text = format!("nothing can be published on `{bare}`: no socket is bound to it alone");
+                return cx.error("E0222", outside.span, text, "an address of the host that others reach");
             }
             (Some(b.address), ports)
         }
@@ -413,7 +427,12 @@ fn resolver(cx: &mut Context<'_>, args: &mut Args<'_>, out: &mut Grants, overrid
         let mut list = Vec::new();
         for w in args.words(cx, "`host`, `none`, or addresses of name servers") {
             match block(cx, &w, Block::parse) {
-                Some(b) if b.is_host() && !b.address.is_loopback() && !b.address.is_unspecified() => {
+                Some(b)
+                    if b.is_host()
+                        && !b.address.is_loopback()
+                        && !b.address.is_unspecified()
+                        && !of_many(b.address) =>
+                {
                     list.push(b.address);
                 }
                 Some(_) => cx.error("E0222", w.span, "a name server is one address outside", "as in 192.0.2.53"),
@@ -447,8 +466,21 @@ fn address(cx: &mut Context<'_>, args: &mut Args<'_>, out: &mut Grants, overridi
         gateway = Some(b.address);
     }
     args.finish(cx);
-    let odd = interface.address.is_loopback() || interface.address.is_multicast() || interface.address.is_unspecified();
-    if interface.is_host() || odd {
+    // The first and the last of a network of IPv4 stand for all of it; but for RFC 3021 and its 31 bits.
+    let ends = |a: IpAddr| match a {
+        IpAddr::V4(v4) if interface.prefix < 31 => {
+            let rest = v4.to_bits() & u32::MAX.checked_shr(interface.prefix.into()).unwrap_or(0);
+            rest == 0 || rest == u32::MAX >> interface.prefix
+        }
+        _ => false,
+    };
+    if let Some(g) = gateway.filter(|g| ends(*g)) {
+        let text = format!("`{g}` stands for all of {}", interface.first());
+        return cx.error("E0222", word.span, text, "the gateway is one address of that network");
+    }
+    let a = interface.address;
+    let odd = a.is_loopback() || a.is_unspecified() || of_many(a);
+    if interface.is_host() || interface.prefix == 0 || odd || ends(a) {
         let help = "an address with its network's prefix, as in 192.0.2.7/24";
         return cx.error("E0222", word.span, format!("`{}` can't be an interface's", word.value), help);
     }
