@@ -165,7 +165,7 @@ pub(super) fn limits(cx: &mut Context<'_>, g: &Grants) {
         );
     }
     // The open files are those that a launch needs beside the program's own three.
-    let least = [("memory", 1 << 20), ("tasks", 1), ("time", 1), ("nofile", 8)];
+    let least = [("memory", 1 << 20), ("tasks", 1), ("time", 1), ("nofile", 5)];
     let nothing = ["stack", "address-space", "data", "cpu-time"].map(|key| (key, 1));
     for (key, least) in least.into_iter().chain(nothing) {
         if let Some((n, span)) = value(key)
