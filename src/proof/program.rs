@@ -535,4 +535,55 @@ mod tests {
         let none = of_program(&mut s, &[load(0), jump(JGT, u32::MAX, 0, 1), ret(ONE), ret(OTHER)]).unwrap();
         assert_eq!((s.value(all), s.value(none)), (Some(ONE), Some(OTHER)));
     }
+
+    /// Programs of any instructions, the index register, the scratch memory and arithmetic among them, run as the
+    /// interpreter runs them, wherever they are decided.
+    #[test]
+    fn any_instructions_are_run_as_the_interpreter_runs_them() {
+        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = |below: u32| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            u32::try_from(seed >> 33).unwrap() % below
+        };
+        let cells = [bpf::ST, bpf::STX, bpf::LD_MEM, bpf::LDX_MEM];
+        let others = [bpf::TAX, bpf::TXA, bpf::LD_W_LEN, bpf::LDX_W_LEN];
+        // All but multiplication and division, whose diagrams are large.
+        const COMPUTED: [u16; 8] = [0x04, 0x14, 0x44, 0x54, 0x64, 0x74, 0x84, 0xa4];
+        const JUMPS: [u16; 4] = [JEQ, JGT, JGE, 0x45];
+        const FROM: [u16; 2] = [0, 8];
+        let mut decided = 0;
+        for _ in 0..3000 {
+            let length = 6 + random(14);
+            let mut program = vec![load(8 * random(4)), jump(cells[random(2) as usize], random(3), 0, 0)];
+            for at in 0..length {
+                let (small, left) = (random(4), length - at);
+                program.push(match random(10) {
+                    0 | 1 => load(16 + 4 * random(4)),
+                    2..=4 => jump(cells[random(4) as usize], random(3), 0, 0),
+                    5 => jump(others[random(4) as usize], 0, 0, 0),
+                    6 => jump([bpf::LD_IMM, bpf::LDX_IMM][random(2) as usize], small, 0, 0),
+                    // Arithmetic and jumps, with a constant and with the index register.
+                    7 => jump(COMPUTED[random(8) as usize] | FROM[random(2) as usize], small, 0, 0),
+                    _ => {
+                        let to = |r: u32| u8::try_from(r % left).unwrap();
+                        let (jt, jf) = (to(random(64)), to(random(64)));
+                        jump(JUMPS[random(4) as usize] | FROM[random(2) as usize], small, jt, jf)
+                    }
+                });
+            }
+            program.extend([jump(bpf::LD_MEM, 1, 0, 0), jump(JEQ, 2, 0, 1), ret(ONE), ret(OTHER)]);
+            let mut s = Store::with_budget(1 << 14);
+            let Ok(n) = of_program(&mut s, &program) else { continue };
+            decided += 1;
+            for _ in 0..24 {
+                let args = [0; 6].map(|_: u64| u64::from(random(4)) | u64::from(random(4)) << 32);
+                let v = Vector { arch: random(4), nr: random(4), args, ip: 0 };
+                let run = bpf::canonical(bpf::run(&program, &v, None));
+                assert_eq!(s.evaluate(n, &v), run, "{program:?} {v:?}");
+            }
+        }
+        assert!(decided > 1500, "{decided}");
+    }
 }
