@@ -111,23 +111,28 @@ impl Routes {
 
     /// The number of a link.
     pub(super) fn index(&self, name: &str) -> io::Result<u32> {
-        self.find(name).map(|(index, _)| index)
+        let gone = || io::Error::from_raw_os_error(libc::ENODEV);
+        self.find(name)?.map(|(index, _)| index).ok_or_else(gone)
     }
 
-    /// Number and group of a link.
-    fn find(&self, name: &str) -> io::Result<(u32, u32)> {
+    /// Number and group of a link, if there is one.
+    fn find(&self, name: &str) -> io::Result<Option<(u32, u32)>> {
         let mut link = LinkMessage::default();
         link.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        for m in self.ask(RouteNetlinkMessage::GetLink(link), NLM_F_ACK)? {
+        let answers = match self.ask(RouteNetlinkMessage::GetLink(link), NLM_F_ACK) {
+            Err(e) if e.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
+            other => other?,
+        };
+        for m in answers {
             if let RouteNetlinkMessage::NewLink(l) = m {
                 let group = l.attributes.iter().find_map(|a| match a {
                     LinkAttribute::Group(g) => Some(*g),
                     _ => None,
                 });
-                return Ok((l.header.index, group.unwrap_or(0)));
+                return Ok(Some((l.header.index, group.unwrap_or(0))));
             }
         }
-        Err(io::Error::from_raw_os_error(libc::ENODEV))
+        Ok(None)
     }
 
     /// Another name by which the link is known: who manages links can tell machines' from others (ip-link(8), altname).
@@ -239,28 +244,18 @@ impl Routes {
 /// is somebody else's.
 pub(super) fn delete(name: &str) -> io::Result<()> {
     let routes = Routes::open()?;
-    let gone = |e: &io::Error| e.raw_os_error() == Some(libc::ENODEV);
-    let index = match routes.find(name) {
-        Ok((index, GROUP)) => index,
-        Ok(_) => return Ok(()),
-        Err(e) if gone(&e) => return Ok(()),
-        Err(e) => return Err(e),
-    };
+    let Some((index, GROUP)) = routes.find(name)? else { return Ok(()) };
     let mut link = LinkMessage::default();
     link.header.index = index;
     match routes.ask(RouteNetlinkMessage::DelLink(link), NLM_F_ACK) {
-        Err(e) if !gone(&e) => Err(e),
+        Err(e) if e.raw_os_error() != Some(libc::ENODEV) => Err(e),
         _ => Ok(()),
     }
 }
 
 /// Is there a link of this name that isn't a machine's?
 pub(super) fn is_anothers(name: &str) -> io::Result<bool> {
-    match Routes::open()?.find(name) {
-        Ok((_, group)) => Ok(group != GROUP),
-        Err(e) if e.raw_os_error() == Some(libc::ENODEV) => Ok(false),
-        Err(e) => Err(e),
-    }
+    Ok(Routes::open()?.find(name)?.is_some_and(|(_, group)| group != GROUP))
 }
 
 fn info(kind: InfoKind, data: InfoData) -> LinkAttribute {
