@@ -469,8 +469,8 @@ pub const CODES: &[Page] = &[
         title: "the machine could lift its own limits",
         text: concat!(
             "With `userns identity` the machine's root is the host's, and owns the files in which limits are written. With\n",
-            "sys_admin and mount(2) it mounts the hierarchies of control groups and reaches them. With `userns auto` the files\n",
-            "are another's, and under file rules nothing is mounted.",
+            "sys_admin and mount(2) it mounts the hierarchies of control groups and reaches them, and where they are bound `rw`\n",
+            "it needs neither. With `userns auto` the files are another's, and under file rules nothing is mounted.",
         ),
     },
     Page {

@@ -72,6 +72,9 @@ fn a_machine_that_could_lift_its_limits_is_refused() {
     };
     let (ran, _) = run(&machine("identity why \"x\"", ""));
     assert!(ran.code == 125 && ran.err.contains("E0522") && ran.err.contains("memory 64MiB"), "{}", ran.err);
+    let shown = "mounts { bind \"/sys/fs/cgroup\" -> \"/cg\" rw }";
+    let (ran, _) = run(&machine("identity why \"x\"", shown).replace("keep sys_admin why \"x\"", "none"));
+    assert!(ran.code == 125 && ran.err.contains("E0522"), "{}", ran.err);
     for (userns, more) in [("auto", ""), ("identity why \"x\"", "files { exec \"/\" }")] {
         let (ran, _) = run(&machine(userns, more));
         assert_eq!(ran.code, 0, "{userns} {more}: {}", ran.err);

@@ -1,5 +1,8 @@
 //! What of `network` and `limits` goes together, and what nothing could enforce.
 
+use super::capabilities::Grant;
+use super::files::is_below;
+use super::mounts::Source;
 use super::network::{Network, Port, Protocol, Publish, Resolver, Use};
 use super::process::Userns;
 use super::reader::Context;
@@ -86,7 +89,7 @@ pub(super) fn check(
     }
     if let Some(lower) = network.value.lower() {
         let addressed = ["address", "address6"].iter().any(|key| g.scalars.contains_key(*key));
-        let asks = boots && g.capabilities.iter().any(|c| super::capabilities::name(c.capability) == "net_admin");
+        let asks = boots && capability(g, "net_admin").is_some();
         if !addressed && !asks {
             let text = match boots {
                 true => format!("without `net_admin` the system can't give itself an address of `{lower}`"),
@@ -134,16 +137,18 @@ fn own_filter(cx: &mut Context<'_>, g: &Grants, lower: &str) {
     };
     let open = [Use::Listen, Use::Connect].iter().all(|h| [Protocol::Tcp, Protocol::Udp].iter().all(|p| every(*h, *p)));
     for name in ["net_admin", "net_raw"] {
-        let Some(grant) = g.capabilities.iter().find(|c| super::capabilities::name(c.capability) == name) else {
-            continue;
-        };
-        if !open {
+        if let Some(grant) = capability(g, name).filter(|_| !open) {
             let text = format!("with `{name}` the machine could pass the rules for its ports on `{lower}`");
             let help =
                 "remove the capability, use `private`, or grant `egress any`, `listen tcp any` and `listen udp any`";
             cx.error("E0520", grant.span, text, help);
         }
     }
+}
+
+/// The line that grants a capability.
+fn capability<'a>(g: &'a Grants, name: &str) -> Option<&'a Grant> {
+    g.capabilities.iter().find(|c| super::capabilities::name(c.capability) == name)
 }
 
 /// Limits that contradict each other.
@@ -179,11 +184,11 @@ pub(super) fn limits(cx: &mut Context<'_>, g: &Grants) {
         let name = key.strip_prefix("limits.");
         name.is_some_and(|n| n != "time" && super::resources::resource(n).is_none())
     };
-    if let Some(key) = g.scalars.keys().find(of_group).filter(|_| mounts_hierarchies(g))
+    if let Some(key) = g.scalars.keys().find(of_group).filter(|_| reaches_limits(g))
         && let Some(s) = g.scalars.get(key)
     {
-        let text = "the machine could lift this: it may mount the hierarchies of control groups, as the host's root";
-        cx.error("E0522", s.span, text, "take `sys_admin` away, leave `userns auto`, or write file rules");
+        let text = "the machine could lift this: as the host's root it reaches the files of control groups";
+        cx.error("E0522", s.span, text, "`userns auto`; or neither `sys_admin` nor a mount of theirs that is `rw`");
     }
     // Of one hierarchy 0 is refused, of the older one it is no bound.
     for (key, s) in &g.scalars {
@@ -203,11 +208,18 @@ pub(super) fn limits(cx: &mut Context<'_>, g: &Grants) {
     }
 }
 
-/// May the machine mount control groups, and write to its own as their owner? Under file rules nothing is mounted
-/// (landlock(7)).
-fn mounts_hierarchies(g: &Grants) -> bool {
+/// Can the machine write to the files of its own limits, as the host's root? By mounting the hierarchies, which it can't
+/// under file rules (landlock(7)), or where they are shown to it.
+fn reaches_limits(g: &Grants) -> bool {
     let owner = g.scalars.get("userns").is_some_and(|s| s.value == Value::Userns(Userns::Identity));
-    let may = g.capabilities.iter().any(|c| super::capabilities::name(c.capability) == "sys_admin");
     let calls = |r: &Rule| ["mount", "fsmount"].contains(&r.call.name) && r.action <= Action::Log;
-    owner && may && g.files.is_empty() && g.syscalls.iter().any(calls)
+    let mounts = capability(g, "sys_admin").is_some() && g.files.is_empty() && g.syscalls.iter().any(calls);
+    let shown = g.mounts.iter().any(|m| match &m.source {
+        Source::Bind(path) => m.writable && (is_below(path, GROUPS) || is_below(GROUPS, path)),
+        _ => false,
+    });
+    owner && (mounts || shown)
 }
+
+/// Where a host has its control groups (cgroups(7)).
+const GROUPS: &str = "/sys/fs/cgroup";
