@@ -433,7 +433,7 @@ except Exception as e: print(e)
     let _listener = net.server(
         &net.host,
         &format!(
-            "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 26))
+            "s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.bind(('::', 26))
 def loop():
     while True:
         said = s.recvfrom(9)[0].decode()
@@ -452,6 +452,23 @@ send(b'all', '198.51.100.255'); send(b'one', '198.51.100.1'); time.sleep(0.3)";
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "one ");
     said(&Machine::new("named", "private\nconnect udp 26 to 198.51.100.255", ask));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "one all ");
+    // A link-local source is nobody's beyond the link.
+    let ask = "
+def near():
+    for l in open('/proc/net/if_inet6'):
+        words = l.split()
+        # Not while it is still asked whether somebody else has it.
+        if words[5] == 'host0' and words[0].startswith('fe80') and not int(words[4], 16) & 0x40:
+            return ':'.join(words[0][i:i+4] for i in range(0, 32, 4))
+end = time.monotonic() + 20
+while not near() and time.monotonic() < end: time.sleep(0.05)
+for what, source in [(b'near', near()), (b'far', '::')]:
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    s.bind((source, 0, 0, socket.if_nametoindex('host0') if what == b'near' else 0))
+    s.sendto(what, ('2001:db8:1::1', 26))
+time.sleep(0.3)";
+    said(&Machine::new("near", "private\nconnect udp 26", ask));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "one all far ");
     // Link-local addresses by name.
     let out = said(&Machine::new("meta", "private\nconnect tcp 443 to 169.254.7.2", tries));
     assert!(out.contains("tcp 169.254.7.2 443 peer") && !out.contains("198.51.100.2 443 peer"), "{out}");
