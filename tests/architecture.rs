@@ -92,6 +92,19 @@ fn unsafe_code_is_in_sys_alone() {
     }
 }
 
+/// A file of tests that `make test` doesn't name fails for nobody.
+#[test]
+fn every_test_is_run() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let make = std::fs::read_to_string(root.join("Makefile")).unwrap();
+    let recipe = make.split("\ntest:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let named: BTreeSet<&str> = recipe.split("--test ").skip(1).filter_map(|t| t.split_whitespace().next()).collect();
+    let there = std::fs::read_dir(root.join("tests")).unwrap().map(|e| e.unwrap().path());
+    for path in there.filter(|p| p.extension().is_some_and(|e| e == "rs")) {
+        assert!(named.contains(path.file_stem().unwrap().to_str().unwrap()), "{}", path.display());
+    }
+}
+
 #[test]
 fn a_file_is_read_in_ten_minutes() {
     // Data tables are looked up, not read; their bound is their own.
