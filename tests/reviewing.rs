@@ -968,6 +968,94 @@ fn risk_sees_through_names_and_folders() {
     assert_eq!(risk(&format!("{root}\n{bound}"), &format!("{root}\n{free}")), "medium", "no bound is left");
 }
 
+/// The gravest row of what one line adds: each was graded lower than what it does, so passed a gate.
+#[test]
+fn risk_is_of_what_the_rest_of_the_policy_makes_of_it() {
+    let dir = Dir::new("graded");
+    let risk = |old: &str, new: &str| {
+        let text = |body: &str| {
+            format!("policy 1\nkernel 6.12\nimport \"std/groups\"\nmachine m {{\n exec \"/usr/bin/true\"\n{body}\n}}\n")
+        };
+        let (a, b) = (dir.write("a.stockade", &text(old)), dir.write("b.stockade", &text(new)));
+        let found = json(&["diff", a.to_str().unwrap(), b.to_str().unwrap(), "--format", "json"]);
+        let rows = found["machines"][0]["rows"].as_array().unwrap().clone();
+        let order = ["low", "medium", "high", "critical"];
+        let grave = |r: &Value| order.iter().position(|w| r["risk"] == *w).unwrap();
+        let wider = rows.iter().filter(|r| r["effect"] != "narrowed");
+        order[wider.map(grave).max().unwrap_or_else(|| panic!("{new}"))]
+    };
+    let calls = "allow @system-service";
+    let tcp = "allow socket(family == AF_INET, type & SOCK_TYPE_MASK == SOCK_STREAM, protocol in [0, IPPROTO_TCP])";
+    let body = |more: &str| {
+        let has = |word: &str| more.lines().any(|l| l.trim_start().starts_with(word));
+        let or = |word: &str, line: &'static str| if has(word) { "" } else { line };
+        format!(
+            "{}\n{}\n{}\n{}\n{more}",
+            or("root", "root host"),
+            or("user ", "user nobody"),
+            or("capabilities", "capabilities { none }"),
+            or("syscalls", "syscalls { allow @system-service }"),
+        )
+    };
+    let host = |more: &str| {
+        let tcp = format!("allow @start {tcp}").replace("@start ", "@start\n ");
+        body(&format!("network {{ host why \"z\"; connect tcp 443 }}\nsyscalls {{ {tcp}\n {more} }}"))
+    };
+    let mounted = "mounts { bind \"/srv/x\" -> \"/srv\" rw exec why \"y\" }\n";
+    let files = |rules: &str| body(&format!("{mounted}files {{ exec \"/usr\"; {rules} }}"));
+    let identity = |more: &str| body(&format!("userns identity why \"x\"\n{more}"));
+    let mapped = |user: &str| body(&format!("userns map 0 -> 900 count 200\n{user}"));
+    let net = |more: &str| body(&format!("network {{ private; {more} }}"));
+    let shown = |path: &str| body(&format!("mounts {{ bind \"{path}\" -> \"/a\" rw }}"));
+    let variable = |name: &str| body(&format!("environment {{ set {name} \"/x\" }}"));
+    let kept = |name: &str| identity(&format!("capabilities {{ {name} }}"));
+    let called = |name: &str| body(&format!("syscalls {{ {calls}\n{name} }}"));
+    let root = |how: &str| body(&format!("root dir \"/srv/app\" {how}"));
+    let none = body("");
+    for (old, new, expected) in [
+        // Together with what may be executed, or read and mapped.
+        (files("read \"/srv\""), body(mounted), "high"),
+        (files("read \"/srv\""), files("read \"/srv\"; write \"/srv\""), "high"),
+        (files("write \"/srv\""), files("write \"/srv\"; read \"/srv\""), "high"),
+        (files("read \"/usr\""), files("read \"/usr\"; write \"/var\""), "medium"),
+        (root("ro"), root("rw"), "high"),
+        (root("ro"), root("ephemeral"), "medium"),
+        // Under ids that are the host's, or may be.
+        (identity(""), identity("mounts { bind \"/srv/x\" -> \"/a\" rw }"), "high"),
+        (none.clone(), shown("/srv/x"), "medium"),
+        (kept("none"), kept("keep chown"), "high"),
+        (kept("none"), kept("keep fowner"), "high"),
+        (mapped("user 5 group 5"), mapped("user 5 group 5 groups [99]"), "high"),
+        (mapped("user 5 group 5"), mapped("user 6 group 5"), "medium"),
+        (body("user 5 group 5"), body("user 5 group 5 groups [99]"), "low"),
+        // What no rule holds on the host's network; elsewhere packet rules do.
+        (host(""), host("allow socket(family == AF_INET, type & SOCK_TYPE_MASK == SOCK_DGRAM)"), "medium"),
+        (
+            host(""),
+            host("allow socket(family == AF_INET, type & SOCK_TYPE_MASK == SOCK_STREAM, protocol == 262)"),
+            "medium",
+        ),
+        (
+            host(""),
+            host("allow socket(family == AF_INET6, type & SOCK_TYPE_MASK == SOCK_STREAM, protocol == 6)"),
+            "low",
+        ),
+        // Other names of the same thing.
+        (called(""), called("allow quotactl_fd"), "high"),
+        (net(""), net("connect tcp 80 to 168.63.129.16"), "high"),
+        (net(""), net("connect tcp 80 to fd00:ec2::254"), "high"),
+        (net(""), net("connect tcp 80 to 100.64.0.0/10"), "high"),
+        (net(""), net("connect tcp 80 to 168.63.129.17"), "low"),
+        (none.clone(), shown("/var/lib/dpkg/info"), "critical"),
+        (none.clone(), shown("/var/spool/at"), "critical"),
+        (none.clone(), variable("_JAVA_OPTIONS"), "medium"),
+        (none.clone(), variable("GLIBC_TUNABLES"), "medium"),
+        (none.clone(), variable("LANG"), "low"),
+    ] {
+        assert_eq!(risk(&old, &new), expected, "{new}");
+    }
+}
+
 /// The same addresses and ports, written otherwise.
 #[test]
 fn what_is_written_otherwise_is_the_same() {
@@ -1758,10 +1846,17 @@ fn a_row_names_every_grave_call() {
     };
     assert_ne!(print("bpf, add_key, ptrace, kcmp, sched_setattr"), print("bpf, add_key, ptrace, kcmp, userfaultfd"));
     // Of a line's calls the gravest is the one that lint asks about.
-    let file = with("d.stockade", "add_key, iopl").to_str().unwrap().to_owned();
-    let text = std::fs::read_to_string(&file).unwrap().replace(" why \"x\"", "");
-    std::fs::write(&file, text).unwrap();
-    assert!(call(&["lint", &file]).err.contains("`allow iopl`"));
+    let lint = |calls: &str| {
+        let text = format!(
+            "policy 1\nkernel 6.12\nimport \"std/groups\"\nmachine m {{\n root host\n exec \"/usr/bin/true\"\n user nobody\n capabilities {{ none }}\n syscalls {{ allow @system-service\n {calls} }}\n}}\n"
+        );
+        call(&["lint", dir.write("d.stockade", &text).to_str().unwrap()]).err
+    };
+    assert!(lint("allow [add_key, iopl]").contains("`allow iopl`"));
+    // What a stricter line takes away gives nothing.
+    assert!(lint("allow [add_key, iopl]\n kill iopl").contains("`allow add_key`"));
+    assert!(lint("allow ioctl").contains("keystrokes"));
+    assert!(!lint("allow ioctl\n deny ioctl(cmd in [TIOCSTI, TIOCLINUX])").contains("W0801"));
 }
 
 /// The new line that takes an inherited one away is the cause, and not the inherited line, which is still there.

@@ -85,7 +85,7 @@ pub(super) fn check_names(policy: &Policy, arch: Arch, names: &Names, d: &mut Di
     for a in policy.assertions.iter().filter(|a| a.never) {
         let found = |tree: &Model<'_>| match &a.claim {
             Claim::File(right, path) => tree.evidence(*right, path),
-            Claim::WriteAndExec => tree.write_and_exec(),
+            Claim::WriteAndExec => tree.write_and_exec("/"),
             _ => None,
         };
         // What is found without them was said.
@@ -146,6 +146,41 @@ fn evidence_in<'p>(
     }
 }
 
+/// Sockets of the host's network that no rule holds: their conditions on socket(2), and how they pass. What isn't TCP
+/// asks no rule of it; raw and packet sockets need CAP_NET_RAW in the host's user namespace. See socket(2), ip(7),
+/// raw(7), packet(7), sctp(7).
+pub fn past_rules(policy: &Policy, protocol: Option<Protocol>) -> Vec<(Vec<Condition>, &'static str)> {
+    let raw = policy.userns.value == Userns::Identity && policy.capabilities.iter().any(|g| g.capability == NET_RAW);
+    let others = protocol != Some(Protocol::Tcp);
+    let Some(call) = crate::kernel::calls::find("socket") else { return Vec::new() };
+    let of = |tests: Vec<(&str, Test)>| -> Vec<Condition> {
+        tests.into_iter().filter_map(|(name, test)| Condition::on(call, name, test)).collect()
+    };
+    let internet = || ("family", Test::In(vec![2, 10]));
+    let kind = |n| ("type", Test::Masked(0xf, vec![n]));
+    // Of the types all but SOCK_STREAM, SOCK_RAW and SOCK_PACKET: datagrams, SCTP, DCCP and what may come.
+    let packets = (0..16).filter(|n| ![1, 3, 10].contains(n)).collect();
+    // AF_SMC (43) falls back to TCP, AF_RDS (21) is above it; AF_RXRPC (33) has the kernel send UDP
+    // (Documentation/networking/rxrpc.rst), AF_PPPOX (24) and AF_TIPC (30) have links.
+    let ways = [
+        (
+            others,
+            vec![internet(), ("type", Test::Masked(0xf, packets))],
+            "on the host's network nothing holds what isn't TCP",
+        ),
+        (
+            true,
+            vec![internet(), kind(1), ("protocol", Test::NotIn(vec![0, 6]))],
+            "Multipath TCP and SCTP go past the rules",
+        ),
+        (raw, vec![internet(), kind(3)], "a raw socket sends any packet"),
+        (raw, vec![("family", Test::In(vec![17]))], "a packet socket sends any frame"),
+        (true, vec![("family", Test::In(vec![21, 43]))], "this family goes by TCP past the rules"),
+        (others, vec![("family", Test::In(vec![24, 30, 33]))], "this family goes past the rules"),
+    ];
+    ways.into_iter().filter(|(applies, ..)| *applies).map(|(_, tests, how)| (of(tests), how)).collect()
+}
+
 /// Sockets that reach ports of the host's network past Landlock, which knows bind(2) and connect(2) of TCP.
 fn sockets_past_rules(
     policy: &Policy,
@@ -153,30 +188,8 @@ fn sockets_past_rules(
     protocol: Option<Protocol>,
     d: &mut Diagnostics,
 ) -> Option<(Span, String)> {
-    let raw = policy.userns.value == Userns::Identity && policy.capabilities.iter().any(|g| g.capability == NET_RAW);
-    let others = protocol != Some(Protocol::Tcp);
     let call = crate::kernel::calls::find("socket")?;
-    let condition = |name: &str, test| Condition::on(call, name, test);
-    let internet = || condition("family", Test::In(vec![2, 10]));
-    let kind = |n| condition("type", Test::Masked(0xf, vec![n]));
-    // Of the types all but SOCK_STREAM, SOCK_RAW and SOCK_PACKET: datagrams, SCTP, DCCP and what may come.
-    let packets = (0..16).filter(|n| ![1, 3, 10].contains(n)).collect();
-    let odd = || condition("protocol", Test::NotIn(vec![0, 6]));
-    // socket(2), ip(7), raw(7), packet(7), sctp(7); AF_SMC (43) falls back to TCP, AF_RDS (21) is above it; AF_RXRPC
-    // (33) has the kernel send UDP (Documentation/networking/rxrpc.rst), AF_PPPOX (24) and AF_TIPC (30) have links.
-    let ways = [
-        (
-            others,
-            vec![internet()?, condition("type", Test::Masked(0xf, packets))?],
-            "on the host's network nothing holds what isn't TCP",
-        ),
-        (true, vec![internet()?, kind(1)?, odd()?], "Multipath TCP and SCTP go past the rules"),
-        (raw, vec![internet()?, kind(3)?], "a raw socket sends any packet"),
-        (raw, vec![condition("family", Test::In(vec![17]))?], "a packet socket sends any frame"),
-        (true, vec![condition("family", Test::In(vec![21, 43]))?], "this family goes by TCP past the rules"),
-        (others, vec![condition("family", Test::In(vec![24, 30, 33]))?], "this family goes past the rules"),
-    ];
-    let found = ways.into_iter().filter(|(applies, ..)| *applies).find_map(|(_, tests, how)| {
+    let found = past_rules(policy, protocol).into_iter().find_map(|(tests, how)| {
         let (span, _) = call_evidence(policy, arch, call, &tests, d)?;
         Some((span, how.to_owned()))
     });
@@ -406,7 +419,7 @@ fn write_and_exec(policy: &Policy, arch: Arch, tree: &Model<'_>, d: &mut Diagnos
     }
     let own = mounting(policy, arch, d)
         .map(|m| (m.span, format!("{}, and what it mounts can be written and executed", m.how)));
-    own.or_else(|| tree.write_and_exec())
+    own.or_else(|| tree.write_and_exec("/"))
 }
 
 /// Can a file be executed that is only read? Landlock holds execve(2), and not mmap(2): a loader maps what it reads

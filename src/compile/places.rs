@@ -102,6 +102,13 @@ pub fn allows(policy: &Policy, path: &str) -> Option<(bool, bool)> {
     model.at(path).filter(|p| p.whole && !p.hidden).map(|p| (p.writable, p.exec))
 }
 
+/// Can something from a path on be written to and executed, where what is read is mapped?
+pub fn writes_and_executes(policy: &Policy, path: &str) -> bool {
+    let model = Model::of(policy, None, true);
+    let by_link = resolved(path, ALIASES);
+    by_link.as_deref().into_iter().chain([path]).any(|p| model.write_and_exec(p).is_some())
+}
+
 /// Do file rules hold this right on every kernel that the policy accepts? Writing by truncate(2) is held since the
 /// third version of Landlock, ioctl(2) on devices since the fifth (landlock(7)).
 fn is_ruled(policy: &Policy, right: Right) -> bool {
@@ -166,12 +173,12 @@ impl<'p> Model<'p> {
         Some((span, format!("{how}, and shows the same files")))
     }
 
-    /// A place that can be written and executed, by one name or by two.
-    pub(super) fn write_and_exec(&self) -> Option<(Span, String)> {
+    /// A place from `path` on that can be written and executed, by one name or by two.
+    pub(super) fn write_and_exec(&self, path: &str) -> Option<(Span, String)> {
         let policy = self.policy;
         // Where a rule begins is where more may be allowed than at the place itself.
-        let mut starts: Vec<String> = self.regions("/").into_iter().map(|(_, from)| from).collect();
-        starts.extend(policy.files.iter().map(|r| r.path.clone()));
+        let mut starts: Vec<String> = self.regions(path).into_iter().map(|(_, from)| from).collect();
+        starts.extend(policy.files.iter().map(|r| r.path.clone()).filter(|rule| is_below(rule, path)));
         starts.sort_unstable();
         starts.dedup();
         let found = starts.into_iter().find_map(|start| {

@@ -161,7 +161,7 @@ pub(super) fn ends(
                     rest = s.choose(caused, FALSE, rest);
                     explained.at(false, (new, sources), r.span);
                     differs = true;
-                    let (text, grade) = (format!("{} {r}", r.action.word()), risk::call(&mut s, call, caused));
+                    let (text, grade) = (format!("{} {r}", r.action.word()), risk::call(&mut s, new, call, caused));
                     let same = |f: &&mut Found| f.effect == effect && f.span == r.span && f.text == text;
                     if let Some(f) = found.iter_mut().find(same) {
                         f.grade = if grade.risk > f.grade.risk { grade } else { f.grade };

@@ -1,6 +1,7 @@
 //! What a change of a policy does, by meaning: calls proved, the other domains fact by fact.
 
 use super::checks;
+use super::facts;
 use super::folders;
 use super::lines::{Explained, through};
 use super::risk::{self, Grade, Risk};
@@ -235,7 +236,7 @@ fn changed(
                 }
                 rest = s.choose(caused, FALSE, rest);
                 let v = shown(s, caused, call, arch);
-                let grade = risk::call(s, call, caused);
+                let grade = risk::call(s, policy, call, caused);
                 if let (0, Some(now), Some(t)) = (which, sides.get(1), taken(sides, (sources, r.span))) {
                     explained.at(false, *now, t.span);
                     let verb = verb(now.1.text(t.span));
@@ -273,8 +274,8 @@ fn changed(
         }
         if rest != FALSE {
             let v = shown(s, rest, call, arch);
-            let grade = risk::call(s, call, rest);
             let [(a, _), (b, sources)] = sides;
+            let grade = risk::call(s, b, call, rest);
             let baseline = a.kernel != b.kernel;
             explained.baseline |= baseline;
             out.push(Found {
@@ -426,7 +427,7 @@ fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec
             _ => f.text.clone(),
         };
         let unbounded = gone && fact.domain == Domain::Limits && d.effect == Effect::Widened;
-        let grade = if unbounded { risk::UNBOUNDED } else { risk::fact(fact, policy) };
+        let grade = if unbounded { facts::UNBOUNDED } else { facts::fact(fact, policy) };
         let (grade, effect) = match (&fact.what, gone) {
             (What::Mount(_, [writes, runs, ..]), true) => {
                 folders::uncovered(new.0, &fact.key, [*writes, *runs], (grade, d.effect))
@@ -438,7 +439,7 @@ fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec
             _ => (grade, d.effect),
         };
         let inherited = d.old.is_some_and(|o| o.what == What::Inherited) && d.effect != Effect::Narrowed;
-        let grade = if inherited && grade.risk < Risk::Medium { risk::BEYOND } else { grade };
+        let grade = if inherited && grade.risk < Risk::Medium { facts::BEYOND } else { grade };
         if let (true, Some(t)) = (gone, takes(d)) {
             let verb = verb(new.2.text(t.span));
             return Some(Row {

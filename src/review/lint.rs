@@ -1,6 +1,7 @@
 //! What a reviewer would ask about: grave grants without a reason, lines that do nothing. What does nothing
 //! is decided exactly for calls, by what the policy would be without the line.
 
+use super::facts;
 use super::risk::{self, Risk};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::kernel::constants;
@@ -79,7 +80,7 @@ fn reasons(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) {
         }
     };
     let single = |r: &&Rule| r.action <= Action::Log && r.meta.why.is_none() && r.group.is_none();
-    let mut graded: Vec<_> = policy.syscalls.iter().filter(single).map(|r| (risk::rule(r), r)).collect();
+    let mut graded: Vec<_> = policy.syscalls.iter().filter(single).map(|r| (risk::rule(policy, r), r)).collect();
     // Of a line with several calls the gravest speaks.
     graded.sort_by_key(|(g, _)| std::cmp::Reverse(g.risk));
     for (g, r) in graded.into_iter().filter(|(g, _)| g.risk >= Risk::High) {
@@ -89,7 +90,7 @@ fn reasons(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) {
     let mut groups: BTreeMap<Span, (risk::Grade, String)> = BTreeMap::new();
     let grouped = |r: &&Rule| r.group.is_some() && r.action <= Action::Log && r.meta.why.is_none();
     for r in policy.syscalls.iter().filter(grouped).filter(|r| sources.is_written(r.span)) {
-        let g = risk::rule(r);
+        let g = risk::rule(policy, r);
         if g.risk >= Risk::High && groups.get(&r.span).is_none_or(|(known, _)| g.risk > known.risk) {
             groups.insert(r.span, (g, format!("`{}`, with `{}`,", sources.text(r.span), r.call.name)));
         }
@@ -99,7 +100,7 @@ fn reasons(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) {
     }
     for f in grants::facts(&policy.grants, policy.span).iter().filter(|f| f.why.is_none() && f.span != policy.span) {
         let restrictive = matches!(f.what, grants::What::Rank(0) | grants::What::Hidden(_));
-        let g = risk::fact(f, policy);
+        let g = facts::fact(f, policy);
         if g.risk >= Risk::High && !restrictive {
             say(f.span, format!("`{}`", f.text), g);
         }

@@ -2,6 +2,7 @@
 
 mod checks;
 pub mod diff;
+mod facts;
 mod folders;
 mod lines;
 pub mod lint;

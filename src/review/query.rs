@@ -212,7 +212,7 @@ pub fn raise(policy: &Policy, raised: &Policy, sources: &Sources, arch: Arch) ->
             let mut s = Store::default();
             let runs = intent::runs(&mut s, &rules, true);
             let region = if rules.is_empty() || s.exceeded() { TRUE } else { runs };
-            let grade = risk::call(&mut s, c, region);
+            let grade = risk::call(&mut s, policy, c, region);
             let rule = rules.first();
             let becomes = match rules.as_slice() {
                 [] => "errno EPERM in place of ENOSYS".to_owned(),

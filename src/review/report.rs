@@ -1,6 +1,7 @@
 //! One page in HTML, of a machine or of a change: nothing is fetched, and it works without its script.
 
 use super::diff::{Machine, Row};
+use super::facts;
 use super::risk::{self, Risk};
 use crate::policy::Policy;
 use crate::policy::syscalls::{Action, Rule};
@@ -135,7 +136,7 @@ fn grants_of(policy: &Policy, sources: &Sources) -> Vec<Grant> {
         lines.entry((r.span, r.action)).or_default().push(r);
     }
     for ((span, action), rules) in lines {
-        let graded = rules.iter().map(|r| (risk::rule(r), r));
+        let graded = rules.iter().map(|r| (risk::rule(policy, r), r));
         let Some((grade, first)) = graded.max_by_key(|(g, _)| g.risk) else { continue };
         let denial = action > Action::Log;
         let names: Vec<String> = rules.iter().map(ToString::to_string).collect();
@@ -156,7 +157,7 @@ fn grants_of(policy: &Policy, sources: &Sources) -> Vec<Grant> {
     }
     for f in grants::facts(&policy.grants, policy.span) {
         let restricts = matches!(f.what, What::Hidden(_) | What::Rank(0)) && f.domain != Domain::Limits;
-        let grade = risk::fact(&f, policy);
+        let grade = facts::fact(&f, policy);
         out.push(Grant {
             domain: f.domain,
             risk: if restricts { Risk::Low } else { grade.risk },

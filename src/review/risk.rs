@@ -1,17 +1,12 @@
 //! How grave a grant is: an ordinal, one sentence of what follows from it, and where that is described.
-//! Computed from what was compiled, never from the text.
+//! Computed from what was compiled, never from the text. Here of calls; of the other domains in [`super::facts`].
 
-use super::folders::{mounts, root};
-use crate::address::{Block, NOT_IMPLIED};
+use crate::compile::asserts::past_rules;
 use crate::kernel::calls::Call;
 use crate::kernel::constants;
 use crate::policy::Policy;
-use crate::policy::files::Right;
-use crate::policy::files::is_below;
-use crate::policy::network::{Protocol, Use};
 use crate::policy::syscalls::{Condition, Rule, Test};
 use crate::proof::diagram::{FALSE, Node, Store};
-use crate::proof::grants::{Domain, Fact, What};
 use crate::proof::intent;
 use serde::Serialize;
 
@@ -118,7 +113,7 @@ const CALLS: &[(&[&str], Grade)] = &[
     ),
     (&["iopl", "ioperm"], grade(Critical, "raw access to the machine's ports", "ioperm(2)")),
     (&["reboot"], grade(Medium, "ends its PID namespace; the host's where it has no own one", "reboot(2)")),
-    (&["swapon", "swapoff", "quotactl", "acct"], grade(High, "settings of the whole host", "swapon(2)")),
+    (&["swapon", "swapoff", "quotactl", "quotactl_fd", "acct"], grade(High, "settings of the whole host", "swapon(2)")),
     (
         &["settimeofday", "clock_settime", "clock_adjtime", "adjtimex"],
         grade(High, "the clock of the whole host", "clock_settime(2)"),
@@ -248,38 +243,26 @@ const SET_ID: Grade = grade(Medium, "makes set-user-ID programs, for whoever exe
 const WRITTEN_CODE: Grade =
     grade(Medium, "executes memory that it wrote: injected code needs no file", "mprotect(2), SELinux execmem");
 
-const CAPABILITIES: &[(&str, Grade)] = &[
-    ("sys_module", grade(Critical, "code in the kernel", "capabilities(7)")),
-    ("sys_rawio", grade(Critical, "raw memory, ports and disks", "capabilities(7)")),
-    ("sys_admin", grade(Critical, "mounts, namespaces and a hundred other things", "capabilities(7), LWN 486306")),
-    ("sys_ptrace", grade(High, "reads and changes any process that it sees", "capabilities(7)")),
-    ("dac_read_search", grade(High, "reads any file, and opens by handle past the root", "open_by_handle_at(2)")),
-    ("dac_override", grade(High, "reads and writes any file that is mounted", "capabilities(7)")),
-    ("sys_boot", grade(Medium, "reboot and kexec", "reboot(2)")),
-    ("sys_time", grade(High, "the host's clock", "capabilities(7)")),
-    ("bpf", grade(High, "programs in the kernel", "bpf(2)")),
-    ("perfmon", grade(High, "measures other processes and the kernel", "perf_event_open(2)")),
-    ("net_admin", grade(High, "addresses, routes, rules of its network namespace", "capabilities(7)")),
-    ("net_raw", grade(Medium, "forged packets in its network", "raw(7)")),
-    ("setuid", grade(High, "becomes any user that is mapped", "capabilities(7)")),
-    ("setgid", grade(High, "becomes any group that is mapped", "capabilities(7)")),
-    ("setpcap", grade(High, "moves capabilities between its sets", "capabilities(7)")),
-    ("setfcap", grade(High, "gives files capabilities", "capabilities(7)")),
-    ("mknod", grade(Medium, "makes device nodes", "mknod(2)")),
-    ("chown", grade(Medium, "takes any file that is mounted and mapped", "chown(2)")),
-    ("fowner", grade(Medium, "changes modes of anybody's files", "capabilities(7)")),
-    ("syslog", grade(Medium, "the kernel's log and addresses", "syslog(2)")),
-    ("mac_admin", grade(High, "changes the security module's policy", "capabilities(7)")),
-    ("mac_override", grade(High, "goes past the security module", "capabilities(7)")),
-    ("checkpoint_restore", grade(Medium, "chooses PIDs, reads map_files", "capabilities(7)")),
-    ("sys_chroot", grade(Medium, "chroot and entering mount namespaces", "chroot(2)")),
-    ("net_bind_service", grade(Low, "ports below 1024", "ip(7)")),
-];
+pub(super) const ORDINARY: Grade = grade(Low, "one more call into the kernel", "syscalls(2)");
 
-const ORDINARY: Grade = grade(Low, "one more call into the kernel", "syscalls(2)");
+/// The grade of letting a policy's machine call for the arguments in `region`.
+pub fn call(s: &mut Store, policy: &Policy, call: &Call, region: Node) -> Grade {
+    let by_arguments = by_arguments(s, call, region);
+    // What the kernel asks of no rule for ports.
+    if call.name == "socket" && policy.grants.is_on_host() && by_arguments.risk < UNHELD.risk {
+        let passes = past_rules(policy, None).into_iter().any(|(tests, _)| {
+            let shape = intent::holds(s, &tests);
+            s.and(region, shape) != FALSE
+        });
+        if passes {
+            return UNHELD;
+        }
+    }
+    by_arguments
+}
 
-/// The grade of letting a call through for the arguments in `region`.
-pub fn call(s: &mut Store, call: &Call, region: Node) -> Grade {
+/// The grade by the call alone, whoever makes it.
+fn by_arguments(s: &mut Store, call: &Call, region: Node) -> Grade {
     let named = CALLS.iter().find(|(names, _)| names.contains(&call.name)).map(|(_, g)| *g);
     let mut found: Vec<Grade> = named.into_iter().collect();
     for (_, argument, names, how, g) in SHAPES.iter().filter(|(n, ..)| *n == call.name) {
@@ -307,192 +290,27 @@ pub fn call(s: &mut Store, call: &Call, region: Node) -> Grade {
     found.into_iter().rev().max_by_key(|g| g.risk).unwrap_or(ORDINARY)
 }
 
-/// The grade of a rule by itself.
-pub fn rule(r: &Rule) -> Grade {
+/// The grade of a rule: of what is left of it where stricter ones take some away.
+pub fn rule(policy: &Policy, r: &Rule) -> Grade {
     let mut s = Store::default();
-    let region = intent::holds(&mut s, &r.conditions);
-    call(&mut s, r.call, region)
+    let mut region = intent::holds(&mut s, &r.conditions);
+    for stricter in policy.syscalls.iter().filter(|o| std::ptr::eq(o.call, r.call) && o.action > r.action) {
+        let taken = intent::holds(&mut s, &stricter.conditions);
+        region = s.choose(taken, FALSE, region);
+    }
+    match region {
+        FALSE => ORDINARY,
+        _ => call(&mut s, policy, r.call, region),
+    }
 }
 
 /// The grade of an internet socket whose type isn't named.
 const OLD_PACKET: Grade =
     grade(Medium, "with SOCK_PACKET and CAP_NET_RAW it is a packet socket: name the types", "packet(7)");
 
-/// The grade of a bound that is gone.
-pub const UNBOUNDED: Grade =
-    grade(Medium, "no bound: it can use up what the host has", "getrlimit(2), cgroup v2 (kernel documentation)");
-
-/// The grade of a limit that may be above what the caller has.
-pub const BEYOND: Grade = grade(Medium, "perhaps more than the caller has, and root may give it", "setrlimit(2)");
-
-/// Variables from which loaders and interpreters take code (ld.so(8), execvp(3), iconv(1) and the interpreters' own).
-const CODE: &[&str] = &[
-    "BASH_ENV",
-    "GCONV_PATH",
-    "JAVA_TOOL_OPTIONS",
-    "NODE_OPTIONS",
-    "PATH",
-    "PERL5LIB",
-    "PERL5OPT",
-    "PYTHONPATH",
-    "RUBYLIB",
-    "RUBYOPT",
-];
-
-/// Memory, ports and disks as they are (mem(4); admin-guide/devices.rst).
-fn is_raw(path: &str) -> bool {
-    let disks = ["/dev/sd", "/dev/vd", "/dev/xvd", "/dev/hd", "/dev/nvme", "/dev/mmcblk", "/dev/dm-", "/dev/md"];
-    ["/dev/mem", "/dev/kmem", "/dev/port"].contains(&path)
-        || disks.iter().any(|d| path.starts_with(d))
-        || ["/dev/disk", "/dev/mapper"].iter().any(|d| is_below(path, d))
-}
-
-/// The grade of a fact of another domain.
-pub fn fact(f: &Fact, policy: &Policy) -> Grade {
-    let isolated = policy.userns.value != crate::policy::process::Userns::Identity;
-    match (&f.domain, &f.what) {
-        (Domain::Capabilities, _) => {
-            let name = f.key.split(' ').next().unwrap_or("");
-            let g = CAPABILITIES
-                .iter()
-                .find(|(n, _)| *n == name)
-                .map_or(grade(Medium, "a privilege of root", "capabilities(7)"), |(_, g)| *g);
-            // Inside a user namespace it reaches what that namespace owns.
-            match g.risk {
-                Critical if isolated => Grade { risk: High, ..g },
-                High if isolated => Grade { risk: Medium, ..g },
-                _ => g,
-            }
-        }
-        (Domain::Network, _) => network(f),
-        (Domain::Devices, _) if is_raw(&f.key) => {
-            grade(Critical, "raw memory or a whole disk of the host", "mem(4), sd(4)")
-        }
-        (Domain::Devices, _) => grade(High, "a device of the host, with its driver", "mknod(2)"),
-        (Domain::Limits, What::Rank(1..)) if f.key == "rtprio" => {
-            grade(High, "real-time priority: it can keep a CPU from everybody", "sched(7)")
-        }
-        (Domain::Limits, What::Rank(1..)) if f.key == "nice" => {
-            grade(Medium, "goes before others' processes", "getrlimit(2), RLIMIT_NICE")
-        }
-        (Domain::Limits, What::Inherited) => {
-            grade(Medium, "no bound of the policy's own: the caller's holds, whatever it is", "getrlimit(2)")
-        }
-        (Domain::Limits, What::Rank(u64::MAX)) => UNBOUNDED,
-        (Domain::Limits, _) => grade(Low, "a higher bound", "getrlimit(2)"),
-        // What the loader and interpreters take their code from (ld.so(8)).
-        (Domain::Environment, _) if f.key.starts_with("LD_") || CODE.contains(&f.key.as_str()) => {
-            grade(Medium, "other code is loaded into the program", "ld.so(8)")
-        }
-        (Domain::Environment, _) => grade(Low, "a variable of the program", "environ(7)"),
-        (Domain::Files, What::Path(right, path)) => files(*right, path, policy),
-        (Domain::Mounts, What::Mount(source, flags)) => mounts(source, *flags),
-        (Domain::Mounts, What::Other(_)) => {
-            grade(High, "the files are other ids' inside", "mount_setattr(2), MOUNT_ATTR_IDMAP")
-        }
-        (Domain::Files, What::Present) => {
-            grade(Medium, "who may mount changes what is seen, and device nodes are made", "landlock(7)")
-        }
-        (Domain::Mounts, What::Rank(_)) => grade(Low, "more memory", "tmpfs(5)"),
-        (Domain::Mounts, _) => grade(Medium, "a place that was hidden is seen", "mount_namespaces(7)"),
-        (Domain::Process, _) => process(f, policy),
-        _ => ORDINARY,
-    }
-}
-
-fn network(f: &Fact) -> Grade {
-    let link_local = |b: &Block| NOT_IMPLIED.iter().any(|s| s.overlaps(*b));
-    match (&f.what, f.key.as_str()) {
-        (What::Rank(4), "network") => {
-            grade(High, "the host's network: its ports, UDP, and what listens on loopback", "network_namespaces(7)")
-        }
-        (What::Rank(_), "own addresses") => {
-            grade(Medium, "it takes the address that it likes, and asks anybody for one", "ip-address(8)")
-        }
-        (What::Rank(3), "network") => grade(Medium, "a place on a network that others run", "network_namespaces(7)"),
-        (What::Rank(_), "network") => grade(Low, "a network of its own behind the host's", "network_namespaces(7)"),
-        (What::Rank(1), "egress") => grade(Medium, "sends whatever it likes wherever the host can", "nft(8)"),
-        (What::Port(Use::Connect, _, _, Some(b)), _) if link_local(b) => {
-            grade(High, "link-local services, where clouds keep their machines' secrets", "RFC 3927")
-        }
-        (_, "network name") => {
-            grade(Medium, "another network than was reviewed, with others on it", "network_namespaces(7)")
-        }
-        (_, "address" | "address6") => grade(Low, "another address of its own", "ip-address(8)"),
-        (_, "resolver" | "name server" | "name servers") => grade(Low, "names can carry data out", "resolv.conf(5)"),
-        (What::Port(Use::Connect, protocol, None, peer), _) => match (protocol, peer) {
-            (_, Some(_)) => grade(Medium, "any port of these addresses", "nft(8)"),
-            (Protocol::Tcp, None) => grade(Medium, "connects to any TCP port that its network reaches", "landlock(7)"),
-            (Protocol::Udp, None) => grade(Medium, "sends datagrams to any port that its network reaches", "nft(8)"),
-        },
-        (What::Port(Use::Listen, _, None, _), _) => grade(Medium, "serves on any port", "nft(8)"),
-        (What::Publish(_, Some(a), ..), _) if a.is_loopback() => {
-            grade(Low, "this host's own programs reach it", "nft(8)")
-        }
-        (What::Publish(..), _) => grade(Medium, "others reach it by the host's addresses", "nft(8)"),
-        _ => grade(Low, "one port", "nft(8)"),
-    }
-}
-
-/// Groups that are root's by another name, on a host whose ids they are.
-const POWERFUL: &[&str] = &["root", "0", "disk", "docker", "shadow", "sudo", "kmem", "lxd", "libvirt", "adm", "wheel"];
-
-fn process(f: &Fact, policy: &Policy) -> Grade {
-    let isolated = policy.userns.value != crate::policy::process::Userns::Identity;
-    match f.key.as_str() {
-        "userns" if matches!(f.what, What::Rank(1)) => {
-            grade(High, "ids that may belong to somebody on the host", "user_namespaces(7)")
-        }
-        "userns map" => grade(High, "ids that may belong to somebody on the host", "user_namespaces(7)"),
-        "root size" => grade(Low, "more memory", "tmpfs(5)"),
-        "root shown" if root(policy).risk > Medium => root(policy),
-        "root shown" => grade(Medium, "sees all of its root, not only /usr", "file-hierarchy(7)"),
-        "userns ids" => grade(Medium, "more ids own files inside", "user_namespaces(7)"),
-        "userns" => grade(Critical, "its root is the host's root", "user_namespaces(7)"),
-        "no-new-privs" => grade(High, "set-user-ID programs raise its privileges", "PR_SET_NO_NEW_PRIVS(2const)"),
-        "root access" if root(policy).risk > Medium => root(policy),
-        "root access" => grade(Medium, "writes to its root", "mount_namespaces(7)"),
-        "root user" if !isolated => grade(High, "starts as the host's root", "user_namespaces(7)"),
-        "user" if !isolated => grade(Medium, "another account of the host", "credentials(7)"),
-        "root user" => grade(Medium, "starts as root of its user namespace", "user_namespaces(7)"),
-        "landlock" if matches!(f.what, What::Rank(n) if n < 6) => {
-            grade(Medium, "accepts an older kernel, which may leave rights open", "landlock(7)")
-        }
-        "landlock" => grade(High, "accepts a kernel that leaves rights open", "landlock(7)"),
-        "root" => root(policy),
-        key if key.starts_with("group") => match key.strip_prefix("group ") {
-            _ if isolated => grade(Low, "a group of the machine's own", "credentials(7)"),
-            Some(name) if POWERFUL.contains(&name) => grade(Critical, "a group that opens the host", "credentials(7)"),
-            _ => grade(High, "a group of the host, with all that it opens", "credentials(7)"),
-        },
-        "program" => grade(Medium, "another program or another root than was reviewed", "execve(2)"),
-        _ => grade(Low, "another value than was reviewed", "execve(2)"),
-    }
-}
-
-fn files(right: Right, path: &str, policy: &Policy) -> Grade {
-    // A right holds for all below, so one above the other meets it as well.
-    let meets = |other: Right| {
-        policy.files.iter().any(|r| r.right == other && (is_below(&r.path, path) || is_below(path, &r.path)))
-    };
-    match right {
-        Right::Write | Right::Create if meets(Right::Exec) => {
-            grade(High, "what it writes there it can execute", "landlock(7)")
-        }
-        Right::Exec if meets(Right::Write) || meets(Right::Create) => {
-            grade(High, "what it writes there it can execute", "landlock(7)")
-        }
-        _ if path == "/" && policy.files.is_empty() => {
-            grade(Medium, "no file rule holds: mounts alone govern", "landlock(7)")
-        }
-        Right::Exec => grade(Medium, "more programs", "landlock(7)"),
-        Right::Write | Right::Create => {
-            grade(Medium, "more that it can change, where the mount lets it", "landlock(7)")
-        }
-        Right::Ioctl => grade(Medium, "device settings", "landlock(7)"),
-        _ => grade(Low, "more that it can read", "landlock(7)"),
-    }
-}
+/// The grade of sockets that Landlock doesn't know, where no packet rules are.
+const UNHELD: Grade =
+    grade(Medium, "on the host's network nothing holds what isn't TCP: it goes to any port", "landlock(7), socket(2)");
 
 #[cfg(test)]
 mod tests {
@@ -513,9 +331,6 @@ mod tests {
             assert!(calls::find(name).unwrap().args.iter().any(|a| a.name == *argument), "{name}");
             assert!(values.iter().all(|v| constants::find(v).is_some()), "{values:?}");
         }
-        for (name, _) in CAPABILITIES {
-            assert!(crate::policy::capabilities::number(name).is_some(), "{name}");
-        }
     }
 
     #[test]
@@ -526,7 +341,7 @@ mod tests {
             let c = Condition { argument: u8::try_from(index).unwrap(), kind: call.args[index].ty, test };
             let mut s = Store::default();
             let region = intent::holds(&mut s, &[c]);
-            super::call(&mut s, call, region).risk
+            super::by_arguments(&mut s, call, region).risk
         };
         assert_eq!(graded("ioctl", "cmd", Test::In(vec![0x5412])), High);
         assert_eq!(graded("ioctl", "cmd", Test::NotIn(vec![0x5412, 0x541c])), Low);
