@@ -206,6 +206,16 @@ fn lint_finds_what_is_in_vain_and_waivers_hold() {
         assert!(ran.code == 1 && ran.err.contains(code), "{body}: {}{}", ran.out, ran.err);
     }
     assert_eq!(lint("  syscalls { allow chroot }").code, 0, "it is needed and ordinary");
+    // Whichever of its calls comes first in the alphabet.
+    for calls in ["sendfile, lseek", "brk, lseek"] {
+        let ran = lint(&format!("  syscalls {{ deny [{calls}]\n deny lseek }}"));
+        let found: Vec<&str> = ran.err.lines().filter(|l| l.contains("W080")).collect();
+        assert!(found.len() == 1 && found[0].contains("W0802") && ran.err.contains("l.stockade:11:"), "{}", ran.err);
+    }
+    let asks = "resolver 192.0.2.1; connect udp 53 to 192.0.2.1; connect tcp 53 to 192.0.2.1";
+    let ran = lint(&format!("  network {{ private; {asks}; connect udp 53 to 192.0.2.2 }}"));
+    assert_eq!(ran.err.matches("W0802").count(), 2, "{}", ran.err);
+    assert!(!ran.err.contains("192.0.2.2` says"), "{}", ran.err);
     assert_eq!(lint("  syscalls { allow perf_event_open why \"quota tool\" }").code, 0);
     assert_eq!(lint("  syscalls { allow read }\n  waive W0802 why \"kept for readers\"").code, 0);
     assert_eq!(lint("  syscalls { allow read }\n  waive W0802").code, 2, "a waiver needs a reason");
@@ -855,10 +865,13 @@ fn a_number_that_has_a_name_is_a_finding() {
     let text = "policy 1\nkernel 6.12\nimport \"std/groups\"\nmachine m {\n  root host\n  exec \"/bin/true\"\n  user 1\n  \
                 capabilities { none }\n  syscalls {\n    allow @start\n    allow socket(family == 2)\n    \
                 allow unshare(unshare_flags has any [0x10000000]) why \"tests 38\"\n    \
-                allow prctl(option in [PR_SET_NAME, 4242])\n    allow setpriority(which == 0)\n  }\n}\n";
+                allow prctl(option in [PR_SET_NAME, 4242])\n    allow setpriority(which == 0)\n    allow @mine\n    allow fcntl(cmd == 0o2002)\n  }\n}\n\
+                group @mine {\n  allow ioctl(cmd == 0x5412) why \"x\"\n}\n";
     let ran = harness::verb("lint", text);
     let found: Vec<&str> = ran.out.lines().chain(ran.err.lines()).filter(|l| l.contains("W0804")).collect();
-    assert_eq!(found.len(), 2, "{}{}", ran.out, ran.err);
+    assert_eq!(found.len(), 4, "{}{}", ran.out, ran.err);
+    assert!(found.iter().any(|l| l.contains("`cmd` of `fcntl` has a name for 0x402: F_NOTIFY")), "{found:?}");
+    assert!(found.iter().any(|l| l.contains("`cmd` of `ioctl`")), "{found:?}");
     assert!(found[0].contains("`family` of `socket` has a name for 0x2: AF_INET"), "{found:?}");
     assert!(found[1].contains("CLONE_NEWUSER"), "{found:?}");
     assert_eq!(ran.code, 1);
@@ -1053,6 +1066,64 @@ fn risk_is_of_what_the_rest_of_the_policy_makes_of_it() {
         (none.clone(), variable("LANG"), "low"),
     ] {
         assert_eq!(risk(&old, &new), expected, "{new}");
+    }
+}
+
+/// What is said in words and was so before changes nothing, and neither does a check that holds more.
+#[test]
+fn what_was_so_before_is_no_change() {
+    let root = "  root dir \"/srv/m\" ro";
+    let with = |line: &str| format!("{root}\n  {line}");
+    let never = |claims: &str| with(&format!("assert {{ never {} }}", claims.replace("; ", "\n    never ")));
+    let path = "set PATH \"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\"";
+    let asserted = "syscall socket(family == AF_KCM); write \"/etc/a\"; connect tcp 80 to 192.0.2.1; connect udp 53";
+    for (old, new) in [
+        (root.to_owned(), with("hostname m")),
+        (root.to_owned(), with(&format!("environment {{ {path}; set container \"stockade\" }}"))),
+        (with("mounts { tmpfs \"/t\" }"), with("mounts { tmpfs \"/t\" owner=root }")),
+        (root.to_owned(), with("umask 022")),
+        (
+            with("mounts { bind \"/srv/a\" -> \"/a\" ro }"),
+            with("mounts { bind \"/srv/a\" -> \"/a\" ro; bind \"/srv/a/x\" -> \"/a/x\" ro }"),
+        ),
+        (never(asserted), never("syscall socket(family in [AF_KCM, AF_VSOCK]); write \"/etc\"; connect any")),
+        (never(asserted), never("syscall socket; write \"/\"; connect tcp any; connect udp any")),
+    ] {
+        assert_eq!(effects(&old, &new), Vec::<String>::new(), "{new}");
+    }
+    for (old, new, expected) in [
+        (root.to_owned(), with("hostname other"), "changed"),
+        (root.to_owned(), with("environment { set PATH \"/usr/bin\" }"), "changed"),
+        (with("environment { set PATH \"/opt\" }"), root.to_owned(), "changed"),
+        (root.to_owned(), with("umask 077"), "narrowed"),
+        (with("umask 077"), with("umask 070"), "widened"),
+        (with("umask 077"), with("umask 0"), "widened"),
+        (with("umask 027"), with("umask 072"), "widened"),
+        // A mount in another is more where it shows other files, lets more, or undoes what covers the place.
+        (
+            with("mounts { bind \"/srv/a\" -> \"/a\" ro }"),
+            with("mounts { bind \"/srv/a\" -> \"/a\" ro; bind \"/srv/b/x\" -> \"/a/x\" ro }"),
+            "widened",
+        ),
+        (
+            with("mounts { bind \"/srv/a\" -> \"/a\" ro }"),
+            with("mounts { bind \"/srv/a\" -> \"/a\" ro; bind \"/srv/a/x\" -> \"/a/x\" rw }"),
+            "widened",
+        ),
+        (
+            with("mounts { bind \"/srv/a\" -> \"/a\" ro; tmpfs \"/a/x\" }"),
+            with("mounts { bind \"/srv/a\" -> \"/a\" ro; tmpfs \"/a/x\"; bind \"/srv/a/x/y\" -> \"/a/x/y\" ro }"),
+            "widened",
+        ),
+        (never(asserted), never("syscall socket(family == AF_VSOCK); write \"/etc\"; connect any"), "changed"),
+        (never(asserted), never("syscall socket; write \"/etc/a/b\"; connect any"), "changed"),
+        (never(asserted), never("syscall socket; exec \"/etc\"; connect any"), "changed"),
+        (never(asserted), never("syscall socket; write \"/etc\"; connect tcp any"), "changed"),
+        (never(asserted), never("syscall socket; write \"/etc\"; connect udp 53; connect tcp 81"), "changed"),
+        (never(asserted), never("syscall socket; write \"/etc\"; connect udp 53; listen tcp any"), "changed"),
+        (never("connect tcp 80"), never("connect tcp 80 to 192.0.2.1"), "changed"),
+    ] {
+        assert_eq!(effects(&old, &new), [expected], "{old}\n{new}");
     }
 }
 

@@ -407,6 +407,22 @@ fn a_ceiling_bounds_what_it_says() {
     refused(&with("user nobody group users"), &body(""), &["group of the account nobody"]);
     accepted(&with("user nobody"), &body(""));
     refused(&with("require landlock 7"), &body(""), &["every right that Landlock knows"]);
+    // What a machine doesn't say is what it has.
+    refused(&with("hostname other"), &body(""), &["hostname m"]);
+    accepted(&with("hostname m"), &body(""));
+    refused(&with("environment { set PATH \"/usr/bin\" }"), &body(""), &["set PATH"]);
+    accepted(&with("environment { set LANG \"C\" }"), &body(""));
+    // Less than the ceiling, in the same place.
+    accepted(&with("umask 022"), &body("umask 077"));
+    refused(&with("umask 077"), &body(""), &["umask 022"]);
+    let bind = "bind \"/srv/a\" -> \"/a\" ro";
+    let mounts = |more: &str| format!("mounts {{ {more} }}");
+    accepted(&with(&mounts(bind)), &body(&mounts("bind \"/srv/a/x\" -> \"/a/x\" ro")));
+    for other in ["\"/srv/a/y\" -> \"/a/x\" ro", "\"/srv/a/x\" -> \"/a/x\" rw", "\"/srv/a/x\" -> \"/b/x\" ro"] {
+        refused(&with(&mounts(bind)), &body(&mounts(&format!("bind {other}"))), &["mounts `bind"]);
+    }
+    let hidden = mounts(&format!("{bind}; hide \"/a/x\""));
+    refused(&with(&hidden), &body(&mounts("bind \"/srv/a/x/y\" -> \"/a/x/y\" ro")), &[]);
 }
 
 /// Found by the third review: what a machine doesn't say for itself is held against a ceiling as well.

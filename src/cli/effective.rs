@@ -68,7 +68,7 @@ pub(super) struct Effective {
 impl Effective {
     pub(super) fn of(p: &Policy, sources: &Sources, c: Option<&Confinement>) -> Effective {
         let place = |s| sources.cite(s);
-        let facts = grants::facts(&p.grants, p.span);
+        let facts = grants::of_machine(p);
         let section = |domain: Domain, held_by: &str| {
             // What nobody wrote and nobody limits goes without saying.
             let said = |f: &&grants::Fact| f.span != p.span || !matches!(domain, Domain::Limits | Domain::Files);

@@ -24,7 +24,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::host::{Host, resource_number};
 use crate::policy::Policy;
 use crate::policy::network::Network;
-use crate::policy::process::Program;
+use crate::policy::process::{ENVIRONMENT, Program};
 use crate::policy::resources;
 use crate::source::{Origin, Sources, Span};
 use nix::sched::CloneFlags;
@@ -372,9 +372,7 @@ fn argv(cx: &mut Cx<'_>) -> Option<(Vec<String>, Origin)> {
 }
 
 fn environment(cx: &mut Cx<'_>, terminal: bool) -> Vec<String> {
-    let mut out = vec![("container".to_owned(), "stockade".to_owned())];
-    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    out.push(("PATH".to_owned(), path.to_owned()));
+    let mut out: Vec<(String, String)> = ENVIRONMENT.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
     if terminal {
         out.push(("TERM".to_owned(), "vt220".to_owned()));
     }

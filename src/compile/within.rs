@@ -20,7 +20,7 @@ pub(super) fn check(policy: &Policy, filter: &Filter, d: &mut Diagnostics) {
     }
     let mut s = Store::default();
     let mine = intent::of_policy(&mut s, policy, filter.arch);
-    let own = grants::facts(&policy.grants, policy.span);
+    let own = grants::of_machine(policy);
     for c in &policy.within {
         calls(policy, filter, c, mine, &mut s, d);
         later(policy, c, d);

@@ -40,12 +40,24 @@ pub struct User {
 impl User {
     /// Is it user id 0 inside? No other name may be one of it (E0523).
     pub fn is_root(&self) -> bool {
-        match &self.user {
+        self.user.is_root()
+    }
+}
+
+impl Id {
+    /// Is it 0, or its usual name (credentials(7))?
+    pub fn is_root(&self) -> bool {
+        match self {
             Id::Number(n) => *n == 0,
             Id::Name(n) => n == "root",
         }
     }
 }
+
+/// What every program is told unless the policy sets it otherwise: the marker that systemd asks for
+/// (systemd.io/CONTAINER_INTERFACE) and where programs are.
+pub const ENVIRONMENT: [(&str, &str); 2] =
+    [("container", "stockade"), ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")];
 
 /// The `userns` statement.
 #[derive(Clone, Debug, PartialEq, Eq)]

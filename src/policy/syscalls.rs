@@ -236,14 +236,16 @@ pub(super) fn read_target(args: &mut Args<'_>, cx: &mut Context<'_>) -> Option<T
         args.parens();
         return None;
     };
-    let conditions = match args.parens() {
-        Some(mut inner) => inner.separated(cx, |a, cx| condition(a, cx, call)),
-        None => Vec::new(),
+    let (mut conditions, span) = match args.parens() {
+        Some(mut inner) => {
+            let span = name.span.to(inner.span);
+            (inner.separated(cx, |a, cx| condition(a, cx, call)), span)
+        }
+        None => (Vec::new(), name.span),
     };
-    let mut conditions = conditions;
     conditions.sort();
     conditions.dedup();
-    Some(Target::Call(call, conditions, name.span))
+    Some(Target::Call(call, conditions, span))
 }
 
 fn condition(args: &mut Args<'_>, cx: &mut Context<'_>, call: &'static Call) -> Option<Condition> {

@@ -4,14 +4,14 @@
 //! by their target, what runs by its text: those answers are modelled, and said to be so.
 
 use crate::address::Block;
-use crate::policy::Meta;
 use crate::policy::capabilities::{self, Set};
 use crate::policy::files::{RIGHTS, Right};
 use crate::policy::mounts::{Access, Mount, Origin, Root, Source};
 use crate::policy::network::{Network, Port, Protocol, Publish, Resolver, Use};
-use crate::policy::process::{Id, Program, Userns};
+use crate::policy::process::{ENVIRONMENT, Id, Program, Userns};
 use crate::policy::resolve::{Grants, Value};
 use crate::policy::resources;
+use crate::policy::{Meta, Policy};
 use crate::source::Span;
 use serde::Serialize;
 
@@ -68,6 +68,8 @@ pub enum What {
     Present,
     /// A larger number grants more.
     Rank(u64),
+    /// Each bit grants something.
+    Bits(u64),
     /// Values without an order.
     Other(String),
     /// A right below a path.
@@ -103,7 +105,18 @@ pub struct Fact {
     pub until: Option<String>,
 }
 
-/// All facts of what a machine or a ceiling grants; `span` stands for what is implied.
+/// All facts of what a machine grants.
+pub fn of_machine(policy: &Policy) -> Vec<Fact> {
+    let mut all = facts(&policy.grants, policy.span);
+    if !policy.grants.scalars.contains_key("hostname") {
+        let text = format!("hostname {}", policy.hostname.value.escape_debug());
+        let (key, what) = ("hostname".to_owned(), What::Other(text.clone()));
+        all.push(Fact { domain: Domain::Process, key, what, text, span: policy.span, why: None, until: None });
+    }
+    all
+}
+
+/// All facts of what a machine or a ceiling grants, but for a machine's name; `span` stands for what is implied.
 pub fn facts(g: &Grants, span: Span) -> Vec<Fact> {
     let mut out = Vec::new();
     let none = Meta::default();
@@ -186,9 +199,14 @@ pub fn facts(g: &Grants, span: Span) -> Vec<Fact> {
             &d.meta,
         );
     }
+    let set = |name: &str, value: &str| format!("set {name} \"{}\"", value.escape_debug());
+    for (name, value) in ENVIRONMENT.iter().filter(|(n, _)| g.environment.iter().all(|v| v.name != *n)) {
+        let text = set(name, value);
+        push(Domain::Environment, (*name).to_owned(), What::Other(text.clone()), text, span, &none);
+    }
     for v in &g.environment {
         let text = match &v.value {
-            Some(value) => format!("set {} \"{}\"", v.name, value.escape_debug()),
+            Some(value) => set(&v.name, value),
             None => format!("pass {}", v.name),
         };
         push(Domain::Environment, v.name.clone(), What::Other(text.clone()), text, v.span, &none);
@@ -405,7 +423,8 @@ fn scalars(g: &Grants, span: Span, push: &mut impl FnMut(Domain, String, What, S
         _ => 0o022,
     };
     let text = format!("umask {umask:03o}");
-    list.push(("umask", Domain::Process, "umask".to_owned(), What::Other(text.clone()), text));
+    let leaves = What::Bits(!umask & 0o777);
+    list.push(("umask", Domain::Process, "umask".to_owned(), leaves, text));
     for (source, domain, key, what, text) in list {
         let s = g.scalars.get(source);
         let meta = s.map(|s| s.meta.clone()).unwrap_or_default();
@@ -469,10 +488,9 @@ fn mount(m: &Mount) -> (What, String) {
         Source::Bind(p) => format!("bind \"{}\"", p.escape_debug()),
         Source::Overlay(p, _) => format!("overlay \"{}\"", p.escape_debug()),
         Source::Tmpfs(_, mode, owner) => {
-            let owner = owner.as_ref().map_or(String::new(), |o| match o {
-                Id::Number(n) => format!(" owner {n}"),
-                Id::Name(n) => format!(" owner {n}"),
-            });
+            // Root's unless it is written.
+            let owner =
+                owner.as_ref().filter(|o| !o.is_root()).map_or(String::new(), |o| format!(" owner {}", word(o)));
             format!("tmpfs mode {mode:o}{owner}")
         }
         Source::Proc => "proc".into(),

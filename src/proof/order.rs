@@ -42,11 +42,27 @@ pub fn uncovered<'a>(machine: &[Fact], ceiling: &'a [Fact]) -> Vec<&'a Fact> {
 pub fn is_in_vain(list: &[Fact], index: usize) -> bool {
     let Some(f) = list.get(index) else { return false };
     list.iter().enumerate().any(|(j, o)| {
-        j != index && (o.what != f.what || j < index) && o.domain == f.domain && covered(f, std::slice::from_ref(o))
+        // The ports by which name servers are asked come with their line.
+        let first = j < index || o.key == "name server";
+        j != index && (o.what != f.what || first) && o.domain == f.domain && covered(f, std::slice::from_ref(o))
     })
 }
 
+/// What is mounted last at a path or above it.
+fn shown_at<'a>(list: &'a [Fact], path: &str) -> Option<&'a Fact> {
+    let mounts = list.iter().filter(|o| o.domain == Domain::Mounts);
+    mounts.rev().find(|o| matches!(o.what, What::Mount(..) | What::Hidden(_)) && is_below(path, &o.key))
+}
+
+/// What a folder of the host, mounted at `target`, shows at a path below that.
+fn further(source: &str, target: &str, path: &str) -> Option<String> {
+    let folder = source.strip_prefix("bind \"")?.strip_suffix('"')?.trim_end_matches('/');
+    let rest = path.strip_prefix(target.trim_end_matches('/'))?;
+    Some(format!("bind \"{folder}{}\"", rest.escape_debug()))
+}
+
 fn covered(f: &Fact, list: &[Fact]) -> bool {
+    let all = list;
     // What ends sooner doesn't cover what goes on.
     let lasts = |o: &Fact| o.until.is_none() || f.until.as_ref().is_some_and(|day| o.until.as_ref() >= Some(day));
     let list = || list.iter().filter(|o| o.domain == f.domain && lasts(o));
@@ -60,6 +76,7 @@ fn covered(f: &Fact, list: &[Fact]) -> bool {
         // A limit that isn't written is none.
         What::Rank(_) if f.domain == Domain::Limits && !list().any(|o| same(&o)) => true,
         What::Rank(n) => list().filter(same).any(|o| matches!(o.what, What::Rank(m) if m >= *n)),
+        What::Bits(n) => list().filter(same).any(|o| matches!(o.what, What::Bits(m) if n & !m == 0)),
         What::Inherited => {
             list().filter(same).any(|o| matches!(o.what, What::Inherited | What::Rank(resources::UNLIMITED)))
         }
@@ -98,10 +115,16 @@ fn covered(f: &Fact, list: &[Fact]) -> bool {
             }
             true
         }
-        What::Mount(source, flags) => list().filter(same).any(|o| match &o.what {
-            What::Mount(s, has) => s == source && flags.iter().zip(has).all(|(f, h)| *h || !*f),
-            _ => false,
-        }),
+        What::Mount(source, flags) => {
+            let shows = |o: &Fact| match &o.what {
+                What::Mount(s, has) => {
+                    let files = if o.key == f.key { Some(s.clone()) } else { further(s, &o.key, &f.key) };
+                    files.as_ref() == Some(source) && flags.iter().zip(has).all(|(f, h)| *h || !*f)
+                }
+                _ => false,
+            };
+            list().filter(same).any(shows) || shown_at(all, &f.key).is_some_and(|o| lasts(o) && shows(o))
+        }
     }
 }
 
@@ -190,13 +213,14 @@ pub fn compare<'a>(old: &'a [Fact], new: &'a [Fact]) -> Vec<Difference<'a>> {
                 Effect::Narrowed
             }
             What::Rank(_) if after.is_some_and(|a| a.what == What::Inherited && !covered(a, old)) => continue,
+            What::Bits(_) if after.is_some_and(|a| !covered(a, old)) => continue,
             // What lay below a mount is seen again.
             What::Other(_) | What::Mount(..) => Effect::Changed,
             _ => Effect::Narrowed,
         };
         // Only a value takes another's place; what is granted beside it is a row of its own.
         let after = after.filter(|a| {
-            let values = |w: &What| matches!(w, What::Rank(_) | What::Hidden(_) | What::Mount(..));
+            let values = |w: &What| matches!(w, What::Rank(_) | What::Bits(_) | What::Hidden(_) | What::Mount(..));
             a.what == f.what || values(&a.what) || values(&f.what)
         });
         out.push(Difference { effect, old: Some(f), new: after });

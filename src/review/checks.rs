@@ -6,7 +6,7 @@ use super::risk::{self, Risk};
 use crate::kernel::calls::Call;
 use crate::kernel::numbers::Arch;
 use crate::policy::Policy;
-use crate::policy::asserts::Assertion;
+use crate::policy::asserts::{Assertion, Claim};
 use crate::policy::files;
 use crate::policy::resolve::Ceiling;
 use crate::policy::syscalls::{Action, Rule};
@@ -15,7 +15,45 @@ use crate::proof::grants::Domain;
 use crate::proof::order::{self, Effect};
 use crate::proof::{bpf, intent};
 use crate::source::{Sources, Span};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+
+/// Is what an assertion says still said? By what is claimed, parameters filled in, and not by the text: who says that
+/// more never happens says this as well.
+fn is_claimed(old: &Assertion, new: &[Assertion]) -> bool {
+    let same = |a: &Assertion| a.never == old.never && format!("{:?}", a.claim) == format!("{:?}", old.claim);
+    if new.iter().any(same) {
+        return true;
+    }
+    let mut nevers = new.iter().filter(|a| a.never).map(|a| &a.claim);
+    old.never
+        && match &old.claim {
+            Claim::Syscall(call, conditions) => {
+                let mut s = Store::default();
+                let mut rest = intent::holds(&mut s, conditions);
+                for claim in nevers {
+                    if let Claim::Syscall(c, wider) = claim
+                        && std::ptr::eq(*c, *call)
+                    {
+                        let said = intent::holds(&mut s, wider);
+                        rest = s.choose(said, FALSE, rest);
+                    }
+                }
+                rest == FALSE && !s.exceeded()
+            }
+            Claim::File(right, path) => nevers.any(|claim| match claim {
+                Claim::File(r, above) => r == right && files::is_below(path, above),
+                _ => false,
+            }),
+            Claim::Port(how, protocol, port, peer) => nevers.any(|claim| match claim {
+                Claim::Port(h, q, n, whole) => {
+                    let peers = whole.is_none_or(|w| peer.is_some_and(|p| w.contains(p)));
+                    h == how && (q.is_none() || q == protocol) && (n.is_none() || n == port) && peers
+                }
+                _ => false,
+            }),
+            _ => false,
+        }
+}
 
 /// Assertions, tests and ceilings that are gone or were loosened, waivers that are new: nothing is granted by
 /// that, and less is held.
@@ -44,11 +82,8 @@ pub(super) fn claims(old: &Policy, old_sources: &Sources, new: &Policy, new_sour
         });
     };
     let text = |span: Span| old_sources.text(span).split_whitespace().collect::<Vec<_>>().join(" ");
-    // By what is claimed, parameters filled in, and not by the text.
-    let claimed = |a: &Assertion| (a.never, format!("{:?}", a.claim));
-    let kept: BTreeSet<_> = new.assertions.iter().map(claimed).collect();
     for a in &old.assertions {
-        if !kept.contains(&claimed(a)) {
+        if !is_claimed(a, &new.assertions) {
             push(format!("assert {}", text(a.span)), a.span, true, Risk::Low, ["held", "not held"], None);
         }
     }

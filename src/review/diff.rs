@@ -129,7 +129,7 @@ fn machine(name: &str, sides: [(&Side<'_>, Option<&Policy>); 2], arch: Arch) -> 
     }
     let mut rows = merged(found);
     let equal = rows.is_empty() && undecided.is_empty();
-    let facts = |p: &Policy, there: bool| if there { grants::facts(&p.grants, p.span) } else { Vec::new() };
+    let facts = |p: &Policy, there: bool| if there { grants::of_machine(p) } else { Vec::new() };
     rows.extend(other_domains(
         (&before, &facts(&before, old.is_some()), old_sources),
         (&after, &facts(&after, new.is_some()), new_sources),
@@ -412,7 +412,10 @@ fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec
         // Of a whole machine that comes or goes, only what is written or grants something is a change.
         let alone = d.old.is_none() || d.new.is_none();
         let (policy, _, sources) = if gone { old } else { new };
-        if alone && fact.span == policy.span && matches!(fact.what, What::Rank(_) | What::Other(_) | What::Inherited) {
+        if alone
+            && fact.span == policy.span
+            && matches!(fact.what, What::Rank(_) | What::Bits(_) | What::Other(_) | What::Inherited)
+        {
             return None;
         }
         if alone && matches!(fact.what, What::Rank(0)) {

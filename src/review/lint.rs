@@ -6,13 +6,13 @@ use super::risk::{self, Risk};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::kernel::constants;
 use crate::kernel::numbers::Arch;
-use crate::policy::syscalls::{Action, Rule};
+use crate::policy::syscalls::{Action, ENOSYS, EPERM, Rule};
 use crate::policy::{Policy, words};
 use crate::proof::diagram::{FALSE, Node, Store};
 use crate::proof::grants::{self, Domain, Fact};
 use crate::proof::{intent, order};
 use crate::source::{Sources, Span};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Findings on the machines of a file: warnings, which the machines' waivers take away. A line that several
 /// machines inherit is in vain only when it is for each of them.
@@ -98,7 +98,7 @@ fn reasons(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) {
     for (span, (g, what)) in groups {
         say(span, what, g);
     }
-    for f in grants::facts(&policy.grants, policy.span).iter().filter(|f| f.why.is_none() && f.span != policy.span) {
+    for f in grants::of_machine(policy).iter().filter(|f| f.why.is_none() && f.span != policy.span) {
         let restrictive = matches!(f.what, grants::What::Rank(0) | grants::What::Hidden(_));
         let g = facts::fact(f, policy);
         if g.risk >= Risk::High && !restrictive {
@@ -110,107 +110,126 @@ fn reasons(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) {
 /// Lines of `syscalls` without which every call would be treated the same. Of lines that say the same the
 /// last stays; so all that are named can be deleted together.
 fn calls_in_vain(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) {
-    let arch = Arch::NATIVE;
-    type Line = (Span, Action);
     let mut by_call: BTreeMap<&str, Vec<&Rule>> = BTreeMap::new();
-    for r in policy.syscalls.iter().filter(|r| arch.number(r.call.name).is_some()) {
+    for r in policy.syscalls.iter().filter(|r| Arch::NATIVE.number(r.call.name).is_some()) {
         by_call.entry(r.call.name).or_default().push(r);
     }
-    // A line is in vain when it is for each call that it names.
-    let mut verdicts: BTreeMap<Line, (bool, bool)> = BTreeMap::new();
-    for (name, rules) in by_call {
-        // Its own, so that a call that can't be decided hides nothing of the others.
-        let mut s = Store::default();
-        let reviewed = rules.first().is_some_and(|r| r.call.since <= policy.kernel);
-        let mut lines: Vec<(Line, Node)> = Vec::new();
-        // A line that ends says nothing for one that goes on.
-        let ends: HashMap<Span, &String> =
-            rules.iter().filter_map(|r| Some((r.span, &r.meta.until.as_ref()?.value))).collect();
-        let outlasts = |one: Span, other: Span| match (ends.get(&one), ends.get(&other)) {
-            (None, _) => true,
-            (Some(a), Some(b)) => a >= b,
-            (Some(_), None) => false,
-        };
-        for r in &rules {
-            let when = intent::holds(&mut s, &r.conditions);
-            match lines.iter_mut().find(|(l, _)| *l == (r.span, r.action)) {
-                Some((_, node)) => *node = s.or(*node, when),
-                None => lines.push(((r.span, r.action), when)),
+    let mut calls: Vec<Lines> = by_call.into_values().map(|rules| Lines::of(policy, &rules)).collect();
+    // What the library says stays; of the author's lines those are asked first that stand first.
+    let written = |(span, _): &&Line| sources.is_written(*span);
+    let lines: BTreeSet<Line> = calls.iter().flat_map(|c| &c.lines).map(|(l, _)| *l).filter(|l| written(&l)).collect();
+    let mut vain: BTreeSet<Line> = BTreeSet::new();
+    for line in lines {
+        // A line is in vain when it is for each call that it names.
+        let mut verdict = Verdict { idle: true, shadowed: true };
+        for call in &mut calls {
+            let Some(v) = call.verdict(line, &vain) else { continue };
+            verdict = Verdict { idle: verdict.idle && v.idle, shadowed: verdict.shadowed && v.shadowed };
+            if !verdict.idle {
+                break;
             }
         }
-        // What the library says stays; of the author's lines those are asked first that stand first.
-        lines.sort_by_key(|((span, _), _)| (!sources.is_written(*span), *span));
-        for i in 0..lines.len() {
-            let Some(&(line, own)) = lines.get(i) else { continue };
-            if !sources.is_written(line.0) {
-                continue;
-            }
-            // Where another line of the same action, or a stricter one, decides anyway.
-            let (mut same, mut stricter) = (FALSE, FALSE);
-            for (j, ((span, action), when)) in lines.iter().enumerate() {
-                if j == i || !outlasts(*span, line.0) {
-                    continue;
-                }
-                if *action == line.1 && verdicts_keep(&lines, j, i, &verdicts) {
-                    same = s.or(same, *when);
-                } else if *action > line.1 {
-                    stricter = s.or(stricter, *when);
-                }
-            }
-            let acts = s.choose(stricter, FALSE, own);
-            let rest = s.choose(same, FALSE, acts);
-            let shadowed = acts == FALSE;
-            // What it takes from a looser line, or from what happens without any, counts as well.
-            let default =
-                Action::Errno(if reviewed { crate::policy::syscalls::EPERM } else { crate::policy::syscalls::ENOSYS });
-            let mut looser = FALSE;
-            for (_, when) in lines.iter().filter(|((_, a), _)| *a < line.1) {
-                looser = s.or(looser, *when);
-            }
-            let idle = rest == FALSE || line.1 == default && s.and(rest, looser) == FALSE;
-            let v = verdicts.entry(line).or_insert((true, true));
-            *v = (v.0 && idle, v.1 && shadowed);
-        }
-        if s.exceeded() {
-            lines.iter().for_each(|(line, _)| _ = verdicts.insert(*line, (false, false)));
-            if let Some(((span, _), _)) = lines.iter().find(|((span, _), _)| sources.is_written(*span)) {
-                let message = format!(
-                    "which lines on `{name}` say nothing new can't be decided: their conditions need more than the budget of the proof"
-                );
-                out.push(Diagnostic::warning("W0806", *span, message).help("simplify the conditions on arguments"));
-            }
-        }
-    }
-    for ((span, _), (idle, shadowed)) in verdicts {
-        let (code, what, help) = match (idle, shadowed) {
-            (false, _) => continue,
-            (true, true) => (
+        let (code, what, help) = match verdict {
+            Verdict { idle: false, .. } => continue,
+            Verdict { shadowed: true, .. } => (
                 "W0803",
                 "never takes effect: a stricter line wins everywhere that it speaks of",
                 "delete the line, or `override` the stricter one",
             ),
-            (true, false) => {
+            Verdict { shadowed: false, .. } => {
                 ("W0802", "says nothing new: without it every call is treated the same", "delete the line")
             }
         };
-        out.push(Diagnostic::warning(code, span, format!("this line {what}")).help(help));
+        vain.insert(line);
+        out.push(Diagnostic::warning(code, line.0, format!("this line {what}")).help(help));
+    }
+    for call in calls.iter().filter(|c| c.store.exceeded()) {
+        if let Some(((span, _), _)) = call.lines.iter().find(|(l, _)| written(&l)) {
+            let message = format!(
+                "which lines on `{}` say nothing new can't be decided: their conditions need more than the budget of the proof",
+                call.name
+            );
+            out.push(Diagnostic::warning("W0806", *span, message).help("simplify the conditions on arguments"));
+        }
     }
 }
 
-/// Does line `j` count when line `i` is asked about? One that was found in vain before doesn't.
-fn verdicts_keep(
-    lines: &[((Span, Action), Node)],
-    j: usize,
-    i: usize,
-    verdicts: &BTreeMap<(Span, Action), (bool, bool)>,
-) -> bool {
-    let Some((line, _)) = lines.get(j) else { return false };
-    j > i || !verdicts.get(line).is_some_and(|(idle, _)| *idle)
+type Line = (Span, Action);
+
+/// What becomes of a line's call without it.
+struct Verdict {
+    /// The same.
+    idle: bool,
+    /// It decides nowhere: a stricter line does.
+    shadowed: bool,
+}
+
+/// The lines that speak of one call.
+struct Lines<'a> {
+    name: &'a str,
+    /// Its own, so that a call that can't be decided hides nothing of the others.
+    store: Store,
+    lines: Vec<(Line, Node)>,
+    /// The last day of a line.
+    ends: HashMap<Span, &'a String>,
+    /// What becomes of the call without any line.
+    default: Action,
+}
+
+impl<'a> Lines<'a> {
+    fn of(policy: &Policy, rules: &[&'a Rule]) -> Lines<'a> {
+        let mut store = Store::default();
+        let mut lines: Vec<(Line, Node)> = Vec::new();
+        for r in rules {
+            let when = intent::holds(&mut store, &r.conditions);
+            match lines.iter_mut().find(|(l, _)| *l == (r.span, r.action)) {
+                Some((_, node)) => *node = store.or(*node, when),
+                None => lines.push(((r.span, r.action), when)),
+            }
+        }
+        let reviewed = rules.first().is_some_and(|r| r.call.since <= policy.kernel);
+        Lines {
+            name: rules.first().map_or("", |r| r.call.name),
+            store,
+            lines,
+            ends: rules.iter().filter_map(|r| Some((r.span, &r.meta.until.as_ref()?.value))).collect(),
+            default: Action::Errno(if reviewed { EPERM } else { ENOSYS }),
+        }
+    }
+
+    /// `None` where the line doesn't speak of this call. Lines of the same action count that aren't themselves `vain`.
+    fn verdict(&mut self, line: Line, vain: &BTreeSet<Line>) -> Option<Verdict> {
+        let own = self.lines.iter().find(|(l, _)| *l == line)?.1;
+        let (s, ends) = (&mut self.store, &self.ends);
+        // A line that ends says nothing for one that goes on.
+        let outlasts = |one: Span| match (ends.get(&one), ends.get(&line.0)) {
+            (None, _) => true,
+            (Some(a), Some(b)) => a >= b,
+            (Some(_), None) => false,
+        };
+        // Where another line of the same action, or a stricter one, decides anyway; and what is looser.
+        let [mut same, mut stricter, mut looser] = [FALSE; 3];
+        for ((span, action), when) in self.lines.iter().filter(|(l, _)| *l != line) {
+            if *action < line.1 {
+                looser = s.or(looser, *when);
+            } else if *action > line.1 && outlasts(*span) {
+                stricter = s.or(stricter, *when);
+            } else if *action == line.1 && outlasts(*span) && !vain.contains(&(*span, *action)) {
+                same = s.or(same, *when);
+            }
+        }
+        let acts = s.choose(stricter, FALSE, own);
+        let rest = s.choose(same, FALSE, acts);
+        // What it takes from a looser line, or from what happens without any, counts as well.
+        let idle = rest == FALSE || line.1 == self.default && s.and(rest, looser) == FALSE;
+        let decided = !s.exceeded();
+        Some(Verdict { idle: idle && decided, shadowed: acts == FALSE && decided })
+    }
 }
 
 /// File rules and ports that another line of the machine covers.
 fn facts_in_vain(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) {
-    let all = grants::facts(&policy.grants, policy.span);
+    let all = grants::of_machine(policy);
     // A line goes as a whole: one that grants something else as well is needed.
     let looked_at = |f: &Fact| matches!(f.domain, Domain::Files | Domain::Network);
     let own = all.iter().enumerate().filter(|(_, f)| looked_at(f));
@@ -241,15 +260,19 @@ fn facts_in_vain(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) 
 
 /// Numbers where the kernel has a name: nobody sees in a review what 0x10000000 lets through.
 fn bare_numbers(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) {
-    for r in policy.syscalls.iter().filter(|r| r.group.is_none() && sources.is_written(r.span)) {
-        let text = sources.text(r.span);
+    for (r, span) in policy.syscalls.iter().map(|r| (r, r.group.unwrap_or(r.span))) {
+        if !sources.is_written(span) {
+            continue;
+        }
+        let text = sources.text(span);
         // The number alone, not a part of a word or of a reason.
         let code = text.split('"').next().unwrap_or_default();
         let written: Vec<u64> = code
             .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-            .filter_map(|w| match w.strip_prefix("0x") {
-                Some(hex) => u64::from_str_radix(hex, 16).ok(),
-                None => w.parse().ok(),
+            .filter_map(|w| match (w.strip_prefix("0x"), w.strip_prefix("0o")) {
+                (Some(hex), _) => u64::from_str_radix(hex, 16).ok(),
+                (_, Some(octal)) => u64::from_str_radix(octal, 8).ok(),
+                _ => w.parse().ok(),
             })
             .collect();
         for c in &r.conditions {
@@ -261,7 +284,7 @@ fn bare_numbers(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) {
                 if code.contains(name) || out.iter().any(|o| o.message == message) {
                     continue;
                 }
-                out.push(Diagnostic::warning("W0804", r.span, message).help(format!("write {name}")));
+                out.push(Diagnostic::warning("W0804", span, message).help(format!("write {name}")));
             }
         }
     }

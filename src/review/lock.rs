@@ -32,7 +32,7 @@ pub fn text(machines: &[Policy], sources: &Sources) -> Result<String, String> {
             let by = r.group.map(|g| format!(" by {}", place(g))).unwrap_or_default();
             lines.push(format!("syscalls {} {r}  <- {}{by}{}", r.action.word(), place(r.span), why(&r.meta.why)));
         }
-        for f in grants::facts(&m.grants, m.span) {
+        for f in grants::of_machine(m) {
             lines.push(format!("{} {}  <- {}{}", f.domain.word(), f.text, place(f.span), why(&f.why)));
         }
         for c in &m.within {

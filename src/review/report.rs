@@ -155,7 +155,7 @@ fn grants_of(policy: &Policy, sources: &Sources) -> Vec<Grant> {
             why: first.meta.why.clone(),
         });
     }
-    for f in grants::facts(&policy.grants, policy.span) {
+    for f in grants::of_machine(policy) {
         let restricts = matches!(f.what, What::Hidden(_) | What::Rank(0)) && f.domain != Domain::Limits;
         let grade = facts::fact(&f, policy);
         out.push(Grant {
