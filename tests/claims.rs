@@ -85,6 +85,23 @@ fn on_the_hosts_network_every_address_is_reached() {
     }
 }
 
+/// The exposure says what no rule holds: sockets of the host's network that aren't TCP, and the question for an address.
+#[test]
+fn the_exposure_leaves_nothing_out() {
+    let told = |text: &str| verb("explain", &file(text)).out;
+    let host = |calls: &str| {
+        let tcp = "allow socket(family in [AF_INET, AF_INET6], type & 0xf == 1, protocol in [0, 6])";
+        plain(&format!("network {{ host why \"x\"; connect tcp 80 }}\n  syscalls {{ remove listen; {tcp}; {calls} }}"))
+    };
+    assert!(told(&host("")).contains("out  tcp 80") && !told(&host("")).contains("in and out"));
+    let udp = host("allow socket(family == AF_INET, type & 0xf == 2)");
+    assert!(told(&udp).contains("in and out  any port and address"), "{}", told(&udp));
+    assert!(told(&host("allow socket(family == AF_RXRPC)")).contains("this family goes past the rules"));
+    let asks = |address: &str| told(&admin(&format!("network {{ bridge br0; {address}{ALL_PORTS} }}")));
+    assert!(asks("").contains("out  udp 67 and 547") && asks("").contains("in   udp 68 and 546"));
+    assert!(!asks("address 192.0.2.7/24").contains("udp 67"));
+}
+
 /// Who has no address of its own asks anybody for one.
 #[test]
 fn an_address_that_is_asked_for_is_traffic() {

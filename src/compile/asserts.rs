@@ -201,6 +201,24 @@ fn sockets_past_rules(
     })
 }
 
+/// What leaves the host's network, or comes in, by sockets that no rule holds: each way with the line that lets it. What
+/// can't be decided is a way.
+pub(super) fn open_sockets(policy: &Policy, arch: Arch) -> Vec<(Span, &'static str)> {
+    let Some(call) = crate::kernel::calls::find("socket").filter(|_| policy.grants.is_on_host()) else {
+        return Vec::new();
+    };
+    let ways = past_rules(policy, None).into_iter();
+    ways.filter_map(|(tests, how)| {
+        let mut d = Diagnostics::default();
+        match call_evidence(policy, arch, call, &tests, &mut d) {
+            Some((span, _)) => Some((span, how)),
+            None if d.errors() > 0 => Some((policy.network.span, how)),
+            None => None,
+        }
+    })
+    .collect()
+}
+
 /// Ports of TCP on the host's network that Landlock doesn't hold: all of them before its version 4; and what a socket
 /// gets that listens without bind(2), which is a free port (inet_autobind in net/ipv4/af_inet.c) that setsockopt's
 /// IP_LOCAL_PORT_RANGE can choose. Which ports are handed out is the host's matter, but not the privileged ones.

@@ -1,7 +1,9 @@
 //! Who reaches a machine, and whom it reaches, in the end: what its network, its ports and its published ports
 //! come to, for people.
 
+use super::asserts::open_sockets;
 use super::network::Wiring;
+use crate::kernel::numbers::Arch;
 use crate::policy::Policy;
 use crate::policy::capabilities;
 use crate::policy::network::{Network, Port, Protocol, Use};
@@ -119,6 +121,14 @@ pub fn of(p: &Policy, wiring: Option<&Wiring>, sources: &Sources) -> Vec<Exposur
         let port = f.port.map_or("any port".to_owned(), |n| n.to_string());
         let whom = if f.peers.is_empty() { everybody.clone() } else { reachable(f) };
         out.push(line(format!("out  {} {port} of {whom}", f.protocol.word()), f.span));
+    }
+    for (span, how) in open_sockets(p, Arch::NATIVE) {
+        out.push(line(format!("in and out  any port and address: {how}"), span));
+    }
+    if p.network.value.lower().is_some() && p.addresses.is_empty() {
+        for way in ["out  udp 67 and 547", "in   udp 68 and 546"] {
+            out.push(line(format!("{way} of whoever answers: it asks for its addresses"), p.network.span));
+        }
     }
     for server in wiring.iter().flat_map(|w| &w.resolvers) {
         out.push(line(format!("out  udp and tcp 53 of {server}, its name server"), p.resolver.span));
