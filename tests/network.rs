@@ -307,6 +307,11 @@ fn published_ports_answer_everywhere_and_only_where_they_are_asked_to() {
     let ran = second.run(&net);
     assert!(ran.code == 125 && ran.err.contains("another program of this host has it"), "{}", ran.err);
     assert!(ran.err.contains("t.stockade:14"), "the line is named: {}", ran.err);
+    assert!(ran.err.contains("end the other program"), "{}", ran.err);
+    let away = Machine::new("away", "private\npublish tcp 203.0.113.9:8090 -> 8080\nlisten tcp 8080", SERVES);
+    let ran = away.run(&net);
+    assert!(ran.code == 125 && ran.err.contains("no link of this host has this address"), "{}", ran.err);
+    assert!(ran.err.contains("publish on an address of this host"), "{}", ran.err);
     m.stop();
 
     let bound = Machine::new(

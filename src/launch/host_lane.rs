@@ -261,7 +261,7 @@ impl Host<'_> {
             Action::ReserveSubnet { .. } | Action::JoinZone { .. } => self.reserve_network(step, action),
             Action::HoldPorts(h) => network_lane::hold(h, &mut self.held).map_err(|e| {
                 let mut f = self.io(step, &e);
-                f.help = Some("end the other program, or publish another port: `ss -ltnup` shows who has which".into());
+                f.help = Some(network_lane::remedy(e.kind()).into());
                 f
             }),
             Action::Forward { v4, v6 } => {

@@ -55,6 +55,15 @@ fn hold_above(h: &Hold, least: u64, held: &mut Vec<OwnedFd>) -> io::Result<()> {
     Ok(())
 }
 
+/// What to do where a port can't be held, by the kind of what [`hold`] says.
+pub(super) fn remedy(why: io::ErrorKind) -> &'static str {
+    match why {
+        io::ErrorKind::AddrInUse => "end the other program, or publish another port: `ss -ltnup` shows who has which",
+        io::ErrorKind::AddrNotAvailable => "publish on an address of this host: `ip address` shows them",
+        _ => "raise the limit, or publish fewer ports",
+    }
+}
+
 fn bind(protocol: &str, address: SocketAddr) -> io::Result<OwnedFd> {
     let stream = protocol == "tcp";
     match socket(stream, address, false) {
