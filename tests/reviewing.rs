@@ -212,6 +212,16 @@ fn lint_finds_what_is_in_vain_and_waivers_hold() {
         let found: Vec<&str> = ran.err.lines().filter(|l| l.contains("W080")).collect();
         assert!(found.len() == 1 && found[0].contains("W0802") && ran.err.contains("l.stockade:11:"), "{}", ran.err);
     }
+    for (first, second, found) in [
+        ("connect tcp 80", "connect tcp [80, 81]", "`connect tcp 80`"),
+        ("connect tcp [80, 81]", "connect tcp 80", "`connect tcp 80`"),
+        ("connect tcp 80 until 2099-01-01 why \"x\"", "connect tcp 80", "`connect tcp 80`"),
+    ] {
+        let ran = lint(&format!("  network {{ private\n {first}\n {second} }}"));
+        assert!(ran.err.matches("W0802").count() == 1 && ran.err.contains(found), "{first} {second}: {}", ran.err);
+    }
+    let ran = lint("  files { exec \"/usr\"\n ioctl optional \"/dev\"\n ioctl \"/dev/x\" }");
+    assert!(!ran.err.contains("W0802"), "it says that /dev/x has to be there: {}", ran.err);
     let asks = "resolver 192.0.2.1; connect udp 53 to 192.0.2.1; connect tcp 53 to 192.0.2.1";
     let ran = lint(&format!("  network {{ private; {asks}; connect udp 53 to 192.0.2.2 }}"));
     assert_eq!(ran.err.matches("W0802").count(), 2, "{}", ran.err);
@@ -1125,6 +1135,33 @@ fn what_was_so_before_is_no_change() {
     ] {
         assert_eq!(effects(&old, &new), [expected], "{old}\n{new}");
     }
+}
+
+/// A mount within another shows the same files otherwise: it is a row when it comes and when it goes.
+#[test]
+fn a_mount_in_a_mount_is_never_silent() {
+    let with = |list: &str| format!("  root dir \"/srv/m\" ro\n  mounts {{\n{list}\n  }}");
+    for (around, inner, gone, risk, came) in [
+        ("bind \"/srv/a\" -> \"/a\" rw", "bind \"/srv/a/c\" -> \"/a/c\" ro", "widened", "medium", "narrowed"),
+        ("bind \"/srv/a\" -> \"/a\" rw exec", "bind \"/srv/a/c\" -> \"/a/c\" rw", "widened", "high", "narrowed"),
+        ("bind \"/srv/a\" -> \"/a\" rw suid", "bind \"/srv/a/c\" -> \"/a/c\" rw", "widened", "high", "narrowed"),
+        ("bind \"/\" -> \"/h\" rw", "bind \"/etc\" -> \"/h/etc\" ro", "widened", "critical", "narrowed"),
+        ("bind \"/srv/a\" -> \"/a\" rw", "bind \"/srv/a/c\" -> \"/a/c\" rw noidmap", "widened", "medium", "narrowed"),
+    ] {
+        let around = format!("{around} why \"x\"");
+        let (outer, both) = (with(&around), with(&format!("{around}\n{inner} why \"x\"")));
+        let (m, shown) = between(&both, &outer);
+        assert_eq!(
+            (m["rows"][0]["effect"].as_str(), m["rows"][0]["risk"].as_str()),
+            (Some(gone), Some(risk)),
+            "{shown}"
+        );
+        assert_eq!(effects(&outer, &both), [came], "{inner}");
+    }
+    // More than one path above it says, where a path has other names or is moved.
+    let old = "bind \"/srv/run\" -> \"/run\" ro\n  }\n  assert { never write \"/var/run/app\" ";
+    let new = "bind \"/srv/run\" -> \"/run\" rw\n  }\n  assert { never write \"/var\" ";
+    assert_eq!(effects(&with(old), &with(new)), ["changed", "widened"]);
 }
 
 /// The same addresses and ports, written otherwise.

@@ -38,20 +38,17 @@ pub fn uncovered<'a>(machine: &[Fact], ceiling: &'a [Fact]) -> Vec<&'a Fact> {
     ceiling.iter().filter(|f| matches!(f.what, What::Hidden(_)) && !covered(f, machine)).collect()
 }
 
-/// Does another of the list say what the one at `index` says? Of two that say the same the later one is in vain.
-pub fn is_in_vain(list: &[Fact], index: usize) -> bool {
-    let Some(f) = list.get(index) else { return false };
-    list.iter().enumerate().any(|(j, o)| {
-        // The ports by which name servers are asked come with their line.
-        let first = j < index || o.key == "name server";
-        j != index && (o.what != f.what || first) && o.domain == f.domain && covered(f, std::slice::from_ref(o))
-    })
-}
-
 /// What is mounted last at a path or above it.
-fn shown_at<'a>(list: &'a [Fact], path: &str) -> Option<&'a Fact> {
+pub fn shown_at<'a>(list: &'a [Fact], path: &str) -> Option<&'a Fact> {
     let mounts = list.iter().filter(|o| o.domain == Domain::Mounts);
     mounts.rev().find(|o| matches!(o.what, What::Mount(..) | What::Hidden(_)) && is_below(path, &o.key))
+}
+
+/// Is it a mount of its own, by which the place isn't as the list alone has it, though the list shows the same files?
+fn is_laid_over(f: &Fact, list: &[Fact]) -> bool {
+    let What::Mount(source, flags) = &f.what else { return false };
+    let alike = |o: &Fact| matches!(&o.what, What::Mount(s, has) if has == flags && further(s, &o.key, &f.key).as_ref() == Some(source));
+    !list.iter().any(|o| o.domain == f.domain && o.key == f.key) && !shown_at(list, &f.key).is_some_and(alike)
 }
 
 /// What a folder of the host, mounted at `target`, shows at a path below that.
@@ -61,7 +58,8 @@ fn further(source: &str, target: &str, path: &str) -> Option<String> {
     Some(format!("bind \"{folder}{}\"", rest.escape_debug()))
 }
 
-fn covered(f: &Fact, list: &[Fact]) -> bool {
+/// Does a list of facts grant what one says?
+pub fn covered(f: &Fact, list: &[Fact]) -> bool {
     let all = list;
     // What ends sooner doesn't cover what goes on.
     let lasts = |o: &Fact| o.until.is_none() || f.until.as_ref().is_some_and(|day| o.until.as_ref() >= Some(day));
@@ -177,10 +175,11 @@ fn blocks_cover(anybody: bool, named: &[Block], inner: Block) -> bool {
 pub fn compare<'a>(old: &'a [Fact], new: &'a [Fact]) -> Vec<Difference<'a>> {
     let mut out = Vec::new();
     let partner = |f: &Fact, list: &'a [Fact]| list.iter().find(|o| o.domain == f.domain && o.key == f.key);
-    for f in new.iter().filter(|f| !covered(f, old)) {
+    for f in new.iter().filter(|f| !covered(f, old) || is_laid_over(f, old)) {
         let before = partner(f, old);
         let effect = match (&f.what, before.map(|b| &b.what)) {
             (What::Hidden(_), _) => Effect::Narrowed,
+            (What::Mount(..), None) if covered(f, old) => Effect::Narrowed,
             (What::Other(_), Some(_)) => Effect::Changed,
             // Another thing at the same place: only without a flag more it is neither more nor less.
             (What::Mount(a, now), Some(What::Mount(b, had)))
@@ -202,7 +201,7 @@ pub fn compare<'a>(old: &'a [Fact], new: &'a [Fact]) -> Vec<Difference<'a>> {
         };
         out.push(Difference { effect, old: before, new: Some(f) });
     }
-    for f in old.iter().filter(|f| !covered(f, new)) {
+    for f in old.iter().filter(|f| !covered(f, new) || is_laid_over(f, new)) {
         let after = partner(f, new);
         let effect = match &f.what {
             What::Hidden(_) => Effect::Widened,

@@ -3,6 +3,8 @@
 use super::diff::{Found, Row, effect_of, merged};
 use super::lines::{Explained, through};
 use super::risk::{self, Risk};
+use crate::compile::asserts;
+use crate::diagnostic::Diagnostics;
 use crate::kernel::calls::Call;
 use crate::kernel::numbers::Arch;
 use crate::policy::Policy;
@@ -18,13 +20,16 @@ use crate::source::{Sources, Span};
 use std::collections::BTreeMap;
 
 /// Is what an assertion says still said? By what is claimed, parameters filled in, and not by the text: who says that
-/// more never happens says this as well.
-fn is_claimed(old: &Assertion, new: &[Assertion]) -> bool {
+/// more never happens says this as well, as long as it holds.
+fn is_claimed(old: &Assertion, new: &Policy, arch: Arch) -> bool {
     let same = |a: &Assertion| a.never == old.never && format!("{:?}", a.claim) == format!("{:?}", old.claim);
-    if new.iter().any(same) {
+    if new.assertions.iter().any(same) {
         return true;
     }
-    let mut nevers = new.iter().filter(|a| a.never).map(|a| &a.claim);
+    let mut nevers = new.assertions.iter().filter(|a| a.never).map(|a| &a.claim);
+    // A path has other names, and names are moved: more than one path above it can say.
+    let mut d = Diagnostics::default();
+    let mut holds = || asserts::evidence(new, arch, &old.claim, &mut d).is_none() && d.errors() == 0;
     old.never
         && match &old.claim {
             Claim::Syscall(call, conditions) => {
@@ -53,6 +58,7 @@ fn is_claimed(old: &Assertion, new: &[Assertion]) -> bool {
             }),
             _ => false,
         }
+        && holds()
 }
 
 /// Assertions, tests and ceilings that are gone or were loosened, waivers that are new: nothing is granted by
@@ -83,7 +89,7 @@ pub(super) fn claims(old: &Policy, old_sources: &Sources, new: &Policy, new_sour
     };
     let text = |span: Span| old_sources.text(span).split_whitespace().collect::<Vec<_>>().join(" ");
     for a in &old.assertions {
-        if !is_claimed(a, &new.assertions) {
+        if !is_claimed(a, new, arch) {
             push(format!("assert {}", text(a.span)), a.span, true, Risk::Low, ["held", "not held"], None);
         }
     }

@@ -432,8 +432,16 @@ fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec
         let unbounded = gone && fact.domain == Domain::Limits && d.effect == Effect::Widened;
         let grade = if unbounded { facts::UNBOUNDED } else { facts::fact(fact, policy) };
         let (grade, effect) = match (&fact.what, gone) {
-            (What::Mount(_, [writes, runs, ..]), true) => {
-                folders::uncovered(new.0, &fact.key, [*writes, *runs], (grade, d.effect))
+            (What::Mount(_, flags), true) => {
+                let seen = folders::uncovered(new.0, &fact.key, [flags[0], flags[1]], (grade, d.effect));
+                // The mount around it may let more.
+                match order::shown_at(new.1, &fact.key).map(|o| (o, &o.what)) {
+                    Some((o, What::Mount(_, has))) if has.iter().zip(flags).any(|(has, had)| *has && !had) => {
+                        let around = facts::fact(o, new.0);
+                        (if around.risk > seen.0.risk { around } else { seen.0 }, Effect::Widened)
+                    }
+                    _ => seen,
+                }
             }
             (What::Hidden(_), true) => {
                 let (seen, _) = folders::uncovered(new.0, &fact.key, [false; 2], (grade, d.effect));

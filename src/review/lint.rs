@@ -9,7 +9,7 @@ use crate::kernel::numbers::Arch;
 use crate::policy::syscalls::{Action, ENOSYS, EPERM, Rule};
 use crate::policy::{Policy, words};
 use crate::proof::diagram::{FALSE, Node, Store};
-use crate::proof::grants::{self, Domain, Fact};
+use crate::proof::grants::{self, Domain, Fact, What};
 use crate::proof::{intent, order};
 use crate::source::{Sources, Span};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -99,7 +99,7 @@ fn reasons(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) {
         say(span, what, g);
     }
     for f in grants::of_machine(policy).iter().filter(|f| f.why.is_none() && f.span != policy.span) {
-        let restrictive = matches!(f.what, grants::What::Rank(0) | grants::What::Hidden(_));
+        let restrictive = matches!(f.what, What::Rank(0) | What::Hidden(_));
         let g = facts::fact(f, policy);
         if g.risk >= Risk::High && !restrictive {
             say(f.span, format!("`{}`", f.text), g);
@@ -227,33 +227,32 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// File rules and ports that another line of the machine covers.
+/// File rules and ports that another line of the machine covers. Of lines that say the same the last stays.
 fn facts_in_vain(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) {
     let all = grants::of_machine(policy);
     // A line goes as a whole: one that grants something else as well is needed.
     let looked_at = |f: &Fact| matches!(f.domain, Domain::Files | Domain::Network);
-    let own = all.iter().enumerate().filter(|(_, f)| looked_at(f));
-    // Beside one that may be dropped, a rule says that the path has to be there.
-    let demands = |span: Span| {
-        let rule = policy.files.iter().find(|r| r.span == span && !r.optional);
-        rule.is_some_and(|r| policy.files.iter().any(|o| (o.right, &o.path) == (r.right, &r.path) && o.optional))
+    // Where only one that may be dropped grants as much, a rule says that the path has to be there.
+    let demands = |f: &Fact, o: &Fact| {
+        let optional = |span: Span| policy.files.iter().any(|r| r.span == span && r.optional);
+        f.domain == Domain::Files && optional(o.span) && !optional(f.span)
     };
-    let needs = |(i, f): &(usize, &Fact)| !order::is_in_vain(&all, *i) || demands(f.span);
-    let needed: HashSet<Span> = own.filter(needs).map(|(_, f)| f.span).collect();
-    let mut said = HashSet::new();
-    for f in &all {
-        if !looked_at(f)
-            || !sources.is_written(f.span)
-            || matches!(f.what, grants::What::Rank(_) | grants::What::Other(_))
-            || f.span == policy.span
-            // The line says whom to ask, and the ports how it is reached.
-            || f.key == "name server"
-        {
-            continue;
-        }
-        if !needed.contains(&f.span) && said.insert(f.span) {
-            let message = format!("`{}` says nothing new: another line grants it", f.text);
-            out.push(Diagnostic::warning("W0802", f.span, message).help("delete it"));
+    // Such a line says whom to ask, and the ports how it is reached; or it is a value.
+    let valued = |f: &Fact| matches!(f.what, What::Rank(_) | What::Other(_)) || f.key == "name server";
+    let mut lines: BTreeMap<Span, Vec<&Fact>> = BTreeMap::new();
+    for f in all.iter().filter(|f| looked_at(f) && sources.is_written(f.span) && f.span != policy.span) {
+        lines.entry(f.span).or_default().push(f);
+    }
+    let mut vain: HashSet<Span> = HashSet::new();
+    for (span, own) in lines.iter().filter(|(_, own)| !own.iter().any(|f| valued(f))) {
+        let granted = |f: &&Fact| {
+            let others = all.iter().filter(|o| o.domain == f.domain && o.span != *span && !vain.contains(&o.span));
+            others.into_iter().any(|o| order::covered(f, std::slice::from_ref(o)) && !demands(f, o))
+        };
+        if let (Some(first), true) = (own.first(), own.iter().all(granted)) {
+            let message = format!("`{}` says nothing new: another line grants it", first.text);
+            out.push(Diagnostic::warning("W0802", *span, message).help("delete it"));
+            vain.insert(*span);
         }
     }
 }
