@@ -99,31 +99,36 @@ const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Block {
     Block { address: IpAddr::V4(Ipv4Addr::new(a, b, c, d)), prefix }
 }
 
-const fn v6([first, second]: [u16; 2], last: u16, prefix: u8) -> Block {
-    Block { address: IpAddr::V6(Ipv6Addr::new(first, second, 0, 0, 0, 0, 0, last)), prefix }
+const fn v6([first, second]: [u16; 2], [seventh, last]: [u16; 2], prefix: u8) -> Block {
+    Block { address: IpAddr::V6(Ipv6Addr::new(first, second, 0, 0, 0, 0, seventh, last)), prefix }
 }
 
 /// Loopback, which no other network reaches.
-pub const LOOPBACK: [Block; 2] = [v4(127, 0, 0, 0, 8), v6([0, 0], 1, 128)];
+pub const LOOPBACK: [Block; 2] = [v4(127, 0, 0, 0, 8), v6([0, 0], [0, 1], 128)];
 /// Link-local addresses of IPv6 (RFC 4291).
-pub const LINK_LOCAL_V6: Block = v6([0xfe80, 0], 0, 10);
+pub const LINK_LOCAL_V6: Block = v6([0xfe80, 0], [0, 0], 10);
 /// Groups of IPv6 (RFC 4291).
-pub const MULTICAST_V6: Block = v6([0xff00, 0], 0, 8);
-/// What is reached only where it is named: link-local, multicast and broadcast addresses.
-pub const NOT_IMPLIED: [Block; 5] =
-    [v4(169, 254, 0, 0, 16), LINK_LOCAL_V6, v4(224, 0, 0, 0, 4), MULTICAST_V6, v4(255, 255, 255, 255, 32)];
-
-/// Where clouds tell their machines what nobody else should know, beyond link-local addresses: the documentation of
-/// Azure (168.63.129.16), Alibaba Cloud (100.100.100.200), Amazon (fd00:ec2::254) and Google (fd20:ce::254).
-pub const METADATA: [Block; 4] = [
+pub const MULTICAST_V6: Block = v6([0xff00, 0], [0, 0], 8);
+/// What is reached only where it is named: link-local, multicast and broadcast addresses, and those where clouds tell
+/// their machines what nobody else should know, beyond 169.254.169.254. Of the last the documentation of Azure
+/// (168.63.129.16), Alibaba Cloud (100.100.100.200), Amazon (fd00:ec2::254), Google (fd20:ce::254), Oracle
+/// (fd00:c1::a9fe:a9fe) and Scaleway (fd00:42::42).
+pub const NOT_IMPLIED: [Block; 11] = [
+    v4(169, 254, 0, 0, 16),
+    LINK_LOCAL_V6,
+    v4(224, 0, 0, 0, 4),
+    MULTICAST_V6,
+    v4(255, 255, 255, 255, 32),
     v4(168, 63, 129, 16, 32),
     v4(100, 100, 100, 200, 32),
-    v6([0xfd00, 0xec2], 0x254, 128),
-    v6([0xfd20, 0xce], 0x254, 128),
+    v6([0xfd00, 0xec2], [0, 0x254], 128),
+    v6([0xfd20, 0xce], [0, 0x254], 128),
+    v6([0xfd00, 0xc1], [0xa9fe, 0xa9fe], 128),
+    v6([0xfd00, 0x42], [0, 0x42], 128),
 ];
 
 /// All addresses of both families.
-pub const EVERYBODY: [Block; 2] = [v4(0, 0, 0, 0, 0), v6([0, 0], 0, 0)];
+pub const EVERYBODY: [Block; 2] = [v4(0, 0, 0, 0, 0), v6([0, 0], [0, 0], 0)];
 
 /// What `anybody` leaves out.
 pub fn special() -> impl Iterator<Item = Block> {

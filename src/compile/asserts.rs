@@ -319,7 +319,7 @@ fn port_evidence(
     peer: Option<Block>,
 ) -> Option<(Span, String)> {
     let found = policy.ports.iter().find(|p| {
-        // Anybody isn't everybody: link-local and multicast addresses are reached by name only.
+        // Anybody isn't everybody: link-local, multicast and metadata addresses are reached by name only.
         // On the host's network no rule knows addresses.
         // Who holds one of these passes rules that stand in its own network namespace.
         let passes = policy.network.value.lower().is_some() && exposure::pen(policy).is_some();
@@ -442,7 +442,7 @@ fn write_and_exec(policy: &Policy, arch: Arch, tree: &Model<'_>, d: &mut Diagnos
 
 /// Can a file be executed that is only read? Landlock holds execve(2), and not mmap(2): a loader maps what it reads
 /// (security/landlock/fs.c has no hook for it), unless the mount is noexec.
-fn maps_files(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> bool {
+pub(super) fn maps_files(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> bool {
     ["mmap", "mprotect", "pkey_mprotect"].iter().any(|name| {
         crate::kernel::calls::find(name)
             .and_then(|call| call_evidence(policy, arch, call, &[has_all(call, "prot", 0x4)?], d))

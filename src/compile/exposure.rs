@@ -102,12 +102,12 @@ pub fn of(p: &Policy, wiring: Option<&Wiring>, sources: &Sources) -> Vec<Exposur
     let link_local = match pen(p) {
         // The rules stand in the machine's own network namespace there.
         Some(pen) => format!("link-local addresses as well: with `{pen}` it can pass its own rules"),
-        None => "but no link-local address".to_owned(),
+        None => "but no link-local or metadata address".to_owned(),
     };
     let everybody = match &p.network.value {
         Network::Host => "whatever this host reaches, its own loopback included".to_owned(),
         Network::Private | Network::Zone(_) => {
-            "whatever this host reaches, but no link-local address and not its loopback".to_owned()
+            "whatever this host reaches, but no link-local or metadata address and not its loopback".to_owned()
         }
         other => format!("whatever the network of `{other}` reaches, {link_local}"),
     };

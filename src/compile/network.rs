@@ -435,7 +435,7 @@ fn host_table(cx: &Cx<'_>, link: &str, w: &Wiring) -> Table {
 
 /// Messages by which neighbours are found.
 pub(super) const NEIGHBOURS: &[&str] = &["nd-neighbor-solicit", "nd-neighbor-advert"];
-const SPECIAL: &str = "link-local, multicast and broadcast addresses are reached only by name";
+const SPECIAL: &str = "link-local, multicast, broadcast and metadata addresses are reached only by name";
 
 /// What the machine may send; everything else is refused, and it is told so.
 pub(super) fn out_rules(cx: &Cx<'_>, w: &Wiring, out: &mut Chain) {

@@ -1,9 +1,12 @@
 //! What a machine can do below a path: a model of its tree from the policy alone, host unseen. Each place is as
 //! `mounts` will mount it and `landlock` will open it; where the host decides whether something is there, it is.
 
+use super::asserts::maps_files;
 use super::landlock::DEVICES;
 use super::mounts::{NODES, PROC_MASKS, READ_ONLY, SYS_MASKS, TOP};
+use crate::diagnostic::Diagnostics;
 use crate::host::Names;
+use crate::kernel::numbers::Arch;
 use crate::policy::Policy;
 use crate::policy::files::{Right, is_below};
 use crate::policy::mounts::{Access, Origin, Source};
@@ -102,9 +105,11 @@ pub fn allows(policy: &Policy, path: &str) -> Option<(bool, bool)> {
     model.at(path).filter(|p| p.whole && !p.hidden).map(|p| (p.writable, p.exec))
 }
 
-/// Can something from a path on be written to and executed, where what is read is mapped?
+/// Can something from a path on be written to and executed? What can't be decided is so.
 pub fn writes_and_executes(policy: &Policy, path: &str) -> bool {
-    let model = Model::of(policy, None, true);
+    let mut d = Diagnostics::default();
+    let maps = maps_files(policy, Arch::NATIVE, &mut d) || d.errors() > 0;
+    let model = Model::of(policy, None, maps);
     let by_link = resolved(path, ALIASES);
     by_link.as_deref().into_iter().chain([path]).any(|p| model.write_and_exec(p).is_some())
 }
@@ -177,7 +182,9 @@ impl<'p> Model<'p> {
     pub(super) fn write_and_exec(&self, path: &str) -> Option<(Span, String)> {
         let policy = self.policy;
         // Where a rule begins is where more may be allowed than at the place itself.
-        let mut starts: Vec<String> = self.regions(path).into_iter().map(|(_, from)| from).collect();
+        let regions = self.regions(path);
+        let elsewhere = regions.iter().flat_map(|r| self.elsewhere(r)).collect::<Vec<_>>();
+        let mut starts: Vec<String> = regions.into_iter().chain(elsewhere).map(|(_, from)| from).collect();
         starts.extend(policy.files.iter().map(|r| r.path.clone()).filter(|rule| is_below(rule, path)));
         starts.sort_unstable();
         starts.dedup();

@@ -400,7 +400,9 @@ fn scalars(g: &Grants, span: Span, push: &mut impl FnMut(Domain, String, What, S
             list.push(("user", Domain::Process, text.clone(), What::Present, text));
         }
     }
-    for (key, implied) in [("hostname", None), ("chdir", Some("/"))] {
+    // An init changes its folder and its mask itself (E0514).
+    let boots = matches!(value("program"), Some(Value::Program(Program::Boot)));
+    for (key, implied) in [("hostname", None), ("chdir", Some("/").filter(|_| !boots))] {
         let written = match value(key) {
             Some(Value::Text(t)) => Some(t.as_str()),
             _ => implied,
@@ -419,12 +421,13 @@ fn scalars(g: &Grants, span: Span, push: &mut impl FnMut(Domain, String, What, S
     };
     list.push(("landlock", Domain::Process, "landlock".to_owned(), What::Rank(rank), text));
     let umask = match value("umask") {
-        Some(Value::Number(n)) => *n,
-        _ => 0o022,
+        Some(Value::Number(n)) => Some(*n),
+        _ => Some(0o022).filter(|_| !boots),
     };
-    let text = format!("umask {umask:03o}");
-    let leaves = What::Bits(!umask & 0o777);
-    list.push(("umask", Domain::Process, "umask".to_owned(), leaves, text));
+    if let Some(umask) = umask {
+        let leaves = What::Bits(!umask & 0o777);
+        list.push(("umask", Domain::Process, "umask".to_owned(), leaves, format!("umask {umask:03o}")));
+    }
     for (source, domain, key, what, text) in list {
         let s = g.scalars.get(source);
         let meta = s.map(|s| s.meta.clone()).unwrap_or_default();

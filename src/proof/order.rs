@@ -126,8 +126,8 @@ pub fn covered(f: &Fact, list: &[Fact]) -> bool {
     }
 }
 
-/// Are all of `inner` among `outer`, however they were written? Anybody is everybody but link-local, multicast and
-/// loopback addresses: those are granted by name only.
+/// Are all of `inner` among `outer`, however they were written? Anybody is everybody but link-local, multicast,
+/// metadata and loopback addresses: those are granted by name only.
 fn peers_cover(everybody: bool, outer: &[Option<Block>], inner: Option<Block>) -> bool {
     let anybody = outer.contains(&None);
     if anybody && everybody {
@@ -342,11 +342,14 @@ mod tests {
             ("any", "169.254.169.254", false),
             ("any", "169.254.0.0/16", false),
             ("any", "128.0.0.0/1", false),
-            ("any 169.254.0.0/16", "168.0.0.0/6", true),
-            ("any 169.254.0.0/17", "168.0.0.0/6", false),
-            ("any 127.0.0.0/8 169.254.0.0/16 224.0.0.0/4 255.255.255.255", "0.0.0.0/0", true),
-            ("any 127.0.0.0/8 169.254.0.0/16 255.255.255.255", "0.0.0.0/0", false),
-            ("any ::1 fe80::/10 ff00::/8", "::/0", true),
+            ("any 169.254.0.0/16", "169.0.0.0/8", true),
+            ("any 169.254.0.0/17", "169.0.0.0/8", false),
+            ("any", "168.63.0.0/16", false),
+            ("any 168.63.129.16", "168.63.0.0/16", true),
+            ("any 127.0.0.0/8 168.0.0.0/6 100.64.0.0/10 224.0.0.0/4 255.255.255.255", "0.0.0.0/0", true),
+            ("any 127.0.0.0/8 168.0.0.0/6 100.64.0.0/10 255.255.255.255", "0.0.0.0/0", false),
+            ("any ::1 fc00::/7 fe80::/10 ff00::/8", "::/0", true),
+            ("any ::1 fe80::/10 ff00::/8", "::/0", false),
             ("any ::1 fe80::/10", "::/0", false),
             ("0.0.0.0/1 128.0.0.0/1", "::/0", false),
             ("::/1 8000::/1", "::/0", true),

@@ -147,8 +147,12 @@ fn machine(name: &str, sides: [(&Side<'_>, Option<&Policy>); 2], arch: Arch) -> 
         _ => "removed",
     };
     if state != "both" {
-        let all = if state == "added" { Effect::Widened } else { Effect::Narrowed };
-        rows.iter_mut().for_each(|r| r.effect = all);
+        // What a new machine is denied is no grant.
+        match state {
+            "added" => rows.iter_mut().filter(|r| r.effect == Effect::Changed).for_each(|r| r.effect = Effect::Widened),
+            _ => rows.iter_mut().for_each(|r| r.effect = Effect::Narrowed),
+        }
+        rows.dedup_by(|b, a| (a.domain, &a.text, &a.line, a.effect) == (b.domain, &b.text, &b.line, b.effect));
     }
     rows.sort_by(|a, b| (a.effect, b.risk, &a.line, &a.text).cmp(&(b.effect, a.risk, &b.line, &b.text)));
     let lines_without_effect =
@@ -217,6 +221,11 @@ fn changed(
             r.group.iter().for_each(|g| explained.at(which == 0, (policy, sources), *g));
         }
     }
+    // Where it runs before or after.
+    let either = {
+        let lets = |n| u32::from(bpf::decode(n) <= Action::Log);
+        s.combine(before, after, &|a, b| lets(a) | lets(b))
+    };
     for effect in [Effect::Widened, Effect::Changed, Effect::Narrowed] {
         let mut rest =
             s.combine(before, after, &|a, b| u32::from(effect_of(bpf::decode(a), bpf::decode(b)) == Some(effect)));
@@ -236,7 +245,8 @@ fn changed(
                 }
                 rest = s.choose(caused, FALSE, rest);
                 let v = shown(s, caused, call, arch);
-                let grade = risk::call(s, policy, call, caused);
+                let runs = s.and(caused, either);
+                let grade = if runs == FALSE { risk::REFUSED } else { risk::call(s, policy, call, runs) };
                 if let (0, Some(now), Some(t)) = (which, sides.get(1), taken(sides, (sources, r.span))) {
                     explained.at(false, *now, t.span);
                     let verb = verb(now.1.text(t.span));
@@ -274,8 +284,9 @@ fn changed(
         }
         if rest != FALSE {
             let v = shown(s, rest, call, arch);
+            let runs = s.and(rest, either);
             let [(a, _), (b, sources)] = sides;
-            let grade = risk::call(s, b, call, rest);
+            let grade = if runs == FALSE { risk::REFUSED } else { risk::call(s, b, call, runs) };
             let baseline = a.kernel != b.kernel;
             explained.baseline |= baseline;
             out.push(Found {
@@ -344,6 +355,7 @@ pub(super) fn merged(found: Vec<Found>) -> Vec<Row> {
                 if grade.risk > row.risk {
                     (row.risk, row.consequence, row.reference) = (grade.risk, grade.consequence, grade.reference);
                     row.witness = Some(f.witness.clone());
+                    (row.via, row.why) = (f.via.clone(), f.why.clone());
                 }
                 list.push(f);
             }

@@ -3,7 +3,7 @@
 use super::folders::{mounts, root};
 use super::risk::Risk::{Critical, High, Low, Medium};
 use super::risk::{Grade, ORDINARY, grade};
-use crate::address::{Block, METADATA, NOT_IMPLIED};
+use crate::address::{Block, NOT_IMPLIED};
 use crate::compile::places;
 use crate::policy::Policy;
 use crate::policy::files::{Right, is_below};
@@ -18,7 +18,9 @@ const CAPABILITIES: &[(&str, Grade)] = &[
     ("sys_ptrace", grade(High, "reads and changes any process that it sees", "capabilities(7)")),
     ("dac_read_search", grade(High, "reads any file, and opens by handle past the root", "open_by_handle_at(2)")),
     ("dac_override", grade(High, "reads and writes any file that is mounted", "capabilities(7)")),
-    ("sys_boot", grade(Medium, "reboot and kexec", "reboot(2)")),
+    ("sys_boot", grade(High, "reboot, and another kernel in place of this one", "reboot(2), kexec_load(2)")),
+    ("sys_nice", grade(High, "goes before others' processes, for good", "sched(7)")),
+    ("sys_resource", grade(High, "raises its limits and takes what the host reserves", "capabilities(7)")),
     ("sys_time", grade(High, "the host's clock", "capabilities(7)")),
     ("bpf", grade(High, "programs in the kernel", "bpf(2)")),
     ("perfmon", grade(High, "measures other processes and the kernel", "perf_event_open(2)")),
@@ -132,10 +134,14 @@ pub(super) fn fact(f: &Fact, policy: &Policy) -> Grade {
         }
         (Domain::Environment, _) => grade(Low, "a variable of the program", "environ(7)"),
         (Domain::Files, What::Path(right, path)) => files(*right, path, policy),
-        (Domain::Mounts, What::Mount(source, [writable, exec, suid, dev, translated])) => {
-            // The host's ids need no translation to be the host's.
-            let translated = *translated && isolated;
-            mounts(source, [*writable, *exec, *suid, *dev, translated])
+        (Domain::Mounts, What::Mount(source, [writable, exec, suid, dev, _])) => {
+            let own = mounts(source, [*writable, *exec, *suid, *dev, isolated]);
+            // Together with the other mounts of the same files; memory of its own is what it is alone.
+            let asks = own.risk < High && source.starts_with("bind ") && (*writable || *exec);
+            match asks && places::writes_and_executes(policy, &f.key) {
+                true => grade(High, "writes and executes in a folder of the host", "mount(2)"),
+                false => own,
+            }
         }
         (Domain::Mounts, What::Other(_)) => {
             grade(High, "the files are other ids' inside", "mount_setattr(2), MOUNT_ATTR_IDMAP")
@@ -151,7 +157,7 @@ pub(super) fn fact(f: &Fact, policy: &Policy) -> Grade {
 }
 
 fn network(f: &Fact) -> Grade {
-    let link_local = |b: &Block| NOT_IMPLIED.iter().chain(&METADATA).any(|s| s.overlaps(*b));
+    let link_local = |b: &Block| NOT_IMPLIED.iter().any(|s| s.overlaps(*b));
     match (&f.what, f.key.as_str()) {
         (What::Rank(4), "network") => {
             grade(High, "the host's network: its ports, UDP, and what listens on loopback", "network_namespaces(7)")

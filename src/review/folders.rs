@@ -4,6 +4,7 @@ use super::risk::Risk::{Critical, High, Low, Medium};
 use super::risk::{Grade, grade};
 use crate::compile::places::{self, ALIASES, resolved};
 use crate::policy::Policy;
+use crate::policy::files::is_below;
 use crate::policy::mounts::{Access, Origin};
 use crate::proof::order::Effect;
 
@@ -12,14 +13,23 @@ const SENSITIVE: &[(&str, &str)] = &[
     ("/", "the whole host"),
     ("/etc", "the host's settings and accounts"),
     ("/usr", "the host's programs"),
+    ("/gnu", "the host's programs"),
+    ("/nix", "the host's programs"),
+    ("/ostree", "the host's programs"),
+    ("/snap", "the host's programs"),
+    ("/sysroot", "the host's programs"),
     ("/boot", "the host's kernel"),
     ("/efi", "the host's boot loader"),
     ("/root", "the administrator's files and keys"),
     ("/home", "people's files and keys"),
     ("/var/lib/cloud", "what the host runs when it starts"),
     ("/var/lib/containerd", "containers of others"),
+    ("/var/lib/confexts", "what is laid over the host's settings (systemd-sysext(8))"),
     ("/var/lib/docker", "an engine's data"),
     ("/var/lib/dpkg", "what the host's package manager runs"),
+    ("/var/lib/etcd", "a cluster's state and keys"),
+    ("/var/lib/extensions", "what is laid over the host's programs (systemd-sysext(8))"),
+    ("/var/lib/flatpak", "programs of the host"),
     ("/var/lib/incus", "an engine's data"),
     ("/var/lib/containers", "an engine's data"),
     ("/var/lib/kubelet", "an engine's data"),
@@ -27,8 +37,12 @@ const SENSITIVE: &[(&str, &str)] = &[
     ("/var/lib/lxc", "an engine's data"),
     ("/var/lib/lxd", "an engine's data"),
     ("/var/lib/machines", "other machines"),
+    ("/var/lib/pacman", "what the host's package manager runs"),
+    ("/var/lib/portables", "services of the host"),
     ("/var/lib/rancher", "an engine's data"),
+    ("/var/lib/rpm", "what the host's package manager runs"),
     ("/var/lib/snapd", "programs of the host"),
+    ("/var/lib/sss", "the host's accounts"),
     ("/var/lib/sudo", "who is root without a password"),
     ("/var/lib/systemd", "state and keys of the host's service manager"),
     ("/var/backups", "copies of the host's accounts"),
@@ -49,10 +63,8 @@ const SENSITIVE: &[(&str, &str)] = &[
 /// A root of the host's own files.
 pub(super) fn root(policy: &Policy) -> Grade {
     let access = policy.root.value.access;
-    // An image lies among the others, and is this machine's own.
-    let image = |d: &str| d.strip_prefix("/var/lib/machines/").is_some_and(|name| !name.is_empty());
     match &policy.root.value.origin {
-        Origin::Directory(d) if image(d) => grade(Medium, "another root than was reviewed", "machinectl(1)"),
+        Origin::Directory(d) if is_image(d) => grade(Medium, "another root than was reviewed", "machinectl(1)"),
         Origin::Directory(d) if is_sensitive(d) && access == Access::ReadWrite => {
             grade(Critical, "writes where the host keeps its own", "mount_namespaces(7)")
         }
@@ -76,7 +88,13 @@ pub(super) fn uncovered(policy: &Policy, place: &str, was: [bool; 2], as_gone: (
     let (writes, executes) = places::allows(policy, place).unwrap_or((false, false));
     let [writes, executes] = [writes && !was[0], executes && !was[1]];
     let host = places::shown(policy, place);
-    let seen = match host.as_ref().map(|(path, writable)| (is_sensitive(path), *writable)) {
+    // An image lies among the others, and is this machine's own.
+    let own = match &policy.root.value.origin {
+        Origin::Directory(d) if is_image(d) => Some(d),
+        _ => None,
+    };
+    let sensitive = |path: &str| own.is_none_or(|image| !is_below(path, image)) && is_sensitive(path);
+    let seen = match host.as_ref().map(|(path, writable)| (sensitive(path), *writable)) {
         Some((true, true)) => {
             grade(Critical, "what it covered can be written to: where the host keeps its own", "mount(2)")
         }
@@ -90,6 +108,10 @@ pub(super) fn uncovered(policy: &Policy, place: &str, was: [bool; 2], as_gone: (
     };
     let wider = seen.risk >= High || writes || executes;
     (seen, if wider { Effect::Widened } else { as_gone.1 })
+}
+
+fn is_image(folder: &str) -> bool {
+    folder.strip_prefix("/var/lib/machines/").is_some_and(|name| !name.is_empty())
 }
 
 fn host_path(source: &str) -> Option<&str> {

@@ -70,14 +70,7 @@ const CALLS: &[(&[&str], Grade)] = &[
         &["ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp"],
         grade(High, "reads and changes other processes of the same user", "ptrace(2), pidfd_getfd(2)"),
     ),
-    (
-        &["unshare", "setns", "clone3"],
-        grade(
-            High,
-            "new namespaces open kernel code that is root's alone otherwise",
-            "user_namespaces(7), CVE-2022-0185",
-        ),
-    ),
+    (&["setns", "clone3"], NAMESPACES),
     (
         &[
             "mount",
@@ -215,11 +208,23 @@ const SHAPES: &[(&str, &str, &[&str], Named, Grade)] = &[
             "CLONE_NEWCGROUP",
         ],
         Named::AnyBit,
-        grade(
-            High,
-            "new namespaces open kernel code that is root's alone otherwise",
-            "user_namespaces(7), CVE-2022-0185",
-        ),
+        NAMESPACES,
+    ),
+    (
+        "unshare",
+        "unshare_flags",
+        &[
+            "CLONE_NEWUSER",
+            "CLONE_NEWNS",
+            "CLONE_NEWNET",
+            "CLONE_NEWPID",
+            "CLONE_NEWIPC",
+            "CLONE_NEWUTS",
+            "CLONE_NEWCGROUP",
+            "CLONE_NEWTIME",
+        ],
+        Named::AnyBit,
+        NAMESPACES,
     ),
     ("mmap", "prot", &["PROT_WRITE", "PROT_EXEC"], Named::AllBits, WRITTEN_CODE),
     ("mprotect", "prot", &["PROT_EXEC"], Named::AnyBit, WRITTEN_CODE),
@@ -237,6 +242,9 @@ const SHAPES: &[(&str, &str, &[&str], Named, Grade)] = &[
         grade(Medium, "changes what /proc says of it", "PR_SET_MM(2const)"),
     ),
 ];
+
+const NAMESPACES: Grade =
+    grade(High, "new namespaces open kernel code that is root's alone otherwise", "user_namespaces(7), CVE-2022-0185");
 
 const SET_ID: Grade = grade(Medium, "makes set-user-ID programs, for whoever executes them elsewhere", "chmod(2)");
 
@@ -303,6 +311,9 @@ pub fn rule(policy: &Policy, r: &Rule) -> Grade {
         _ => call(&mut s, policy, r.call, region),
     }
 }
+
+/// The grade of a call that runs neither before nor after.
+pub const REFUSED: Grade = grade(Low, "it is refused as before, in another way", "seccomp(2)");
 
 /// The grade of an internet socket whose type isn't named.
 const OLD_PACKET: Grade =
