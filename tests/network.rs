@@ -52,7 +52,9 @@ impl Net {
              ip -n {h} addr add 198.51.100.1/24 dev out; ip -n {p} addr add 198.51.100.2/24 dev out
              ip -n {h} addr add 2001:db8:1::1/64 dev out nodad; ip -n {p} addr add 2001:db8:1::2/64 dev out nodad
              ip -n {h} addr add 169.254.7.1/16 dev out; ip -n {p} addr add 169.254.7.2/16 dev out
-             ip -n {h} link set out up; ip -n {p} link set out up"
+             ip -n {p} addr add 168.63.129.16/32 dev out; ip -n {p} addr add fd00:ec2::254/128 dev out nodad
+             ip -n {h} link set out up; ip -n {p} link set out up
+             ip -n {h} route add 168.63.129.16 dev out; ip -n {h} route add fd00:ec2::254 dev out"
         ));
         net
     }
@@ -474,6 +476,13 @@ for what, source in [(b'near', near()), (b'far', '::')]:
 time.sleep(0.3)";
     said(&Machine::new("near", "private\nconnect udp 26", ask));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "one all far ");
+    // What clouds keep at other addresses, too, by name.
+    let asks = "for where in ('168.63.129.16', 'fd00:ec2::254'): print(attempt('tcp', where, 443))";
+    let out = said(&Machine::new("cloud", "private\negress any\nresolver none", asks));
+    assert_eq!(out.split_whitespace().collect::<Vec<_>>(), ["EHOSTUNREACH", "EACCES"]);
+    let named = "private\nconnect tcp 443 to [168.63.129.16, fd00:ec2::254]";
+    let out = said(&Machine::new("cloud", named, &asks.replace("attempt", "answer")));
+    assert_eq!(out.split_whitespace().collect::<Vec<_>>(), ["peer"; 2]);
     // Link-local addresses by name.
     let out = said(&Machine::new("meta", "private\nconnect tcp 443 to 169.254.7.2", tries));
     assert!(out.contains("tcp 169.254.7.2 443 peer") && !out.contains("198.51.100.2 443 peer"), "{out}");
