@@ -145,6 +145,18 @@ impl Sources {
         self.files.iter()
     }
 
+    /// Calls the files below a folder by another name of it; false when there are none.
+    pub fn rename(&mut self, prefix: &str, other: &str) -> bool {
+        let mut found = false;
+        for f in &mut self.files {
+            if let Some(rest) = f.name.strip_prefix(prefix) {
+                f.name = format!("{other}{rest}");
+                found = true;
+            }
+        }
+        found
+    }
+
     /// True when a line stands in a file that somebody wrote.
     pub fn is_written(&self, span: Span) -> bool {
         self.get(span.file).is_some_and(|f| f.root.is_some())

@@ -1329,6 +1329,23 @@ fn binds_of_nspawn_keep_their_owners() {
     }
 }
 
+/// What the library's profiles are stricter in stays so, and a profile's own errno is kept.
+#[test]
+fn limits_and_errnos_of_the_source() {
+    for value in ["infinity", "1G"] {
+        let (text, ran) =
+            imported("systemd", "u.service", &format!("[Service]\nExecStart=/usr/bin/true\nLimitCORE={value}\n"), &[]);
+        assert!(ran.code == 0 && !text.contains("core ") && ran.err.contains("none here"), "{text}{}", ran.err);
+        assert!(resolved(&text).limits.iter().any(|(n, l)| n == "core" && l.value == 0), "{text}");
+    }
+    let profile = r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38, "syscalls": [
+        {"names": ["execve", "read"], "action": "SCMP_ACT_ALLOW"}]}"#;
+    let (text, ran) = imported("docker", "p.json", profile, &[]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let rule = text.split("deny [").nth(1).unwrap();
+    assert!(rule.contains("clone,") && rule.contains("] errno ENOSYS"), "{text}");
+}
+
 #[test]
 fn what_a_unit_or_pod_cannot_say_is_an_error_or_a_loss() {
     let machine = |body: &str| {

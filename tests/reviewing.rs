@@ -314,7 +314,7 @@ fn machines_read_every_format() {
     let markdown = call(&["diff", a, b, "--format", "markdown"]).out;
     assert!(markdown.len() < 65_536 && markdown.contains("| + | high | syscalls |"), "{markdown}");
     assert!(
-        markdown.contains("why: `a | b 'c' <d>`")
+        markdown.contains("why: `` a | b `c` <d> ``")
             && markdown.contains("<details>")
             && markdown.contains("stockade diff "),
         "{markdown}"
@@ -826,7 +826,7 @@ fn names_are_never_markup() {
         .write("n#2%20.stockade", &text("allow chroot why \"![x](https://evil.example/p) @team `` **LGTM** | <b>\""));
     let (a, b) = (a.to_str().unwrap(), b.to_str().unwrap());
     let markdown = call(&["diff", a, b, "--format", "markdown"]).out;
-    assert!(markdown.contains("why: `![x](https://evil.example/p) @team '' **LGTM** | <b>`"), "{markdown}");
+    assert!(markdown.contains("why: ``` ![x](https://evil.example/p) @team `` **LGTM** | <b> ```"), "{markdown}");
     let sarif = json(&["diff", a, b, "--format", "sarif"]);
     let uri = sarif["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"].clone();
     assert!(uri.as_str().unwrap().ends_with("n%232%2520.stockade"), "{uri}");
@@ -1248,6 +1248,163 @@ fn a_row_is_of_what_it_says() {
     };
     let ran = call(&["check", dir.write("c.stockade", &init("within c")).to_str().unwrap()]);
     assert_eq!(ran.code, 0, "{}", ran.err);
+}
+
+/// A line is without effect when nothing of it is in a row: neither what a new one replaces, nor what is taken first.
+#[test]
+fn rows_have_all_their_lines() {
+    let root = "  root dir \"/srv/m\" ro";
+    let head = |old: &str, new: &str| {
+        let (m, shown) = between(old, new);
+        (m["lines_without_effect"].as_u64().unwrap(), m["rows"].clone(), shown)
+    };
+    let rules = format!("{root}\n  files {{\n    exec \"/usr\"\n    read \"/etc\"\n  }}");
+    for (old, new, gone) in [(rules.as_str(), root, true), (root, rules.as_str(), false)] {
+        let (left, rows, shown) = head(old, new);
+        assert_eq!(left, 0, "{shown}");
+        for row in rows.as_array().unwrap() {
+            assert!(row["line"].as_str().unwrap().ends_with(".stockade:11") && row["gone"] == gone, "{row}");
+        }
+    }
+    let narrow = format!(
+        "{root}\n  network {{\n    private\n    connect tcp 443 to 192.0.2.0/24\n    listen tcp 80 from 192.0.2.1\n  }}"
+    );
+    let wide = narrow.replace(" to 192.0.2.0/24", "").replace(" from 192.0.2.1", "");
+    for (old, new) in [(&narrow, &wide), (&wide, &narrow)] {
+        assert_eq!(head(old, new).0, 0, "{}", head(old, new).2);
+    }
+    // What was killed before runs by two lines.
+    let killed = format!("{root}\n  syscalls {{ allow @start }}");
+    let lifted = format!("{root}\n  syscalls {{\n    override kill reboot why \"w3\"\n    allow reboot\n  }}");
+    let (left, rows, shown) = head(&killed, &lifted);
+    let row = rows.as_array().unwrap().iter().find(|r| r["text"] == "allow reboot").unwrap();
+    assert!(row["via"].to_string().contains("b.stockade:11") && row["why"] == "w3", "{shown}");
+    assert_eq!(left, 1, "the line of the old one: {shown}");
+    // A limit of one device that is gone.
+    let (_, rows, _) = head(&format!("{root}\n  limits {{ io \"/dev/sda\" read=1MiB }}"), root);
+    assert_eq!((rows[0]["was"].as_str(), rows[0]["now"].as_str()), (Some("io-read /dev/sda 1MiB"), Some("no bound")));
+}
+
+/// What a pull request chooses, a name, a reason, a revision, is text, and one thing is told from another.
+#[test]
+fn results_are_told_apart_and_are_text() {
+    let dir = Dir::new("apart");
+    let machine = |why: &str| server(&format!("  environment {{ set A \"{why}\" }}"));
+    for folder in ["prod", "staging"] {
+        std::fs::create_dir(dir.0.join(folder)).unwrap();
+        dir.write(&format!("{folder}/m.stockade"), &server(""));
+    }
+    let all = dir.0.to_str().unwrap();
+    let prints = |arguments: &[&str]| {
+        let v = json(arguments);
+        let mut prints: Vec<String> =
+            v["runs"][0]["results"].as_array().unwrap().iter().map(|r| r["partialFingerprints"].to_string()).collect();
+        let count = prints.len();
+        prints.sort();
+        prints.dedup();
+        (count, prints.len())
+    };
+    for asked in [
+        &["kernel", "6.18", "--format", "sarif", all][..],
+        &["who", "can read \"/usr\"", all, "--format", "sarif"],
+        &["query", "m can capability [chown, sys_admin]", &format!("{all}/prod/m.stockade"), "--format", "sarif"],
+    ] {
+        let (count, different) = prints(asked);
+        assert!(count > 1 && count == different, "{asked:?}: {count} {different}");
+    }
+    let a = dir.write("a.stockade", &machine("x"));
+    let b = dir.write("it's; echo `b`.stockade", &machine("[reviewed](https://evil.example) {0}"));
+    let (a, b) = (a.to_str().unwrap(), b.to_str().unwrap());
+    let sarif = json(&["diff", a, b, "--format", "sarif"]);
+    let text = sarif["runs"][0]["results"][0]["message"]["text"].as_str().unwrap();
+    assert!(text.contains("[reviewed\\](https") && text.contains("{{0}"), "{text}");
+    let markdown = call(&["diff", a, b, "--format", "markdown"]).out;
+    let folder = std::path::Path::new(b).parent().unwrap().display();
+    let made = format!("Made by `` stockade diff {a} '{folder}/it'\\''s; echo `b`.stockade' ``");
+    assert!(markdown.contains(&made), "{made}\n{markdown}");
+    // What the library says is found where it is used: its files are in no repository.
+    let dated = dir.write("l.stockade", &server("  syscalls { deny init_module }"));
+    for format in [["check", "sarif"], ["lint", "sarif"]] {
+        let found = call(&[format[0], dated.to_str().unwrap(), "--format", format[1]]).out;
+        assert!(!found.contains("stockade:std"), "{found}");
+    }
+    // The same lines in another order are another lock, and that is said.
+    let m = dir.0.join("prod/m.stockade");
+    assert_eq!(call(&["lock", m.to_str().unwrap()]).code, 0);
+    let lock = m.with_extension("lock");
+    let text = std::fs::read_to_string(&lock).unwrap().replace('\n', "\r\n");
+    std::fs::write(&lock, text).unwrap();
+    let ran = call(&["check", "--locked", m.to_str().unwrap()]);
+    assert!(ran.code == 2 && ran.err.contains("other ends (CR LF)"), "{}{}", ran.out, ran.err);
+    // What the shell took the quotes from.
+    assert_eq!(call(&["why", a, "m", "write", "/etc"]).code, 1);
+    assert_eq!(call(&["why", a, "m", "see", "/etc"]).code, 0);
+    // A waiver of one finding is none of another.
+    let waived = server(
+        "  waive W0801 why \"x\"\n  network { private; listen tcp 80 until 2090-01-01 }\n  syscalls { allow bpf }",
+    );
+    let ran = call(&["lint", dir.write("w.stockade", &waived).to_str().unwrap()]);
+    assert!(ran.code == 1 && ran.err.contains("W0701"), "{}", ran.err);
+    // What this host lacks isn't an error of the policy, whoever asks.
+    let lacking =
+        server("  mounts { bind \"/srv/none-such\" -> \"/mnt\" ro }").replace("root dir \"/srv/m\" ro", "root host");
+    let file = dir.write("u.stockade", &lacking);
+    let file = file.to_str().unwrap();
+    let plan = call(&["plan", file]);
+    for target in ["oci", "systemd"] {
+        let ran = call(&["export", target, file]);
+        assert_eq!(ran.code, plan.code, "{target}: {}", ran.err);
+    }
+    assert_eq!(plan.code, 3, "{}", plan.err);
+}
+
+/// A revision is of its folder, whatever else a hook, a mask or a slash says; what is wrong in one names it.
+#[test]
+fn a_revision_is_of_its_folder() {
+    let dir = Dir::new("hooked");
+    let git = |arguments: &str| {
+        let mut c = std::process::Command::new("git");
+        c.args(["-c", "user.email=a@example.org", "-c", "user.name=a"]).args(arguments.split(' ')).current_dir(&dir.0);
+        assert!(c.output().unwrap().status.success(), "{arguments}");
+    };
+    git("init -q -b main .");
+    std::fs::create_dir_all(dir.0.join("a/policies")).unwrap();
+    dir.write("a/policies/m.stockade", &server(""));
+    dir.write("z.stockade", &server("").replace("machine m", "machine z"));
+    git("add .");
+    git("commit -qm 1");
+    let run = |arguments: &[&str], before: &str| -> Ran {
+        let mut c = std::process::Command::new("sh");
+        let own = env!("CARGO_BIN_EXE_stockade");
+        c.arg("-c").arg(format!("{before} exec {own} \"$@\"")).arg("sh").args(arguments).current_dir(&dir.0);
+        c.output().unwrap().into()
+    };
+    for before in ["export GIT_DIR=$PWD/.git GIT_PREFIX=a/;", "umask 0;", ""] {
+        for folder in ["a/policies", "./a/policies/"] {
+            let ran = run(&["diff", "--git", folder, "HEAD", "--format", "json"], before);
+            let v: Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{before}: {}", ran.err));
+            let machines = v["machines"].as_array().unwrap();
+            assert!(machines.len() == 1 && machines[0]["rows"] == serde_json::json!([]), "{before} {folder}: {v}");
+            assert_eq!(machines[0]["place"], "a/policies/m.stockade:4");
+        }
+    }
+    dir.write("a/policies/m.stockade", "policy 1\nkernel 6.12\nmachine m {\n}\n");
+    git("commit -qam 2");
+    let ran = run(&["diff", "--git", "a/policies", "HEAD~1..HEAD"], "");
+    assert!(
+        ran.code == 2 && ran.err.contains("in `HEAD`:") && ran.err.contains("a/policies/m.stockade:3"),
+        "{}",
+        ran.err
+    );
+    assert!(!ran.err.contains("/tmp/stockade-diff"), "{}", ran.err);
+    // The folder is gone from the work tree, or was never there.
+    git("rm -qr a");
+    git("commit -qm 3");
+    let ran = run(&["diff", "--git", "a/policies", "HEAD~2"], "");
+    assert!(ran.code == 0 && ran.out.contains("narrowed"), "{}{}", ran.out, ran.err);
+    assert_eq!(run(&["diff", "--git", "a/policies", "HEAD~2..HEAD"], "").code, 0);
+    let ran = run(&["diff", "--git", "a/nowhere", "HEAD"], "");
+    assert!(ran.code == 2 && ran.err.contains("a/nowhere"), "{}", ran.err);
 }
 
 /// The same addresses and ports, written otherwise.

@@ -22,7 +22,7 @@ pub(super) fn bpf(file: &Path, machine: Option<&str>) -> Outcome {
     for x in d.iter() {
         l.diagnostics.push(x.clone());
     }
-    let (false, Some(filter)) = (l.report(), filter) else { return Ok(2) };
+    let (false, Some(filter)) = (l.report(), filter) else { return Ok(l.diagnostics.exit_code()) };
     let mut out = std::io::stdout().lock();
     if out.is_terminal() {
         return Err(Stop::usage("a filter is bytes: redirect it, as in `11> >(...)` or `> nginx.bpf`"));
@@ -33,13 +33,16 @@ pub(super) fn bpf(file: &Path, machine: Option<&str>) -> Outcome {
     }
 }
 
-/// Loads a policy and compiles it for this host; `None` when errors were reported.
-fn confined(file: &Path, machine: Option<&str>) -> Result<Option<(Loaded, Confinement)>, Stop> {
+/// Loads a policy and compiles it for this host; the exit code when errors were reported.
+fn confined(file: &Path, machine: Option<&str>) -> Result<Result<(Loaded, Confinement), u8>, Stop> {
     let mut l = front::load(file)?;
     if l.report() {
-        return Ok(None);
+        return Ok(Err(l.diagnostics.exit_code()));
     }
-    Ok(run::confine(&mut l, machine, &run::home()?)?.map(|c| (l, c)))
+    Ok(match run::confine(&mut l, machine, &run::home()?)? {
+        Some(c) => Ok((l, c)),
+        None => Err(l.diagnostics.exit_code()),
+    })
 }
 
 /// The file goes to standard output, each loss to standard error; 1 when something was lost.
@@ -56,14 +59,14 @@ fn said(made: Result<Exported, String>) -> Outcome {
 pub(super) fn docker(file: &Path, machine: Option<&str>) -> Outcome {
     let mut l = front::load(file)?;
     if l.report() {
-        return Ok(2);
+        return Ok(l.diagnostics.exit_code());
     }
     let mut d = Diagnostics::default();
     let policy = l.machine(machine)?.clone();
     if compile::portable(&policy, Arch::NATIVE, &mut d).is_none() || d.has_errors() {
         l.diagnostics = d;
         l.report();
-        return Ok(2);
+        return Ok(l.diagnostics.exit_code());
     }
     said(export::docker(&policy, Arch::NATIVE).and_then(|(profile, lost)| {
         let text = serde_json::to_string_pretty(&profile).map_err(|e| e.to_string())?;
@@ -73,7 +76,10 @@ pub(super) fn docker(file: &Path, machine: Option<&str>) -> Outcome {
 
 /// The config.json of a bundle.
 pub(super) fn oci(file: &Path, machine: Option<&str>) -> Outcome {
-    let Some((l, c)) = confined(file, machine)? else { return Ok(2) };
+    let (l, c) = match confined(file, machine)? {
+        Ok(made) => made,
+        Err(code) => return Ok(code),
+    };
     let policy = l.machine(machine)?;
     said(
         export::docker(policy, Arch::NATIVE)
@@ -83,7 +89,10 @@ pub(super) fn oci(file: &Path, machine: Option<&str>) -> Outcome {
 
 /// A Pod.
 pub(super) fn kubernetes(file: &Path, machine: Option<&str>, image: &str) -> Outcome {
-    let Some((l, c)) = confined(file, machine)? else { return Ok(2) };
+    let (l, c) = match confined(file, machine)? {
+        Ok(made) => made,
+        Err(code) => return Ok(code),
+    };
     let policy = l.machine(machine)?;
     said(
         export::docker(policy, Arch::NATIVE)
@@ -93,6 +102,9 @@ pub(super) fn kubernetes(file: &Path, machine: Option<&str>, image: &str) -> Out
 
 /// A service.
 pub(super) fn systemd(file: &Path, machine: Option<&str>) -> Outcome {
-    let Some((l, c)) = confined(file, machine)? else { return Ok(2) };
+    let (l, c) = match confined(file, machine)? {
+        Ok(made) => made,
+        Err(code) => return Ok(code),
+    };
     said(unit_file::export(l.machine(machine)?, &c, &l.sources, Arch::NATIVE))
 }

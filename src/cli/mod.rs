@@ -367,6 +367,9 @@ pub fn run() -> ExitCode {
         Verb::Query { question, file, format } => review::ask(&question, &[file], false, format),
         Verb::Who { question, files, format } => review::ask(&question, &files, true, format),
         Verb::Why { file, machine, what, format } => {
+            // What the shell took the quotes from is a text of the language again.
+            let word = |w: String| if w.starts_with('/') { format!("\"{}\"", w.escape_debug()) } else { w };
+            let what: Vec<String> = what.into_iter().map(word).collect();
             review::ask(&format!("{machine} can {}", what.join(" ")), &[file], false, format)
         }
         Verb::Report { old, new, machine, git } => {

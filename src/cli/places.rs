@@ -4,7 +4,8 @@ use super::front::Stop;
 use crate::review::lock;
 use crate::source::display_name;
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -99,10 +100,23 @@ impl Drop for Checkout {
     }
 }
 
+/// The nearest folder that is there now, and the way on from it: a revision may have one that is gone.
+fn standing(folder: &Path) -> (&Path, &Path) {
+    let there = folder.ancestors().find(|f| f.is_dir()).unwrap_or(Path::new("."));
+    let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
+    (there, folder.strip_prefix(there).unwrap_or(folder))
+}
+
+/// What git says in a folder, or where it would be.
 pub(super) fn git(folder: &Path, arguments: &[&str]) -> Result<Vec<u8>, Stop> {
-    let out = Command::new("git")
+    let mut git = Command::new("git");
+    // A hook runs with its own repository in these; the folder says which is meant.
+    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_PREFIX"] {
+        git.env_remove(name);
+    }
+    let out = git
         .arg("-C")
-        .arg(folder)
+        .arg(standing(folder).0)
         .args(arguments)
         .output()
         .map_err(|e| Stop::host(format!("can't run git: {e}")))?;
@@ -122,10 +136,9 @@ pub(super) fn checkout(folder: &Path, revision: &str) -> Result<Checkout, Stop> 
     let commit = git(folder, &["rev-parse", "--verify", "--end-of-options", &format!("{revision}^{{commit}}")])
         .map_err(|e| if e.text.contains("single revision") { nothing(folder, revision) } else { e })?;
     let commit = String::from_utf8_lossy(&commit).trim().to_owned();
-    let root = std::env::temp_dir().join(format!("stockade-diff-{}-{:x}", std::process::id(), rand(revision)));
-    fs::create_dir(&root).map_err(|e| Stop::host(format!("can't make {}: {e}", root.display())))?;
-    let made = Checkout(root);
-    let listed = git(folder, &["ls-tree", "-r", "-z", &commit, "."])?;
+    let made = empty()?;
+    let below = standing(folder).1;
+    let listed = git(folder, &["ls-tree", "-r", "-z", &commit, &format!("./{}", below.display())])?;
     for entry in String::from_utf8_lossy(&listed).split('\0') {
         let (kind, name) = entry.split_once('\t').unwrap_or(("", entry));
         // What isn't of this repository is in no revision of it.
@@ -142,28 +155,38 @@ pub(super) fn checkout(folder: &Path, revision: &str) -> Result<Checkout, Stop> 
                 format!("`{}` is a symbolic link: a folder's policies are files of their own", name.escape_debug());
             return Err(Stop::usage(message));
         }
-        let relative = Path::new(name);
+        let relative = Path::new(name).strip_prefix(below).unwrap_or(Path::new(name));
         // What a repository calls its files must not lead out of the folder.
         if !relative.components().all(|c| matches!(c, std::path::Component::Normal(_))) {
             return Err(Stop::usage(format!("the revision has a file `{}`", name.escape_debug())));
         }
         let text = git(folder, &["show", &format!("{commit}:./{name}")])?;
         let to = made.0.join(relative);
-        let written = fs::create_dir_all(to.parent().unwrap_or(&made.0)).and_then(|()| fs::write(&to, text));
+        // Whatever umask(2) says: what others may write isn't read as a policy.
+        let mut file = fs::OpenOptions::new();
+        file.write(true).create_new(true).mode(0o600);
+        let folder = fs::DirBuilder::new().recursive(true).mode(0o700).create(to.parent().unwrap_or(&made.0));
+        let written = folder.and_then(|()| file.open(&to)).and_then(|mut f| f.write_all(&text));
         written.map_err(|e| Stop::host(format!("can't write {}: {e}", to.display())))?;
     }
     Ok(made)
+}
+
+/// A folder of its own without any file.
+pub(super) fn empty() -> Result<Checkout, Stop> {
+    let root = std::env::temp_dir().join(format!("stockade-diff-{}-{:x}", std::process::id(), rand()));
+    let made = fs::DirBuilder::new().mode(0o700).create(&root);
+    made.map_err(|e| Stop::host(format!("can't make {}: {e}", root.display())))?;
+    Ok(Checkout(root))
 }
 
 fn nothing(folder: &Path, revision: &str) -> Stop {
     Stop::usage(format!("`{}` is no commit of {}", revision.escape_debug(), display_name(folder)))
 }
 
-fn rand(seed: &str) -> u64 {
+fn rand() -> u64 {
     use std::hash::{BuildHasher as _, Hasher as _};
-    let mut h = std::collections::hash_map::RandomState::new().build_hasher();
-    h.write(seed.as_bytes());
-    h.finish()
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
 pub(super) type Pair = (Option<PathBuf>, Option<PathBuf>);

@@ -2,7 +2,7 @@
 
 use super::front::{self, Loaded, Outcome, Stop};
 use super::language::print_json;
-use super::places::{EMPTY, checkout, git, pairs, policies_of};
+use super::places::{self, EMPTY, checkout, git, pairs, policies_of};
 use crate::diagnostic::{Diagnostics, Severity};
 use crate::kernel::numbers::Arch;
 use crate::policy::asserts::{self, Claim};
@@ -19,7 +19,7 @@ use serde_json::json;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// How a result is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -77,11 +77,11 @@ pub(super) fn compare(d: &Diff<'_>) -> Outcome {
         return Err(Stop::usage("an empty name is compared with nothing: is a variable unset?"));
     }
     let Some(machines) = compared(d)? else { return Ok(2) };
-    let command = match (d.git, d.new) {
-        (Some(f), Some(n)) => format!("stockade diff --git {} {} {n}", f.display(), d.old),
-        (Some(f), None) => format!("stockade diff --git {} {}", f.display(), d.old),
-        (None, n) => format!("stockade diff {} {}", d.old, n.unwrap_or("")),
-    };
+    let folder = d.git.map(|f| f.to_string_lossy());
+    let mut words = vec!["diff"];
+    words.extend(folder.iter().flat_map(|f| ["--git", f]));
+    words.extend([Some(d.old), d.new].into_iter().flatten());
+    let command = output::command(words);
     match d.format {
         Format::Human => front::print(&output::text(&machines))?,
         Format::Json => print_json(&json!({ "version": 1, "machines": machines }))?,
@@ -123,14 +123,20 @@ pub(super) fn page(d: &Diff<'_>, machine: Option<&str>) -> Outcome {
 /// The differences of two sides; `None` when a policy has errors, which were printed.
 fn compared(d: &Diff<'_>) -> Result<Option<Vec<Machine>>, Stop> {
     let (mut kept, mut prefixes) = (Vec::new(), Vec::new());
-    let (old, new) = match (d.git, d.new) {
+    // As `policies`, however it is written: `./policies/` as well.
+    let folder: Option<PathBuf> = d.git.map(|f| {
+        let plain: PathBuf = f.components().filter(|c| *c != Component::CurDir).collect();
+        if plain.as_os_str().is_empty() { PathBuf::from(".") } else { plain }
+    });
+    let (old, new) = match (&folder, d.new) {
         (None, None) => return Err(Stop::usage("name two files or folders, or revisions with `--git FOLDER`")),
         (None, Some(new)) => (PathBuf::from(d.old), PathBuf::from(new)),
         (Some(folder), new) => {
+            let folder = folder.as_path();
             let mut side = |revision: &str| -> Result<PathBuf, Stop> {
                 let c = checkout(folder, revision)?;
                 let path = c.0.clone();
-                prefixes.push(format!("{}/", path.display()));
+                prefixes.push((format!("{}/", path.display()), revision.to_owned()));
                 kept.push(c);
                 Ok(path)
             };
@@ -157,35 +163,46 @@ fn compared(d: &Diff<'_>) -> Result<Option<Vec<Machine>>, Stop> {
             // Without a second revision: the folder as it lies there.
             let new = match b {
                 Some(b) => side(b)?,
-                None => folder.to_owned(),
+                None if folder.is_dir() => folder.to_owned(),
+                // All of its policies are gone, and git keeps no empty folder.
+                None => {
+                    let c = places::empty()?;
+                    let path = c.0.clone();
+                    prefixes.push((format!("{}/", path.display()), "the work tree".to_owned()));
+                    kept.push(c);
+                    path
+                }
             };
             (old, new)
         }
     };
+    // A line of a revision is cited as the same line of the folder: what reads the result finds the file by it.
+    let shown = folder.filter(|f| f != Path::new(".")).map_or(String::new(), |f| format!("{}/", display_name(&f)));
     let mut machines = Vec::new();
-    for (a, b) in pairs(&old, &new)? {
-        let before = a.map(|p| load(&p)).transpose()?;
-        let after = b.map(|p| load(&p)).transpose()?;
-        let (Some(before), Some(after)) = (before, after) else { return Ok(None) };
+    let named = |stop: Stop| {
+        let folder = shown.trim_end_matches('/');
+        let plain = |text: String, (p, r): &(String, String)| {
+            text.replace(p.trim_end_matches('/'), &format!("{folder} in `{r}`"))
+        };
+        Stop { text: prefixes.iter().fold(stop.text, plain), ..stop }
+    };
+    for (a, b) in pairs(&old, &new).map_err(named)? {
+        let side = |path: Option<PathBuf>| -> Result<Option<Loaded>, Stop> {
+            let Some(mut l) = path.map(|p| load(&p)).transpose()? else { return Ok(None) };
+            for (prefix, revision) in &prefixes {
+                if l.sources.rename(prefix, &shown) && l.diagnostics.has_errors() {
+                    front::say(&format!("in `{revision}`:"));
+                }
+            }
+            Ok(Some(l))
+        };
+        let (Some(before), Some(after)) = (side(a)?, side(b)?) else { return Ok(None) };
         if before.report() | after.report() {
             return Ok(None);
         }
         after.say_refused(&after.resolved.machines);
         let [x, y] = [&before, &after].map(|l| diff::Side { machines: &l.resolved.machines, sources: &l.sources });
         machines.extend(diff::compare(&x, &y, Arch::NATIVE));
-    }
-    // A line of a revision is cited as the same line of the folder: what reads the result finds the file by it.
-    let shown = d.git.filter(|f| *f != Path::new(".")).map_or(String::new(), |f| format!("{}/", display_name(f)));
-    for m in &mut machines {
-        for p in &prefixes {
-            m.place = m.place.replace(p.as_str(), &shown);
-        }
-    }
-    for row in machines.iter_mut().flat_map(|m| &mut m.rows) {
-        for p in &prefixes {
-            row.line = row.line.replace(p.as_str(), &shown);
-            row.via.iter_mut().for_each(|v| *v = v.replace(p.as_str(), &shown));
-        }
     }
     Ok(Some(machines))
 }
@@ -204,24 +221,20 @@ fn load(path: &Path) -> Result<Loaded, Stop> {
 
 /// Diagnostics as findings of SARIF.
 fn found(d: &Diagnostics, sources: &Sources) -> Vec<Finding> {
-    let mut seen: Vec<String> = Vec::new();
     let file = |span: Span| sources.get(span.file).map_or("", |f| f.name.as_str());
     d.shown()
         .map(|x| {
-            let span = x.labels.first().map(|l| l.span);
+            // Readers of SARIF look for the file in the repository: what the library says is found where it is used.
+            let written = x.labels.iter().map(|l| l.span).find(|s| sources.is_written(*s));
+            let span = written.or(x.labels.first().map(|l| l.span));
             Finding {
                 rule: x.code.to_owned(),
                 level: if x.severity == Severity::Error { "error" } else { "warning" },
                 message: x.help.as_ref().map_or(x.message.clone(), |h| format!("{} ({h})", x.message)),
                 place: span.map(|s| sources.cite(s)),
-                // What is found twice, in two machines, is two findings.
                 identity: {
-                    let identity = {
-                        let (file, text) = span.map_or(("", ""), |s| (file(s), sources.text(s)));
-                        format!("{file} {} {} {text}", x.code, x.message)
-                    };
-                    seen.push(identity.clone());
-                    format!("{identity} {}", seen.iter().filter(|s| **s == identity).count())
+                    let (file, text) = span.map_or(("", ""), |s| (file(s), sources.text(s)));
+                    format!("{file} {} {} {text}", x.code, x.message)
                 },
             }
         })
@@ -272,13 +285,14 @@ pub(super) fn lint(paths: &[PathBuf], format: Format) -> Outcome {
         } else {
             let mut d = Diagnostics::default();
             lint::check(&l.resolved.machines, &l.sources, &mut d);
-            let waived = l.resolved.machines.iter().all(|m| m.grants.waivers.iter().any(|w| w.code == "W0801"));
             // Said once already, in the words of `check`.
             let spans: Vec<_> = d.iter().filter_map(|x| x.labels.first().map(|s| s.span)).collect();
             let mut all = Diagnostics::default();
-            for x in l.diagnostics.iter().filter(|x| {
-                !(x.code == "W0701" && (waived || x.labels.first().is_some_and(|s| spans.contains(&s.span))))
-            }) {
+            for x in l
+                .diagnostics
+                .iter()
+                .filter(|x| !(x.code == "W0701" && x.labels.first().is_some_and(|s| spans.contains(&s.span))))
+            {
                 all.push(x.clone());
             }
             for x in d.iter() {
@@ -297,8 +311,7 @@ pub(super) fn lint(paths: &[PathBuf], format: Format) -> Outcome {
         }
         files.push((display_name(&file), found(&l.diagnostics, &l.sources), l.diagnostics.to_json(&l.sources)));
     }
-    let named: Vec<String> = paths.iter().map(|p| display_name(p)).collect();
-    print_found(&files, format, &format!("stockade lint {}", named.join(" ")))?;
+    print_found(&files, format, &reproduced(&["lint"], paths))?;
     Ok(code)
 }
 
@@ -350,16 +363,17 @@ pub(super) fn ask(question: &str, paths: &[PathBuf], all: bool, format: Format) 
                     rule: "query".into(),
                     level: "note",
                     message: format!("{}: {}: {}", a.machine, format!("{:?}", a.verdict).to_lowercase(), a.reason),
-                    place: Some(a.lines.first().map_or(&a.place, |(p, _)| p).clone()),
-                    identity: format!("{question} {}", a.machine),
+                    place: Some(
+                        a.lines.iter().map(|(p, _)| p).find(|p| output::is_written(p)).unwrap_or(&a.place).clone(),
+                    ),
+                    identity: format!("{question} {} {}", output::file_of(&a.place), a.machine),
                 })
                 .collect();
             print_json(&output::sarif(&list))?;
         }
         Format::Markdown => {
-            let named: Vec<String> = paths.iter().map(|p| display_name(p)).collect();
             let verb = if all { "who" } else { "query" };
-            front::print(&answered(question, &answers, &format!("stockade {verb} '{question}' {}", named.join(" "))))?;
+            front::print(&answered(question, &answers, &reproduced(&[verb, question], paths)))?;
         }
         Format::Human => {
             let mut out = String::new();
@@ -413,23 +427,29 @@ pub(super) fn lock_of(file: &Path) -> PathBuf {
     file.with_extension("lock")
 }
 
-/// The lock's text now, empty for a file without a machine; `None` when the policy has errors, which were
+/// The lock's text now, empty for a file without a machine; the exit code when the policy has errors, which were
 /// printed.
-fn locked_now(file: &Path) -> Result<Option<String>, Stop> {
-    let l = front::load(file)?;
-    if l.diagnostics.has_errors() {
-        l.report();
-        return Ok(None);
+fn locked_now(file: &Path) -> Result<Result<String, u8>, Stop> {
+    let mut l = front::load(file)?;
+    if !l.diagnostics.has_errors() {
+        if l.resolved.machines.is_empty() {
+            return Ok(Ok(String::new()));
+        }
+        match lock::text(&l.resolved.machines, &l.sources) {
+            Ok(text) => return Ok(Ok(text)),
+            Err(d) => l.diagnostics = d,
+        }
     }
-    if l.resolved.machines.is_empty() {
-        return Ok(Some(String::new()));
-    }
-    lock::text(&l.resolved.machines, &l.sources).map(Some).map_err(Stop::usage)
+    l.report();
+    Ok(Err(l.diagnostics.exit_code()))
 }
 
 pub(super) fn write_locks(paths: &[PathBuf]) -> Outcome {
     for file in policies_of(paths)? {
-        let Some(text) = locked_now(&file)? else { return Ok(2) };
+        let text = match locked_now(&file)? {
+            Ok(text) => text,
+            Err(code) => return Ok(code),
+        };
         // What only others import is locked where a machine uses it.
         if text.is_empty() {
             continue;
@@ -497,7 +517,7 @@ pub(super) fn unlocked(lock: &Path, message: String) -> (Finding, serde_json::Va
 
 /// `check --locked`: what the committed lock says otherwise; `true` when it is the same.
 pub(super) fn is_locked(file: &Path) -> Result<bool, Stop> {
-    let Some(now) = locked_now(file)? else { return Ok(false) };
+    let Ok(now) = locked_now(file)? else { return Ok(false) };
     let to = lock_of(file);
     if now.is_empty() {
         let in_vain = read_lock(&to).is_ok_and(|t| t.starts_with(lock::BEGINNING));
@@ -544,6 +564,12 @@ pub(super) fn release(text: &str) -> Result<(u16, u16), String> {
     }
 }
 
+/// The command that makes a result again.
+fn reproduced(words: &[&str], paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|p| p.to_string_lossy()).collect();
+    output::command(words.iter().copied().chain(paths.iter().map(AsRef::as_ref)))
+}
+
 /// What raising the baseline to a release adds.
 pub(super) fn kernel(to: (u16, u16), paths: &[PathBuf], format: Format) -> Outcome {
     let (mut results, mut found) = (Vec::new(), Vec::new());
@@ -574,8 +600,10 @@ pub(super) fn kernel(to: (u16, u16), paths: &[PathBuf], format: Format) -> Outco
                     rule: "kernel/added".into(),
                     level: if n.risk >= Risk::High { "warning" } else { "note" },
                     message: format!("{}: {} of Linux {} ({}): {}", m.name, n.call, n.since, n.risk.word(), n.becomes),
-                    place: Some(n.line.clone().unwrap_or_else(|| l.sources.cite(m.span))),
-                    identity: format!("{} {} {}", m.name, n.call, n.becomes),
+                    place: Some(
+                        n.line.clone().filter(|p| output::is_written(p)).unwrap_or_else(|| l.sources.cite(m.span)),
+                    ),
+                    identity: format!("{} {} {} {}", display_name(&file), m.name, n.call, n.becomes),
                 });
                 let line = n.line.as_ref().map(|l| format!("  {l}")).unwrap_or_default();
                 out.push_str(&format!(
@@ -593,8 +621,7 @@ pub(super) fn kernel(to: (u16, u16), paths: &[PathBuf], format: Format) -> Outco
         Format::Human => front::print(&out)?,
         Format::Json => print_json(&json!({ "version": 1, "machines": results }))?,
         Format::Sarif | Format::Markdown => {
-            let named: Vec<String> = paths.iter().map(|p| display_name(p)).collect();
-            let command = format!("stockade kernel {}.{} {}", to.0, to.1, named.join(" "));
+            let command = reproduced(&["kernel", &format!("{}.{}", to.0, to.1)], paths);
             print_found(&[(String::new(), found, json!([]))], format, &command)?;
         }
     }

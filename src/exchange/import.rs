@@ -110,7 +110,7 @@ fn unchecked(policy: &Policy) -> Option<String> {
 /// A `syscalls` block that says what a profile says.
 pub(super) fn syscalls(p: &Profile, reading: Reading, kernel: (u16, u16), notes: &mut Vec<String>) -> String {
     let mut lines = p.lines(reading, notes);
-    if p.default <= Action::Log || p.default == Action::Kill {
+    if p.default != Action::Errno(EPERM) {
         // The language's default is a refusal with EPERM: any other one is written out, where nothing else is said.
         let spoken = |c: &Call| p.entries.iter().any(|e| std::ptr::eq(e.call, c) && e.action != p.default);
         let rest = CALLS.iter().filter(|c| c.since <= kernel);

@@ -401,7 +401,13 @@ impl Limits {
                 };
                 let start = format!("{word} ");
                 self.lines.retain(|l| !l.starts_with(&start));
-                self.lines.push(format!("{start}{value}"));
+                match (*word, value.as_str()) {
+                    // The library's profiles let no core dump out.
+                    ("core", v) if v != "0" => {
+                        notes.push(format!("line {}: core dumps of {v} there, none here", line.number));
+                    }
+                    _ => self.lines.push(format!("{start}{value}")),
+                }
                 Ok(true)
             }
             None => self.cgroup(line),

@@ -267,6 +267,17 @@ fn changed(
                 }
                 let mut via = through((policy, sources), r.span);
                 via.extend(r.group.map(|g| sources.cite(g)));
+                // What was stricter was taken away first.
+                let stricter = rules.first().into_iter().flatten().filter(|o| which == 1 && o.action > r.action);
+                let lifted = stricter.into_iter().find_map(|o| {
+                    let when = intent::holds(s, &o.conditions);
+                    let met = s.and(when, caused) != FALSE;
+                    sides.first().filter(|_| met).and_then(|(_, sources)| taken(sides, (sources, o.span)))
+                });
+                if let Some(t) = lifted {
+                    explained.at(false, (policy, sources), t.span);
+                    via.push(sources.cite(t.span));
+                }
                 out.push(Found {
                     effect,
                     text: format!("{} {r}", r.action.word()),
@@ -274,7 +285,7 @@ fn changed(
                     now: answer(s, after, &v),
                     span: r.span,
                     gone: which == 0,
-                    why: r.meta.why.clone(),
+                    why: r.meta.why.clone().or_else(|| lifted.and_then(|t| t.why.clone())),
                     line: sources.cite(r.span),
                     via,
                     witness: witness(call.name, &v),
@@ -405,11 +416,21 @@ fn row_of(f: &Found, grade: Grade) -> Row {
 
 type View<'a> = (&'a Policy, &'a [Fact], &'a Sources);
 
-fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec<Row> {
+fn other_domains<'a>(old: View<'a>, new: View<'a>, explained: &mut Explained) -> Vec<Row> {
     let differences = order::compare(old.1, new.1);
     for d in &differences {
         d.old.iter().for_each(|f| explained.at(true, (old.0, old.2), f.span));
         d.new.iter().for_each(|f| explained.at(false, (new.0, new.2), f.span));
+    }
+    // What a new line covers was replaced by it, and the other way round.
+    let covers = |by: &Fact, f: &&Fact| f.domain == by.domain && order::covered(f, std::slice::from_ref(by));
+    for d in &differences {
+        if let Some(n) = d.new {
+            old.1.iter().filter(|f| covers(n, f)).for_each(|f| explained.at(true, (old.0, old.2), f.span));
+        }
+        if let Some(o) = d.old {
+            new.1.iter().filter(|f| covers(o, f)).for_each(|f| explained.at(false, (new.0, new.2), f.span));
+        }
     }
     let sides = [(old.0, old.2), (new.0, new.2)];
     let takes = |d: &order::Difference<'_>| taken(sides, (old.2, d.old.filter(|_| d.new.is_none())?.span));
@@ -441,6 +462,8 @@ fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec
             },
             _ => f.text.clone(),
         };
+        // A limit that only one side writes.
+        let unlimited = alone && fact.domain == Domain::Limits;
         let unbounded = gone && fact.domain == Domain::Limits && d.effect == Effect::Widened;
         let grade = if unbounded { facts::UNBOUNDED } else { facts::fact(fact, policy) };
         let (grade, effect) = match (&fact.what, gone) {
@@ -482,9 +505,19 @@ fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec
                 via: through((new.0, new.2), t.span),
             });
         }
-        // Where nothing is written any more, what was written is the line.
-        let unsaid = d.old.filter(|o| !gone && fact.span == new.0.span && o.span != old.0.span);
-        let (cause, (policy, sources)) = unsaid.map_or((fact, (policy, sources)), |o| (o, sides[0]));
+        // Where nothing is written any more, or wasn't before, what was written or is now is the line.
+        let ruled = |(p, facts, _): View<'a>| facts.iter().find(|f| f.domain == Domain::Files && f.span != p.span);
+        let implied = |p: &Policy| fact.domain == Domain::Files && fact.span == p.span;
+        let unsaid = match d.old.filter(|o| !gone && fact.span == new.0.span && o.span != old.0.span) {
+            None if !gone && implied(new.0) => ruled(old),
+            other => other,
+        };
+        let said = if gone && implied(old.0) { ruled(new) } else { None };
+        let (cause, (policy, sources)) = match (unsaid, said) {
+            (Some(o), _) => (o, sides[0]),
+            (None, Some(n)) => (n, sides[1]),
+            (None, None) => (fact, (policy, sources)),
+        };
         Some(Row {
             effect,
             domain: fact.domain,
@@ -493,9 +526,11 @@ fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec
             consequence: grade.consequence,
             reference: grade.reference,
             line: sources.cite(cause.span),
-            gone: gone || unsaid.is_some(),
+            gone: gone && said.is_none() || unsaid.is_some(),
             why: fact.why.clone(),
             was: match (hides, d.old) {
+                (_, None) if unlimited => "no bound".into(),
+                (_, Some(o)) if unlimited => dated(o),
                 (_, Some(o)) if !gone => dated(o),
                 (false, Some(_)) => "granted".into(),
                 (false, None) => "not granted".into(),
@@ -503,6 +538,8 @@ fn other_domains(old: View<'_>, new: View<'_>, explained: &mut Explained) -> Vec
                 (true, None) => "seen".into(),
             },
             now: match (hides, d.new) {
+                (_, None) if unlimited => "no bound".into(),
+                (_, Some(n)) if unlimited => dated(n),
                 (_, Some(n)) if d.old.is_some() => dated(n),
                 (false, Some(_)) => "granted".into(),
                 (false, None) => "not granted".into(),

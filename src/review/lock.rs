@@ -13,8 +13,8 @@ use sha2::{Digest as _, Sha256};
 /// How every lock begins.
 pub const BEGINNING: &str = "stockade lock ";
 
-/// The lock of a file's machines; `Err` names what can't be compiled.
-pub fn text(machines: &[Policy], sources: &Sources) -> Result<String, String> {
+/// The lock of a file's machines; `Err` is what can't be compiled.
+pub fn text(machines: &[Policy], sources: &Sources) -> Result<String, Diagnostics> {
     let mut out = format!("{BEGINNING}1\n");
     let mut files: Vec<(String, String)> =
         sources.all().map(|f| (base(&f.name).to_owned(), digest(f.text.as_bytes()))).collect();
@@ -46,8 +46,7 @@ pub fn text(machines: &[Policy], sources: &Sources) -> Result<String, String> {
         // Of this architecture: constants and the order of arguments are other ones elsewhere.
         let (mut d, arch) = (Diagnostics::default(), Arch::NATIVE);
         let Some(f) = compile::portable(m, arch, &mut d).filter(|_| !d.has_errors()) else {
-            let why = d.iter().next().map(|x| x.message.clone()).unwrap_or_default();
-            return Err(format!("machine `{}` can't be compiled: {why}", m.name));
+            return Err(d);
         };
         let (size, version) = (f.program.len(), env!("CARGO_PKG_VERSION"));
         let sum = Program(f.program).sha256();
@@ -75,5 +74,8 @@ pub fn difference(committed: &str, now: &str) -> Vec<String> {
     let (old, new): (Vec<&str>, Vec<&str>) = (committed.lines().collect(), now.lines().collect());
     let mut out: Vec<String> = old.iter().filter(|l| !new.contains(l)).map(|l| format!("- {}", l.trim())).collect();
     out.extend(new.iter().filter(|l| !old.contains(l)).map(|l| format!("+ {}", l.trim())));
+    if out.is_empty() && committed != now {
+        out.push("~ the same lines in another order, or with other ends (CR LF)".to_owned());
+    }
     out
 }

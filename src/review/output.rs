@@ -6,6 +6,7 @@ use crate::policy::loader;
 use crate::proof::order::Effect;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
 
 /// Something found at a place, in the words of SARIF.
 #[derive(Clone, Debug)]
@@ -28,7 +29,12 @@ pub fn sarif(findings: &[Finding]) -> Value {
     let mut rules: Vec<&str> = findings.iter().map(|f| f.rule.as_str()).collect();
     rules.sort_unstable();
     rules.dedup();
-    let result = |f: &Finding| {
+    // What is found twice is two findings.
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut results: Vec<Value> = Vec::with_capacity(findings.len());
+    for f in findings {
+        let nth = seen.entry(&f.identity).or_default();
+        *nth += 1;
         let location = |place: &String| {
             let (file, line) = place.rsplit_once(':').unwrap_or((place, "1"));
             let line = line.parse::<u64>().unwrap_or(1).max(1);
@@ -37,14 +43,14 @@ pub fn sarif(findings: &[Finding]) -> Value {
                 "region": { "startLine": line },
             }})
         };
-        json!({
+        results.push(json!({
             "ruleId": f.rule,
             "level": f.level,
-            "message": { "text": f.message },
+            "message": { "text": plain(&f.message) },
             "locations": f.place.iter().map(location).collect::<Vec<_>>(),
-            "partialFingerprints": { "stockade/v1": hex(&f.identity) },
-        })
-    };
+            "partialFingerprints": { "stockade/v1": hex(&format!("{} {nth}", f.identity)) },
+        }));
+    }
     json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
@@ -55,13 +61,43 @@ pub fn sarif(findings: &[Finding]) -> Value {
                 "rules": rules.iter().map(|r| json!({ "id": r })).collect::<Vec<_>>(),
             }},
             "columnKind": "utf16CodeUnits",
-            "results": findings.iter().map(result).collect::<Vec<_>>(),
+            "results": results,
         }],
     })
 }
 
+/// Text as a message of SARIF, in which links and numbered arguments stand for something (3.11.5 and 3.11.6).
+fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match (c, rest.peek()) {
+            (']', Some('(')) => out.push_str("\\]"),
+            ('{', Some(d)) if d.is_ascii_digit() => out.push_str("{{"),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+/// A command line as a shell reads it, of the words after the program's name.
+pub fn command<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || "-._/=:@%+,^".contains(c);
+    let quoted = |w: &str| match !w.is_empty() && w.chars().all(bare) {
+        true => w.to_owned(),
+        false => format!("'{}'", w.replace('\'', "'\\''")),
+    };
+    let words: Vec<String> = words.into_iter().map(quoted).collect();
+    format!("stockade {}", words.join(" "))
+}
+
+/// Is it a place in a file that somebody wrote, and not in the library?
+pub fn is_written(place: &str) -> bool {
+    !loader::library().any(|name| name == file_of(place))
+}
+
 /// The file of a place: machines of one name are told apart by it.
-fn file_of(place: &str) -> &str {
+pub fn file_of(place: &str) -> &str {
     place.rsplit_once(':').map_or(place, |(file, _)| file)
 }
 
@@ -97,14 +133,14 @@ pub fn findings(machines: &[Machine]) -> Vec<Finding> {
             m.name,
             effect(r.effect),
             r.text,
-            gone(r),
+            elsewhere(r),
             r.risk.word(),
             r.was,
             r.now,
             r.consequence
         ),
         // A line that is gone has no place in what is looked at.
-        place: Some(if r.gone { m.place.clone() } else { r.line.clone() }),
+        place: Some(if r.gone || !is_written(&r.line) { m.place.clone() } else { r.line.clone() }),
         identity: format!(
             "{} {} {:?} {} {} {}",
             file_of(&m.place),
@@ -127,8 +163,12 @@ pub fn findings(machines: &[Machine]) -> Vec<Finding> {
     machines.iter().flat_map(|m| undecided(m).into_iter().chain(m.rows.iter().map(move |r| one(m, r)))).collect()
 }
 
-fn gone(r: &Row) -> String {
-    if r.gone { format!(" (gone, it was {})", r.line) } else { String::new() }
+fn elsewhere(r: &Row) -> String {
+    match r.gone {
+        true => format!(" (gone, it was {})", r.line),
+        false if !is_written(&r.line) => format!(" (by {})", r.line),
+        false => String::new(),
+    }
 }
 
 fn effect(e: Effect) -> &'static str {
@@ -217,12 +257,11 @@ pub fn text(machines: &[Machine]) -> String {
 
 /// Text of a policy in Markdown: as code, where nothing of it is a link, a mention or markup.
 pub fn code(text: &str) -> String {
-    let plain = |c: char| match c {
-        '`' => '\'',
-        c if c.is_control() => ' ',
-        c => c,
-    };
-    format!("`{}`", text.chars().map(plain).collect::<String>())
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    // What encloses code is longer than any run of it in there (CommonMark 6.1).
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let (fence, space) = ("`".repeat(longest + 1), if longest > 0 { " " } else { "" });
+    format!("{fence}{space}{text}{space}{fence}")
 }
 
 /// The same in a cell of a table, where a bar would end it.
