@@ -1345,6 +1345,10 @@ fn results_are_told_apart_and_are_text() {
     );
     let ran = call(&["lint", dir.write("w.stockade", &waived).to_str().unwrap()]);
     assert!(ran.code == 1 && ran.err.contains("W0701"), "{}", ran.err);
+    // An option counts or is refused.
+    assert_eq!(call(&["report", a, b, "--machine", "none"]).code, 2);
+    assert_eq!(call(&["check", a, "--format", "sarif", "--json"]).code, 2);
+    assert_eq!(call(&["check", a, "--json"]).code, 0);
     // What this host lacks isn't an error of the policy, whoever asks.
     let lacking =
         server("  mounts { bind \"/srv/none-such\" -> \"/mnt\" ro }").replace("root dir \"/srv/m\" ro", "root host");

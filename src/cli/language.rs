@@ -2,6 +2,7 @@
 
 use super::effective::Effective;
 use super::front::{self, Loaded, Outcome, Stop};
+use super::locks;
 use super::places;
 use super::review::{self, Format};
 use crate::codes;
@@ -28,12 +29,12 @@ pub(super) fn check(paths: &[PathBuf], strict: bool, locked: bool, format: Forma
             l.diagnostics.promote_warnings();
         }
         let broken = l.diagnostics.has_errors();
-        let unlocked = match broken || !locked || review::is_locked(file)? {
+        let unlocked = match broken || !locked || locks::is_locked(file)? {
             true => None,
             false => {
-                let lock = review::lock_of(file);
+                let lock = locks::lock_of(file);
                 let message = format!("{} isn't what {} comes to", display_name(&lock), display_name(file));
-                Some(review::unlocked(&lock, message))
+                Some(locks::unlocked(&lock, message))
             }
         };
         let failed = broken || unlocked.is_some();
@@ -75,9 +76,9 @@ pub(super) fn check(paths: &[PathBuf], strict: bool, locked: bool, format: Forma
     }
     if locked {
         for lock in places::stale_locks(paths)? {
-            let message = review::stale(&lock);
+            let message = locks::stale(&lock);
             front::say(&format!("error: {message}"));
-            let (finding, value) = review::unlocked(&lock, message);
+            let (finding, value) = locks::unlocked(&lock, message);
             found.push((display_name(&lock), vec![finding], serde_json::Value::Null));
             let file = lock.display().to_string();
             results.push(json!({ "file": file, "ok": false, "machines": [], "diagnostics": [value] }));

@@ -6,6 +6,7 @@ mod export;
 mod front;
 mod import;
 mod language;
+mod locks;
 mod new;
 mod places;
 mod review;
@@ -60,7 +61,7 @@ enum Verb {
         #[arg(long)]
         locked: bool,
         /// Print the result as JSON
-        #[arg(long)]
+        #[arg(long, conflicts_with = "format")]
         json: bool,
         /// How the result is printed
         #[arg(long, value_enum, default_value = "human")]
@@ -382,7 +383,7 @@ pub fn run() -> ExitCode {
             };
             review::page(&d, machine.as_deref())
         }
-        Verb::Lock { files } => review::write_locks(&files),
+        Verb::Lock { files } => locks::write_locks(&files),
         Verb::Kernel { version, files, format } => review::kernel(version, &files, format),
         Verb::Fmt { files, check } => language::fmt(&files, check),
         Verb::Explain { subject, machine, json } => language::explain(&subject, machine.as_deref(), json),
