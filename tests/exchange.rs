@@ -1342,6 +1342,8 @@ fn limits_and_errnos_of_the_source() {
         {"names": ["execve", "read"], "action": "SCMP_ACT_ALLOW"}]}"#;
     let (text, ran) = imported("docker", "p.json", profile, &[]);
     assert_eq!(ran.code, 0, "{}", ran.err);
+    let unknown = profile.replace("\"syscalls\"", "\"architectures\": [\"bogus\"], \"syscalls\"");
+    refused("docker", "p.json", &unknown, "unknown architecture `bogus`");
     let rule = text.split("deny [").nth(1).unwrap();
     assert!(rule.contains("clone,") && rule.contains("] errno ENOSYS"), "{text}");
 }

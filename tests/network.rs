@@ -858,12 +858,21 @@ fn bridges_macvlans_and_ipvlans_hold_the_same_rules() {
             harness::stockade().arg("run").arg(&m.file).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let running = Running { child, log: m.dir.0.join("log"), name: m.name.clone() };
         running.says("ready");
+        // How the frames went, for whoever reads that they didn't arrive.
+        let frames = || {
+            let look = format!(
+                "ip -s link show master {br}; bridge fdb show br {br}; ip -n {peer} neigh; ip -n {peer} -s link show lan"
+            );
+            let out = Command::new("sh").arg("-c").arg(look).output().unwrap();
+            String::from_utf8_lossy(&out.stdout).into_owned()
+        };
         assert!(
             running.said().contains("lan EPERM")
                 || running.said().contains("lan timeout")
                 || running.said().contains("lan EHOSTUNREACH"),
-            "{kind}: {}",
-            running.said()
+            "{kind}: {}\n{}",
+            running.said(),
+            frames()
         );
         assert_eq!(
             there(

@@ -125,6 +125,34 @@ pub const CAPABILITIES: &[&str] = &[
     "setfcap",
 ];
 
+/// What libseccomp calls architectures, after `SCMP_ARCH_` (seccomp_arch_add(3), libseccomp 2.6).
+const ARCHES: &[&str] = &[
+    "AARCH64",
+    "ARM",
+    "LOONGARCH64",
+    "M68K",
+    "MIPS",
+    "MIPS64",
+    "MIPS64N32",
+    "MIPSEL",
+    "MIPSEL64",
+    "MIPSEL64N32",
+    "NATIVE",
+    "PARISC",
+    "PARISC64",
+    "PPC",
+    "PPC64",
+    "PPC64LE",
+    "RISCV64",
+    "S390",
+    "S390X",
+    "SH",
+    "SHEB",
+    "X32",
+    "X86",
+    "X86_64",
+];
+
 /// A profile, and what is to be said about reading it.
 pub struct Read {
     /// The rules that count in this setting.
@@ -155,13 +183,13 @@ pub fn read(text: &str, setting: &Setting<'_>) -> Result<Read, String> {
             _ => return Err(format!("`flags`: unknown flag `{f}`")),
         }
     }
-    let foreign: Vec<&str> = file
-        .architectures
-        .iter()
-        .chain(file.arch_map.iter().flat_map(|m| m.sub_architectures.iter().flatten().chain([&m.architecture])))
-        .map(String::as_str)
-        .filter(|a| ["SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_ARM"].contains(a))
-        .collect();
+    let mapped = file.arch_map.iter().flat_map(|m| m.sub_architectures.iter().flatten().chain([&m.architecture]));
+    let named: Vec<&str> = file.architectures.iter().chain(mapped).map(String::as_str).collect();
+    if let Some(unknown) = named.iter().find(|a| !a.strip_prefix("SCMP_ARCH_").is_some_and(|a| ARCHES.contains(&a))) {
+        return Err(format!("unknown architecture `{}`", unknown.escape_debug()));
+    }
+    let foreign: Vec<&str> =
+        named.into_iter().filter(|a| ["SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_ARM"].contains(a)).collect();
     if !foreign.is_empty() {
         notes.push(format!("calls of {} run there; here any foreign ABI kills the process", foreign.join(", ")));
     }
