@@ -237,6 +237,9 @@ fn locks_hold() {
         let ran = call(&["check", "--locked", policy(name).to_str().unwrap()]);
         assert_eq!(ran.code, 0, "{name}: {}{}", ran.out, ran.err);
     }
+    // The folder as a whole, the starters with it, as docs/review.md has pipelines ask.
+    let ran = call(&["check", "--locked", policy("nginx").parent().unwrap().to_str().unwrap()]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
     let dir = Dir::new("lock");
     let text = std::fs::read_to_string(policy("unbound")).unwrap();
     let file = dir.write("unbound.stockade", &text);

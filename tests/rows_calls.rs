@@ -96,13 +96,9 @@ fn add_accounts(hollow: &Dir, policy: &str) {
 fn shipped(hollow: &Dir) -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
     let mut out = Vec::new();
-    let mut files: Vec<_> = fs::read_dir(folder.join("starters")).unwrap().map(|e| e.unwrap().path()).collect();
-    files.extend(
-        fs::read_dir(&folder)
-            .unwrap()
-            .map(|e| e.unwrap().path())
-            .filter(|p| p.extension().is_some_and(|e| e == "stockade")),
-    );
+    let there = |f: &Path| fs::read_dir(f).unwrap().map(|e| e.unwrap().path());
+    let files = there(&folder.join("starters")).chain(there(&folder));
+    let files = files.filter(|p| p.extension().is_some_and(|e| e == "stockade"));
     for file in files {
         // Their folders are made by the reader; a hollow one serves here.
         let text = fs::read_to_string(&file).unwrap();
