@@ -181,7 +181,7 @@ fn one_of(s: &mut Store, x: &[Node], kind: Type, values: &[i128]) -> Node {
     for v in values.iter().filter(|v| (least..=most).contains(*v)) {
         // Two's complement in the width of the type: the bits above it are 0 in `x`.
         let pattern = u64::try_from(v.rem_euclid(1 << 64)).unwrap_or(0);
-        let width = if most - least < 1 << 32 { u64::try_from(most - least).unwrap_or(0) } else { u64::MAX };
+        let width = u64::try_from(most - least).unwrap_or(u64::MAX);
         let one = s.equals(x, u64::MAX, pattern & width);
         any = s.or(any, one);
     }
