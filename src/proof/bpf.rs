@@ -91,9 +91,9 @@ pub fn check(program: &[Instruction]) -> Result<(), Fault> {
             LD_W_ABS => return Err(Fault::Load(i, insn.k)),
             LD_MEM | LDX_MEM | ST | STX if insn.k < 16 => {}
             LD_W_LEN | LD_IMM | LDX_IMM | RET_K | RET_A | TAX | TXA | LDX_W_LEN => {}
-            JA => reach(usize::try_from(insn.k).unwrap_or(usize::MAX - i - 1))?,
+            JA => reach(usize::try_from(insn.k).map_err(|_| Fault::Jump(i))?)?,
             // A class of instructions is a whole number (bpf_check_classic): nothing beyond 8 bits, no negation of X.
-            c if c > 0xff || c == 0x8c => return Err(Fault::Operation(i, c)),
+            c if c >= 0x100 || c == 0x8c => return Err(Fault::Operation(i, c)),
             c if c & 0x07 == 0x05 && (0x10..=0x4f).contains(&(c & 0xf7)) => {
                 reach(usize::from(insn.jt))?;
                 reach(usize::from(insn.jf))?;
@@ -287,6 +287,11 @@ mod tests {
             check(&[Instruction { code: 0xffff, jt: 0, jf: 0, k: 0 }, ret(0)]),
             Err(Fault::Operation(0, 0xffff))
         );
+        // Beyond 8 bits an operation looks like another one; X isn't negated.
+        for code in [0x100 | JEQ, 0x104, 0x100 | RET_K, 0x8c] {
+            assert_eq!(check(&[insn(code, 1), ret(0)]), Err(Fault::Operation(0, code)), "{code:#x}");
+        }
+        assert_eq!(check(&[insn(JA, u32::MAX), ret(0)]), Err(Fault::Jump(0)));
         assert_eq!(check(&vec![ret(0); MOST + 1]), Err(Fault::Length(MOST + 1)));
     }
 
