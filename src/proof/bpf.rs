@@ -297,8 +297,9 @@ mod tests {
 
     #[test]
     fn the_words_of_a_call_are_where_the_kernel_puts_them() {
-        let v = Vector { arch: 7, nr: 9, args: [0x1_0000_0002, 0, 0, 0, 0, 0xaaaa_bbbb_cccc_dddd], ip: 0 };
+        let v = Vector { arch: 7, nr: 9, args: [0x1_0000_0002, 0, 0, 0, 0, 0xaaaa_bbbb_cccc_dddd], ip: 0x5_0000_0006 };
         let at = |k| run(&[load(k), Instruction { code: RET_A, jt: 0, jf: 0, k: 0 }], &v, None);
+        assert_eq!([at(8), at(12)], [6, 5]);
         assert_eq!([at(0), at(4), at(16), at(20), at(56), at(60)], [9, 7, 2, 1, 0xcccc_dddd, 0xaaaa_bbbb]);
     }
 
