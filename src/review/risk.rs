@@ -195,37 +195,10 @@ const SHAPES: &[(&str, &str, &[&str], Named, Grade)] = &[
         grade(High, "a large protocol stack without network namespaces", "CVE-2020-12351"),
     ),
     ("socket", "family", &["AF_NETLINK"], Named::Values, grade(Medium, "kernel settings by messages", "netlink(7)")),
-    (
-        "clone",
-        "clone_flags",
-        &[
-            "CLONE_NEWUSER",
-            "CLONE_NEWNS",
-            "CLONE_NEWNET",
-            "CLONE_NEWPID",
-            "CLONE_NEWIPC",
-            "CLONE_NEWUTS",
-            "CLONE_NEWCGROUP",
-        ],
-        Named::AnyBit,
-        NAMESPACES,
-    ),
-    (
-        "unshare",
-        "unshare_flags",
-        &[
-            "CLONE_NEWUSER",
-            "CLONE_NEWNS",
-            "CLONE_NEWNET",
-            "CLONE_NEWPID",
-            "CLONE_NEWIPC",
-            "CLONE_NEWUTS",
-            "CLONE_NEWCGROUP",
-            "CLONE_NEWTIME",
-        ],
-        Named::AnyBit,
-        NAMESPACES,
-    ),
+    ("clone", "clone_flags", NEW, Named::AnyBit, NAMESPACES),
+    ("unshare", "unshare_flags", NEW, Named::AnyBit, NAMESPACES),
+    // A signal's bit to clone(2).
+    ("unshare", "unshare_flags", &["CLONE_NEWTIME"], Named::AnyBit, NAMESPACES),
     ("mmap", "prot", &["PROT_WRITE", "PROT_EXEC"], Named::AllBits, WRITTEN_CODE),
     ("mprotect", "prot", &["PROT_EXEC"], Named::AnyBit, WRITTEN_CODE),
     ("pkey_mprotect", "prot", &["PROT_EXEC"], Named::AnyBit, WRITTEN_CODE),
@@ -241,6 +214,16 @@ const SHAPES: &[(&str, &str, &[&str], Named, Grade)] = &[
         Named::Values,
         grade(Medium, "changes what /proc says of it", "PR_SET_MM(2const)"),
     ),
+];
+
+const NEW: &[&str] = &[
+    "CLONE_NEWUSER",
+    "CLONE_NEWNS",
+    "CLONE_NEWNET",
+    "CLONE_NEWPID",
+    "CLONE_NEWIPC",
+    "CLONE_NEWUTS",
+    "CLONE_NEWCGROUP",
 ];
 
 const NAMESPACES: Grade =
