@@ -755,6 +755,29 @@ fn d64_many_machines_with_names_alike() {
     assert_eq!(net.snapshot(), before);
 }
 
+/// Whoever manages links takes a `ve-*` for its own (80-container-ve.network of systemd); one that is the machine's is
+/// seen as such from its first sight on.
+#[test]
+fn a_link_is_never_seen_without_its_second_name() {
+    if !root() {
+        return;
+    }
+    let _one = alone();
+    let net = Net::new();
+    let mut c = net.at(&net.host, "ip");
+    let monitor = c.args(["-o", "monitor", "link"]).stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let ran = Machine::new("seen", "private", "print('ran')").run(&net);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(monitor.id() as i32), nix::sys::signal::SIGTERM).unwrap();
+    let said = String::from_utf8_lossy(&monitor.wait_with_output().unwrap().stdout).into_owned();
+    let machines: Vec<&str> = said.lines().filter(|l| l.contains("group 21332")).collect();
+    assert!(machines.iter().any(|l| l.contains(": ve-seen")), "{said}");
+    for line in machines {
+        assert!(line.contains(": stockade-") || line.contains("altname stockade-seen"), "{said}");
+    }
+}
+
 /// From its first instruction to its last it knocks where it may not; not one packet arrives.
 #[test]
 fn d63_no_packet_passes_while_a_machine_comes_and_goes() {

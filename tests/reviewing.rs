@@ -212,6 +212,9 @@ fn lint_finds_what_is_in_vain_and_waivers_hold() {
         let found: Vec<&str> = ran.err.lines().filter(|l| l.contains("W080")).collect();
         assert!(found.len() == 1 && found[0].contains("W0802") && ran.err.contains("l.stockade:11:"), "{}", ran.err);
     }
+    // Of two that say the same one is in vain, and the other is what says it then.
+    let ran = lint("  syscalls { allow chroot\n allow chroot }");
+    assert!(ran.err.matches("W0802").count() == 1 && ran.err.contains("l.stockade:10:"), "{}", ran.err);
     for (first, second, found) in [
         ("connect tcp 80", "connect tcp [80, 81]", "`connect tcp 80`"),
         ("connect tcp [80, 81]", "connect tcp 80", "`connect tcp 80`"),

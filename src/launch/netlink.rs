@@ -76,8 +76,14 @@ impl Routes {
         self.ask(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop)
     }
 
-    /// Makes the machine's link; its end is born in the machine's namespace.
-    pub(super) fn create_link(&self, kind: &LinkKind, mac: [u8; 6], namespace: BorrowedFd<'_>) -> io::Result<()> {
+    /// Makes the machine's link; its end is born in the machine's namespace. The host's end of a pair is called `first`.
+    pub(super) fn create_link(
+        &self,
+        first: &str,
+        kind: &LinkKind,
+        mac: [u8; 6],
+        namespace: BorrowedFd<'_>,
+    ) -> io::Result<()> {
         let lower = |name: &str| self.index(name).map(LinkAttribute::Link);
         let mut link = LinkMessage::default();
         let inside = |extra: Vec<LinkAttribute>| {
@@ -86,10 +92,10 @@ impl Routes {
             list
         };
         link.attributes = match kind {
-            LinkKind::Veth { outside, bridge } => {
+            LinkKind::Veth { bridge, .. } => {
                 let mut peer = LinkMessage::default();
                 peer.attributes = inside(vec![LinkAttribute::Address(mac.to_vec())]);
-                let mut list = vec![LinkAttribute::IfName(outside.clone()), LinkAttribute::Group(GROUP)];
+                let mut list = vec![LinkAttribute::IfName(first.to_owned()), LinkAttribute::Group(GROUP)];
                 if let Some(b) = bridge {
                     list.push(LinkAttribute::Controller(self.index(b)?));
                 }
@@ -141,6 +147,14 @@ impl Routes {
         link.header.index = index;
         link.attributes.push(LinkAttribute::PropList(vec![Prop::AltIfName(name.to_owned())]));
         self.ask(RouteNetlinkMessage::NewLinkProp(link), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).map(drop)
+    }
+
+    /// Gives a link another name; it has to be down for it.
+    pub(super) fn rename(&self, index: u32, name: &str) -> io::Result<()> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.ask(RouteNetlinkMessage::SetLink(link), NLM_F_ACK).map(drop)
     }
 
     /// Sets a link up.

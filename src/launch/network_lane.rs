@@ -139,19 +139,27 @@ pub(super) fn taken(link: &str) -> String {
     format!("this host has a link `{link}` already, and it isn't a machine's of Stockade")
 }
 
+/// The host's end of a veth pair is made under a name of the pattern that systemd-networkd is told to leave alone,
+/// and gets its own last: the kernel tells nobody of a second name while a link is down, and `ve-*` without it is what
+/// networkd takes for its own, addresses it and takes it from its bridge (netdev_state_change(), net/core/dev.c).
 pub(super) fn create_link(machine: &str, pid: i32, kind: &LinkKind, mac: [u8; 6]) -> io::Result<()> {
     let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
     let routes = Routes::open()?;
-    routes.create_link(kind, mac, namespace.as_fd()).map_err(|e| match (e.raw_os_error(), kind) {
-        (Some(libc::EEXIST), LinkKind::Veth { outside, .. }) => {
-            io::Error::new(io::ErrorKind::AlreadyExists, taken(outside))
-        }
+    let first = first_name(pid);
+    routes.create_link(&first, kind, mac, namespace.as_fd())?;
+    let LinkKind::Veth { outside, .. } = kind else { return Ok(()) };
+    let index = routes.index(&first)?;
+    routes.also_called(index, &format!("stockade-{machine}"))?;
+    routes.rename(index, outside).map_err(|e| match e.raw_os_error() {
+        Some(libc::EEXIST) => io::Error::new(io::ErrorKind::AlreadyExists, taken(outside)),
         _ => e,
-    })?;
-    if let LinkKind::Veth { outside, .. } = kind {
-        routes.also_called(routes.index(outside)?, &format!("stockade-{machine}"))?;
-    }
-    Ok(())
+    })
+}
+
+/// One for each machine that is being made, within IFNAMSIZ (pid_max is 2^22): capitals, which no machine's name has.
+fn first_name(pid: i32) -> String {
+    let letter = |b: u8| char::from(if b.is_ascii_digit() { b + (b'G' - b'0') } else { b.to_ascii_uppercase() });
+    format!("stockade-{}", format!("{pid:06x}").bytes().map(letter).collect::<String>())
 }
 
 /// The host's end: nothing it hears changes the host, and published ports answer on loopback too.
