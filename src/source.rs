@@ -211,6 +211,20 @@ impl fmt::Display for TextFaultKind {
     }
 }
 
+impl TextFaultKind {
+    /// What to do about it.
+    pub fn help(self) -> &'static str {
+        match self {
+            Self::FileTooLong | Self::TooManyLines => "move parts of it to files of their own and `import` them",
+            Self::LineTooLong => "write its list on several lines",
+            Self::TooDeep => "blocks, lists and conditions never need as many",
+            Self::NotUtf8 | Self::Control(_) | Self::Invisible(_) => {
+                "policy text is UTF-8 without control, invisible or direction-changing characters"
+            }
+        }
+    }
+}
+
 /// Checks bytes before any parser sees them, in one linear pass, and returns them as text.
 ///
 /// What a reviewer sees must be what the compiler reads: control characters, bidirectional

@@ -968,6 +968,8 @@ fn a_unit_is_read_as_systemd_reads_it() {
         ("BindPaths=/srv/a:/x\nBindPaths=/srv/b:/x", "something else there"),
         ("ReadWritePaths=/var/x\nRootDirectory=/srv/jail", "two trees"),
         ("RuntimeMaxSec=1h 5min", "is no time"),
+        ("StateDirectory=../x", "line 4: `StateDirectory`: `../x`: a path below /var/lib"),
+        ("RuntimeDirectory=/run/x", "line 4: `RuntimeDirectory`: `/run/x`: a path below /run"),
     ] {
         refused("systemd", "u.service", &unit(lines), why);
     }

@@ -234,6 +234,43 @@ fn lint_finds_what_is_in_vain_and_waivers_hold() {
     assert_eq!(lint("  syscalls { allow read }\n  waive W0802").code, 2, "a waiver needs a reason");
 }
 
+/// A line in a group of one's own is what changed, with its reason; of the library's the line that names it.
+#[test]
+fn the_line_in_a_group_is_named() {
+    let dir = Dir::new("group-lines");
+    let text = |inner: &str, outer: &str, allow: &str| {
+        format!(
+            "policy 1\nkernel 6.12\nimport \"std/daemon\"\nimport \"std/groups\"\ngroup @inner {{\n  allow uname\n{inner}}}\n\
+             group @outer {{\n  allow @inner\n{outer}}}\nmachine m {{\n  extends std/daemon\n  root host\n  \
+             exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n{allow}}}\n"
+        )
+    };
+    let used = "  syscalls { allow @outer why \"the daemon\" }\n";
+    let old = dir.write("old.stockade", &text("", "", used));
+    let diff = |name: &str, new: &str| {
+        let new = dir.write(&format!("{name}.stockade"), new);
+        call(&["diff", old.to_str().unwrap(), new.to_str().unwrap()]).out
+    };
+    let said = diff("a", &text("  allow [perf_event_open, chroot] why \"profiles\"\n", "", used));
+    let row = said.lines().position(|l| l.contains("+ syscalls")).unwrap();
+    let row = said.lines().skip(row).take(3).collect::<Vec<_>>().join("\n");
+    assert!(said.starts_with("m   1 widened  "), "{said}");
+    assert!(
+        row.contains("a.stockade:7") && row.contains("why \"profiles\"") && row.contains("a.stockade:18"),
+        "{said}"
+    );
+    assert!(!said.contains("without effect"), "{said}");
+    let said = diff("b", &text("", "  allow @mount\n  allow @chown why \"files of others\"\n", used));
+    assert!(said.contains("b.stockade:10\n") && said.contains("b.stockade:11\n"), "{said}");
+    assert!(said.contains("why \"the daemon\"") && said.contains("why \"files of others\""), "{said}");
+    // Where the group is allowed only now, that line is the cause, with one row for each reason.
+    std::fs::write(&old, text("  allow chroot why \"roots\"\n", "  allow mount\n", "")).unwrap();
+    let said = diff("c", &text("  allow chroot why \"roots\"\n", "  allow mount\n", used));
+    assert!(said.contains("allow mount "), "{said}");
+    assert_eq!(said.matches("c.stockade:19\n").count(), 2, "{said}");
+    assert!(said.contains("why \"roots\"") && said.contains("why \"the daemon\""), "{said}");
+}
+
 #[test]
 fn locks_hold() {
     for name in SHIPPED {
@@ -2294,6 +2331,21 @@ fn a_revision_passes_nothing_over() {
     git(&["commit", "--allow-empty", "-qm", "four"]);
     let ran = diff();
     assert!(ran.code == 2 && ran.err.contains("submodule"), "{}", ran.err);
+    git(&["rm", "-qf", "p/sub"]);
+    // A name is bytes.
+    let odd = dir.0.join("p").join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"b\xff.stockade"));
+    std::fs::write(&odd, server("")).unwrap();
+    git(&["add", "."]);
+    git(&["commit", "-qm", "five"]);
+    std::fs::write(&odd, server("  syscalls { allow chroot }")).unwrap();
+    git(&["commit", "-qam", "six"]);
+    let ran = diff();
+    assert!(
+        ran.code == 0 && ran.out.contains("1 widened") && ran.out.contains("allow chroot"),
+        "{}{}",
+        ran.out,
+        ran.err
+    );
     assert_eq!(call(&["diff", "", ""]).code, 2, "an unset variable is no policy");
 }
 

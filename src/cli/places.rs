@@ -3,8 +3,10 @@
 use super::front::Stop;
 use crate::review::lock;
 use crate::source::display_name;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -108,7 +110,7 @@ fn standing(folder: &Path) -> (&Path, &Path) {
 }
 
 /// What git says in a folder, or where it would be.
-pub(super) fn git(folder: &Path, arguments: &[&str]) -> Result<Vec<u8>, Stop> {
+pub(super) fn git<A: AsRef<OsStr>>(folder: &Path, arguments: &[A]) -> Result<Vec<u8>, Stop> {
     let mut git = Command::new("git");
     // A hook runs with its own repository in these; the folder says which is meant.
     for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_PREFIX"] {
@@ -124,7 +126,8 @@ pub(super) fn git(folder: &Path, arguments: &[&str]) -> Result<Vec<u8>, Stop> {
         return Ok(out.stdout);
     }
     let why = String::from_utf8_lossy(&out.stderr).trim().escape_debug().to_string();
-    Err(Stop::usage(format!("git {}: {why}", arguments.first().unwrap_or(&""))))
+    let what = arguments.first().map_or("".into(), |a| a.as_ref().to_string_lossy());
+    Err(Stop::usage(format!("git {what}: {why}")))
 }
 
 /// The policy files of a folder as they were in a revision, with the folders below.
@@ -138,29 +141,34 @@ pub(super) fn checkout(folder: &Path, revision: &str) -> Result<Checkout, Stop> 
     let commit = String::from_utf8_lossy(&commit).trim().to_owned();
     let made = empty()?;
     let below = standing(folder).1;
-    let listed = git(folder, &["ls-tree", "-r", "-z", &commit, &format!("./{}", below.display())])?;
-    for entry in String::from_utf8_lossy(&listed).split('\0') {
-        let (kind, name) = entry.split_once('\t').unwrap_or(("", entry));
+    let within = Path::new(".").join(below);
+    let mut list = ["ls-tree", "-r", "-z", &commit].map(OsStr::new).to_vec();
+    list.push(within.as_os_str());
+    let listed = git(folder, &list)?;
+    for entry in listed.split(|b| *b == 0) {
+        let tab = entry.iter().position(|b| *b == b'\t').unwrap_or(0);
+        let (kind, name) = (entry.get(..tab).unwrap_or_default(), entry.get(tab + 1..).unwrap_or_default());
+        // A name is bytes, and needn't be text.
+        let name = OsStr::from_bytes(name);
+        let refuse = |why: &str| Err(Stop::usage(format!("`{}` {why}", name.to_string_lossy().escape_debug())));
         // What isn't of this repository is in no revision of it.
-        if kind.starts_with("160000 ") {
-            let message =
-                format!("`{}` is a submodule: compare a folder beside it, and it by itself", name.escape_debug());
-            return Err(Stop::usage(message));
+        if kind.starts_with(b"160000 ") {
+            return refuse("is a submodule: compare a folder beside it, and it by itself");
         }
-        if !name.ends_with(".stockade") {
+        if !name.as_bytes().ends_with(b".stockade") {
             continue;
         }
-        if kind.starts_with("120000 ") {
-            let message =
-                format!("`{}` is a symbolic link: a folder's policies are files of their own", name.escape_debug());
-            return Err(Stop::usage(message));
+        if kind.starts_with(b"120000 ") {
+            return refuse("is a symbolic link: a folder's policies are files of their own");
         }
         let relative = Path::new(name).strip_prefix(below).unwrap_or(Path::new(name));
         // What a repository calls its files must not lead out of the folder.
         if !relative.components().all(|c| matches!(c, std::path::Component::Normal(_))) {
-            return Err(Stop::usage(format!("the revision has a file `{}`", name.escape_debug())));
+            return refuse("is no name of a file in a folder");
         }
-        let text = git(folder, &["show", &format!("{commit}:./{name}")])?;
+        let mut object = OsString::from(format!("{commit}:./"));
+        object.push(name);
+        let text = git(folder, &[OsStr::new("show"), &object])?;
         let to = made.0.join(relative);
         // Whatever umask(2) says: what others may write isn't read as a policy.
         let mut file = fs::OpenOptions::new();

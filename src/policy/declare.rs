@@ -98,7 +98,7 @@ pub(super) fn declare<'a>(
                 if !name.value.starts_with('@') {
                     cx.error("E0211", name.span, "a group's name begins with `@`", format!("group @{}", name.value));
                 }
-                let mut group = syscalls::Group { span: Some(name.span), entries: Vec::new() };
+                let mut group = syscalls::Group { span: Some(name.span), lines: Vec::new(), library };
                 for s in block.map(|b| b.statements().collect::<Vec<_>>()).unwrap_or_default() {
                     no_block(&mut cx, s);
                     let line = syscalls::read(&mut cx, s);
@@ -107,9 +107,7 @@ pub(super) fn declare<'a>(
                         cx.error("E0206", until.span, "`until` has no meaning in a group", help);
                     }
                     match line {
-                        Some(l) if l.verb == syscalls::Verb::Set(syscalls::Action::Allow) => {
-                            group.entries.extend(l.targets)
-                        }
+                        Some(l) if l.verb == syscalls::Verb::Set(syscalls::Action::Allow) => group.lines.push(l),
                         Some(l) => cx.error(
                             "E0216",
                             l.span,

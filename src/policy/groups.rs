@@ -6,12 +6,18 @@ use crate::diagnostic::did_you_mean;
 use crate::kernel::calls::Call;
 use crate::source::Span;
 
+/// A call that a line names, itself or by a group.
+pub(super) struct Named {
+    pub(super) call: &'static Call,
+    pub(super) conditions: Vec<Condition>,
+    /// Where a group names it; one of the library that an own group names is known by that line.
+    pub(super) inside: Option<Span>,
+    /// The reason that the group gives.
+    pub(super) why: Option<String>,
+}
+
 /// Expands groups; unknown names and cycles are errors.
-pub(super) fn expand(
-    cx: &mut Context<'_>,
-    groups: &Groups,
-    targets: &[Target],
-) -> Vec<(&'static Call, Vec<Condition>, Option<Span>)> {
+pub(super) fn expand(cx: &mut Context<'_>, groups: &Groups, targets: &[Target]) -> Vec<Named> {
     let mut out = Vec::new();
     let mut done = Vec::new();
     for t in targets {
@@ -20,16 +26,30 @@ pub(super) fn expand(
     out
 }
 
+/// What is known of the lines of groups on the way.
+#[derive(Clone, Copy)]
+struct Inside<'a> {
+    /// The nearest reason.
+    why: Option<&'a str>,
+    /// The nearest that isn't the library's.
+    own: Option<Span>,
+}
+
 fn walk(
     cx: &mut Context<'_>,
     groups: &Groups,
     target: &Target,
-    inside: Option<Span>,
+    inside: Option<Inside<'_>>,
     (path, done): (&mut Vec<String>, &mut Vec<String>),
-    out: &mut Vec<(&'static Call, Vec<Condition>, Option<Span>)>,
+    out: &mut Vec<Named>,
 ) {
     match target {
-        Target::Call(call, conditions, span) => out.push((call, conditions.clone(), inside.map(|_| *span))),
+        Target::Call(call, conditions, span) => out.push(Named {
+            call,
+            conditions: conditions.clone(),
+            inside: inside.map(|i| i.own.unwrap_or(*span)),
+            why: inside.and_then(|i| i.why).map(str::to_owned),
+        }),
         Target::Group(name) => {
             let Some(group) = groups.get(&name.value) else {
                 let help = did_you_mean(&name.value, groups.keys().map(String::as_str)).unwrap_or_else(|| {
@@ -52,8 +72,12 @@ fn walk(
                 return cx.error("E0409", name.span, message, "a reviewer must be able to follow the chain");
             }
             path.push(name.value.clone());
-            for t in &group.entries {
-                walk(cx, groups, t, Some(name.span), (path, done), out);
+            for line in &group.lines {
+                let why = line.meta.why.as_deref().or(inside.and_then(|i| i.why));
+                for t in &line.targets {
+                    let own = if group.library { inside.and_then(|i| i.own) } else { Some(t.span()) };
+                    walk(cx, groups, t, Some(Inside { why, own }), (path, done), out);
+                }
             }
             path.pop();
             done.push(name.value.clone());

@@ -110,7 +110,7 @@ fn add(
     if let Some(f) = fault {
         let span = Span { file: id, start: at, end: at };
         let d = Diagnostic::error("E0001", span, format!("{}, at line {} (byte {})", f.kind, at + 1, f.offset))
-            .help("policy text is UTF-8 without control, invisible or direction-changing characters");
+            .help(f.kind.help());
         diagnostics.push(d);
     }
     Some(id)

@@ -135,12 +135,13 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
         for target in &line.targets {
             let mut found = super::groups::expand(cx, &decl.groups, std::slice::from_ref(target));
             if line.verb.takes(Action::Kill) || line.verb.takes(Action::Errno(0)) {
-                found = found.into_iter().map(|(call, c, g)| (call, syscalls::low_bits(c), g)).collect();
+                found.iter_mut().for_each(|n| n.conditions = syscalls::low_bits(std::mem::take(&mut n.conditions)));
             }
             let mut was: Vec<Span> = Vec::new();
-            for (call, conditions, _) in &found {
+            for n in &found {
                 base.syscalls.retain(|r| {
-                    let same = r.call.name == call.name && (conditions.is_empty() || r.conditions == *conditions);
+                    let all = n.conditions.is_empty() || r.conditions == n.conditions;
+                    let same = r.call.name == n.call.name && all;
                     let hit = same && line.verb.takes(r.action);
                     was.extend(hit.then_some(r.span));
                     !hit
@@ -159,7 +160,7 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
                 cx.error("E0306", line.span, what, "delete the line, or correct the name");
             }
             if line.verb == syscalls::Verb::Remove {
-                removed.extend(found.into_iter().map(|(call, conditions, _)| (call, conditions, line.span)));
+                removed.extend(found.into_iter().map(|n| (n.call, n.conditions, line.span)));
             }
         }
     }
@@ -174,10 +175,13 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
         let syscalls::Verb::Set(action) = line.verb else { continue };
         // Each target once a line. What an inherited line says already is kept as well: `lint` names it, and a lock shows both.
         let mut said = HashSet::new();
-        for (call, conditions, group) in super::groups::expand(cx, &decl.groups, &line.targets) {
-            let conditions = if action > Action::Log { syscalls::low_bits(conditions) } else { conditions };
-            if said.insert((std::ptr::from_ref(call), conditions.clone())) {
-                let (meta, span) = (line.meta.clone(), line.span);
+        for n in super::groups::expand(cx, &decl.groups, &line.targets) {
+            let conditions = if action > Action::Log { syscalls::low_bits(n.conditions) } else { n.conditions };
+            if said.insert((std::ptr::from_ref(n.call), conditions.clone())) {
+                let mut meta = line.meta.clone();
+                // What the group says of the call is nearer to it.
+                meta.why = n.why.or(meta.why);
+                let (call, span, group) = (n.call, line.span, n.inside);
                 base.syscalls.push(syscalls::Rule { call, conditions, action, meta, span, group });
             }
         }

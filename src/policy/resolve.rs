@@ -209,7 +209,8 @@ impl Resolved {
     pub fn groups(&self) -> Vec<(String, Vec<syscalls::Rule>)> {
         let (params, mut reported) = (BTreeMap::new(), Diagnostics::default());
         let mut cx = Context { diagnostics: &mut reported, params: &params, today: "" };
-        self.groups.iter().map(|(name, g)| (name.clone(), group_rules(&mut cx, &self.groups, g))).collect()
+        let rules = |(name, g)| (String::clone(name), group_rules(&mut cx, &self.groups, name, g));
+        self.groups.iter().map(rules).collect()
     }
 }
 
@@ -249,25 +250,30 @@ pub fn resolve_under(
     let params = BTreeMap::new();
     let mut cx = Context { diagnostics, params: &params, today };
     // Groups are read for their faults even when no machine uses them.
-    for g in
-        decl.groups.values().filter(|g| g.span.is_some_and(|s| sources.get(s.file).is_some_and(|f| f.packed.is_none())))
-    {
-        super::groups::expand(&mut cx, &decl.groups, &g.entries);
+    let own = |g: &syscalls::Group| g.span.is_some_and(|s| sources.get(s.file).is_some_and(|f| f.packed.is_none()));
+    for (name, g) in decl.groups.iter().filter(|(_, g)| own(g)) {
+        group_rules(&mut cx, &decl.groups, name, g);
     }
     Resolved { machines, groups: decl.groups }
 }
 
-fn group_rules(cx: &mut Context<'_>, groups: &syscalls::Groups, g: &syscalls::Group) -> Vec<syscalls::Rule> {
-    let Some(span) = g.span else { return Vec::new() };
-    super::groups::expand(cx, groups, &g.entries)
+fn group_rules(
+    cx: &mut Context<'_>,
+    groups: &syscalls::Groups,
+    name: &str,
+    group: &syscalls::Group,
+) -> Vec<syscalls::Rule> {
+    let Some(span) = group.span else { return Vec::new() };
+    let whole = syscalls::Target::Group(Spanned { value: name.to_owned(), span });
+    super::groups::expand(cx, groups, &[whole])
         .into_iter()
-        .map(|(call, conditions, inner)| syscalls::Rule {
-            call,
-            conditions,
+        .map(|n| syscalls::Rule {
+            call: n.call,
+            conditions: n.conditions,
             action: syscalls::Action::Allow,
             meta: Meta::default(),
             span,
-            group: inner,
+            group: n.inside,
         })
         .collect()
 }

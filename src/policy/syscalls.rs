@@ -97,7 +97,8 @@ pub struct Rule {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Group {
     pub(super) span: Option<Span>,
-    pub(super) entries: Vec<Target>,
+    pub(super) lines: Vec<Line>,
+    pub(super) library: bool,
 }
 
 /// What a statement names: a call with conditions, or a group.
@@ -105,6 +106,15 @@ pub(super) struct Group {
 pub(super) enum Target {
     Call(&'static Call, Vec<Condition>, Span),
     Group(Spanned<String>),
+}
+
+impl Target {
+    pub(super) fn span(&self) -> Span {
+        match self {
+            Target::Call(_, _, span) => *span,
+            Target::Group(name) => name.span,
+        }
+    }
 }
 
 pub(super) type Groups = BTreeMap<String, Group>;

@@ -265,8 +265,9 @@ fn changed(
                     });
                     continue;
                 }
+                let line = cause((*sources, r), sides.get(1 - which));
                 let mut via = through((policy, sources), r.span);
-                via.extend(r.group.map(|g| sources.cite(g)));
+                via.extend(r.group.map(|g| sources.cite(if line == g { r.span } else { g })));
                 // What was stricter was taken away first.
                 let stricter = rules.first().into_iter().flatten().filter(|o| which == 1 && o.action > r.action);
                 let lifted = stricter.into_iter().find_map(|o| {
@@ -286,7 +287,7 @@ fn changed(
                     span: r.span,
                     gone: which == 0,
                     why: r.meta.why.clone().or_else(|| lifted.and_then(|t| t.why.clone())),
-                    line: sources.cite(r.span),
+                    line: sources.cite(line),
                     via,
                     witness: witness(call.name, &v),
                     grade,
@@ -315,6 +316,15 @@ fn changed(
             });
         }
     }
+}
+
+/// The line to look at: where the other side allows the very group too, the line in it, if its author can change that.
+fn cause((sources, r): (&Sources, &Rule), other: Option<&(&Policy, &Sources)>) -> Span {
+    let used = |g: &Span| {
+        let line = sources.text(r.span);
+        sources.is_written(*g) && other.is_some_and(|(p, s)| p.syscalls.iter().any(|o| s.text(o.span) == line))
+    };
+    r.group.filter(used).unwrap_or(r.span)
 }
 
 /// The new line that takes away what a line of the old policy says, which stands where it stood.
@@ -357,7 +367,7 @@ pub(super) fn merged(found: Vec<Found>) -> Vec<Row> {
         let grade = f.grade;
         let place = rows.iter_mut().find(|(l, r)| {
             l.first().is_some_and(|o| {
-                (o.effect, o.span, o.gone, &o.was, &o.now) == (f.effect, f.span, f.gone, &f.was, &f.now)
+                (o.effect, o.span, o.gone, &o.was, &o.now, &o.why) == (f.effect, f.span, f.gone, &f.was, &f.now, &f.why)
                     && o.text.split(' ').next() == f.text.split(' ').next()
             }) && r.line == f.line
         });

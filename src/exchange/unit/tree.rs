@@ -34,6 +34,9 @@ impl Service {
                 if name.split('/').find(|part| !part.is_empty()) == Some("private") {
                     return Err(format!("`{name}`: systemd keeps that folder for itself"));
                 }
+                if name.starts_with('/') || name.split('/').any(|part| part == "..") {
+                    return Err(format!("`{name}`: a path below {base}, without `..` (systemd.exec(5))"));
+                }
                 Ok(format!("{base}/{name}"))
             };
             let same = |p: String, writable: bool| Mount {
