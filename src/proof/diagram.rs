@@ -198,7 +198,8 @@ impl Store {
         if let Some(slot) = self.unique.get_mut(place) {
             *slot = id + 1;
         }
-        if self.nodes.len() * 2 > self.unique.len() {
+        // They come one by one, so half full is met exactly.
+        if self.nodes.len() == self.unique.len() / 2 {
             self.grow();
         }
         Node(id)
@@ -563,6 +564,18 @@ mod tests {
             let (threes, fives) = (rest(3), rest(5));
             assert!(!s.exceeded(), "{} nodes", s.nodes.len());
             assert_eq!((s.combine(threes, fives, &|_, _| 0), s.exceeded()), (FALSE, ends));
+        }
+    }
+
+    /// struct seccomp_data, linux/seccomp.h: `nr`, `arch`, `instruction_pointer`, `args[6]`.
+    #[test]
+    fn words_stand_where_the_kernel_has_them() {
+        let mut words = vec![Word::Number, Word::Arch, Word::Pointer(0), Word::Pointer(1)];
+        words.extend((0..6).flat_map(|n| [Word::Low(n), Word::High(n)]));
+        for offset in 0..80 {
+            let whole = offset % 4 == 0;
+            let expected = words.get(offset as usize / 4).filter(|_| whole).copied();
+            assert_eq!(Word::at(offset), expected, "{offset}");
         }
     }
 
