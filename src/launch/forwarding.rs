@@ -103,7 +103,7 @@ pub(super) fn switch_on(home: &Home, v4: bool, v6: bool) -> io::Result<Flock<Fil
         // Those that came since the first machine as well; a machine's own link listens to none.
         for link in links("ipv6", "accept_ra", "1")? {
             // One that went meanwhile listens to nobody.
-            if link.starts_with("ve-") && !netlink::is_anothers(&link)? {
+            if !netlink::is_anothers(&link)? {
                 continue;
             }
             changes = true;
