@@ -590,6 +590,14 @@ fn effects(old: &str, new: &str) -> Vec<String> {
     list
 }
 
+/// The highest risk of a machine's rows that grant something.
+fn gravest(machine: &Value) -> &'static str {
+    let order = ["low", "medium", "high", "critical"];
+    let rank = |r: &Value| order.iter().position(|w| r["risk"] == *w).unwrap();
+    let wider = machine["rows"].as_array().unwrap().iter().filter(|r| r["effect"] != "narrowed");
+    order[wider.map(rank).max().unwrap_or_else(|| panic!("nothing is wider: {machine}"))]
+}
+
 /// Found by a hostile review: each was missed, or named the wrong way round.
 #[test]
 fn no_field_of_a_policy_is_left_out() {
@@ -1000,12 +1008,7 @@ fn explain_keeps_every_line() {
 /// A folder's place says what hangs on it, under each of its names; a right holds for all below it.
 #[test]
 fn risk_sees_through_names_and_folders() {
-    let risk = |old: &str, new: &str| {
-        let (m, shown) = between(old, new);
-        let grave = |r: &&Value| r["effect"] == "widened";
-        let found = m["rows"].as_array().unwrap().iter().find(grave).unwrap_or_else(|| panic!("{shown}"));
-        found["risk"].as_str().unwrap().to_owned()
-    };
+    let risk = |old: &str, new: &str| gravest(&between(old, new).0);
     let root = "  root dir \"/srv/m\" ro";
     for (place, expected) in [
         ("/var", "high"),
@@ -1044,11 +1047,7 @@ fn risk_is_of_what_the_rest_of_the_policy_makes_of_it() {
         };
         let (a, b) = (dir.write("a.stockade", &text(old)), dir.write("b.stockade", &text(new)));
         let found = json(&["diff", a.to_str().unwrap(), b.to_str().unwrap(), "--format", "json"]);
-        let rows = found["machines"][0]["rows"].as_array().unwrap().clone();
-        let order = ["low", "medium", "high", "critical"];
-        let grave = |r: &Value| order.iter().position(|w| r["risk"] == *w).unwrap();
-        let wider = rows.iter().filter(|r| r["effect"] != "narrowed");
-        order[wider.map(grave).max().unwrap_or_else(|| panic!("{new}"))]
+        gravest(&found["machines"][0])
     };
     let calls = "allow @system-service";
     let tcp = "allow socket(family == AF_INET, type & SOCK_TYPE_MASK == SOCK_STREAM, protocol in [0, IPPROTO_TCP])";
