@@ -265,15 +265,10 @@ impl Store {
             (TRUE, ..) => return then,
             (FALSE, ..) => return other,
             _ if then == other => return then,
-            (_, TRUE, FALSE) => return when,
             _ => {}
         }
         let (w, t, o) = (self.inner(when), self.inner(then), self.inner(other));
         let level = w.level.min(t.level).min(o.level);
-        // A single bit above both: the node itself.
-        if w.level == level && (w.low, w.high) == (FALSE, TRUE) && t.level > level && o.level > level {
-            return self.node(level, other, then);
-        }
         let of = (when, then, other);
         let place = hash(when.0, then.0, other.0);
         if let Some(c) = self.chosen.get(place & (self.chosen.len() - 1)).filter(|c| c.of == of) {
