@@ -60,6 +60,8 @@ pub struct SourceFile {
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     files: Vec<SourceFile>,
+    /// Where the lines of each begin.
+    lines: Vec<Vec<u32>>,
 }
 
 /// Why something is done: a line of the policy, or a rule of Stockade that needs no line.
@@ -101,6 +103,9 @@ impl Sources {
     /// Adds a file and returns its id; `None` when there are 65,536 files already.
     pub fn add(&mut self, file: SourceFile) -> Option<FileId> {
         let id = FileId(u16::try_from(self.files.len()).ok()?);
+        let after = |at: usize| u32::try_from(at + 1).ok();
+        let begins = file.text.bytes().enumerate().filter(|(_, b)| *b == b'\n').filter_map(|(at, _)| after(at));
+        self.lines.push([0].into_iter().chain(begins).collect());
         self.files.push(file);
         Some(id)
     }
@@ -118,9 +123,10 @@ impl Sources {
     /// Line and column of a span's start.
     pub fn position(&self, span: Span) -> Position {
         let text = self.get(span.file).map_or("", |f| f.text.as_str());
-        let before = text.get(..span.start as usize).unwrap_or(text);
-        let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
-        let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
+        let begins = self.lines.get(usize::from(span.file.0)).map_or(&[][..], Vec::as_slice);
+        let line = begins.partition_point(|at| *at <= span.start);
+        let begin = line.checked_sub(1).and_then(|n| begins.get(n)).copied().unwrap_or(0);
+        let column = text.get(begin as usize..span.start as usize).map_or(0, |l| l.chars().count()) + 1;
         Position { line: u32::try_from(line).unwrap_or(u32::MAX), column: u32::try_from(column).unwrap_or(u32::MAX) }
     }
 

@@ -1547,8 +1547,12 @@ fn what_a_file_keeps_out_stays_out() {
     let text = unit("Environment=LD_PRELOAD=/x.so A=1 B=2\nPassEnvironment=C\nUnsetEnvironment=LD_PRELOAD B=2 C");
     assert!(text.contains("set A \"1\"") && !text.contains("LD_PRELOAD") && !text.contains("set B"), "{text}");
     assert!(!text.contains("pass C"), "{text}");
-    let text = imported("systemd", "u.service", "[Service]\nUser=daemon\nExecStart=-@/usr/bin/true myname a\n", &[]).0;
-    assert!(text.contains("exec \"/usr/bin/true\" \"a\""), "{text}");
+    for (name, told) in [("myname", true), ("true", false)] {
+        let unit = format!("[Service]\nUser=daemon\nExecStart=-@/usr/bin/true {name} a\n");
+        let (text, notes) = imported("systemd", "u.service", &unit, &[]);
+        assert!(text.contains("exec \"/usr/bin/true\" \"a\""), "{text}");
+        assert_eq!(notes.err.contains("it is called `myname` there"), told, "{}", notes.err);
+    }
     for (directives, why) in [
         ("ProtectSystem=full\nReadWritePaths=/etc", "keeps it read-only"),
         ("ProtectSystem=yes\nBindPaths=/usr", "keeps it read-only"),
@@ -1622,6 +1626,35 @@ fn losses_that_were_not_named() {
     // Each `$` is doubled: the kubelet makes one of two.
     let pod: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(pod["spec"]["containers"][0]["args"], json!(["a$$$$b $$(PATH) $$"]), "{}", ran.out);
+}
+
+/// Who answers names is said, or its loss.
+#[test]
+fn an_export_keeps_the_resolver_or_says_so() {
+    let dir = Dir::new("resolver");
+    let export = |resolver: &str, kind: &[&str]| {
+        let text = format!(
+            "policy 1\nkernel 6.12\nimport \"std/daemon\"\nmachine m {{\n  extends std/daemon\n  root host\n  \
+             exec \"/usr/bin/true\"\n  user 1000 group 1000\n  capabilities {{ none }}\n  network {{ private{resolver} }}\n}}\n"
+        );
+        let file = dir.write("m.stockade", &text);
+        call(&[&["export"], kind, &[file.to_str().unwrap()]].concat())
+    };
+    let pod = ["kubernetes", "--image", "i"];
+    for (resolver, policy, servers, lost) in [
+        ("; resolver 192.0.2.53", "None", json!(["192.0.2.53"]), false),
+        ("; resolver [192.0.2.1, 192.0.2.2]", "None", json!(["192.0.2.1", "192.0.2.2"]), false),
+        ("; resolver host", "Default", json!([]), false),
+        ("; resolver none", "Default", json!([]), true),
+    ] {
+        let ran = export(resolver, &pod);
+        let spec: Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{resolver}: {}", ran.err));
+        let spec = &spec["spec"];
+        assert_eq!((&spec["dnsPolicy"], &spec["dnsConfig"]["nameservers"]), (&json!(policy), &servers), "{resolver}");
+        assert_eq!(ran.err.contains("lost: resolver:"), lost, "{resolver}: {}", ran.err);
+        let unit = export(resolver, &["systemd"]);
+        assert_eq!(unit.err.contains("lost: resolver:"), resolver != "; resolver host", "{resolver}: {}", unit.err);
+    }
 }
 
 /// What is read-only here with all that is mounted below, and what is closed below a root folder, is so there.

@@ -271,6 +271,98 @@ fn the_line_in_a_group_is_named() {
     assert!(said.contains("why \"roots\"") && said.contains("why \"the daemon\""), "{said}");
 }
 
+/// The line that changed is behind a difference, though another, which stands as it stood, says what it makes.
+#[test]
+fn the_line_that_changed_is_behind_it() {
+    let dir = Dir::new("behind");
+    let diff = |old: &str, new: &str, extra: &[&str]| {
+        let (a, b) = (dir.write("a.stockade", old), dir.write("b.stockade", new));
+        call(&[&["diff", a.to_str().unwrap(), b.to_str().unwrap()], extra].concat()).out
+    };
+    let head = "policy 1\nkernel 6.12\nimport \"std/daemon\"\n";
+    let machine = |body: &str| {
+        format!(
+            "machine m {{\n  extends std/daemon\n  root host\n  exec \"/usr/bin/true\"\n  user nobody\n  \
+             capabilities {{ none }}\n{body}}}\n"
+        )
+    };
+    // What a group takes away grew; the line is named, with the reason, and the denial isn't.
+    let lifts = machine("  syscalls {\n    override kill @extra why \"its quota\"\n    allow kexec_load\n  }\n");
+    let group = |more: &str| format!("{head}group @extra {{\n  allow quotactl\n{more}}}\n{lifts}");
+    let said = diff(&group(""), &group("  allow kexec_load\n"), &[]);
+    assert!(said.starts_with("m   1 widened        max risk CRITICAL\n"), "{said}");
+    assert!(said.contains("override kexec_load   ") && said.contains("b.stockade:6\n"), "{said}");
+    assert!(said.contains("why \"its quota\"") && said.contains("b.stockade:15") && !said.contains("(gone)"), "{said}");
+    // What was taken away is back: of each kind of line the one that took it, which is gone.
+    let profile = "profile p {\n  capabilities { keep setuid; keep kill }\n  mounts { bind \"/opt\" -> \"/opt\" ro }\n  \
+                   files { write \"/opt\"; exec \"/usr\" }\n  network { private; connect tcp 443; connect tcp 444 }\n  \
+                   environment { set A \"b\" }\n  syscalls { allow chroot }\n}\n";
+    let with = |takes: &[(&str, &str)]| {
+        let blocks: Vec<String> = takes.iter().map(|(b, line)| format!("  {b} {{\n    {line}\n  }}\n")).collect();
+        machine(&format!("  extends p\n{}", blocks.concat())).replace("  capabilities { none }\n", "")
+    };
+    let with = |takes: &[(&str, &str)]| format!("{head}{profile}{}", with(takes));
+    let takes = [
+        ("capabilities", "remove kill"),
+        ("mounts", "remove \"/opt\""),
+        ("files", "remove write \"/opt\""),
+        ("network", "remove connect tcp 443"),
+        ("environment", "remove A"),
+        ("syscalls", "remove chroot"),
+    ];
+    let (without, taken) = (with(&[]), with(&takes));
+    let said = diff(&taken, &without, &[]);
+    assert!(said.starts_with("m   5 widened  1 changed        max risk "), "{said}");
+    assert_eq!(said.matches("a.stockade:").count() - said.matches("through").count(), 6, "{said}");
+    assert_eq!(said.matches("(gone)").count(), 6, "{said}");
+    let said = diff(&without, &taken, &[]);
+    assert!(!said.contains("(gone)") && !said.contains("without effect"), "{said}");
+    // A parameter names the group: its line and its value's.
+    let named = |g: &str| {
+        let groups = "group @small { allow uname }\ngroup @tools {\n  allow ptrace why \"to debug\"\n}\n";
+        format!("{head}param g string \"{g}\"\n{groups}{}", machine("  syscalls { allow ${g} why \"the build\" }\n"))
+    };
+    let said = diff(&named("@small"), &named("@tools"), &[]);
+    assert!(said.contains("b.stockade:15\n") && said.contains("b.stockade:4 > "), "{said}");
+    assert!(!said.contains("without effect"), "{said}");
+    // Only the baseline moved; of refusals each call is named by its name.
+    let baseline = |k: &str| {
+        let text = format!("{head}import \"std/groups\"\ngroup @x {{\n  allow @mount why \"mounts\"\n}}\n");
+        format!("{text}{}", machine("  syscalls { allow @x }\n")).replace("6.12", k)
+    };
+    let said = diff(&baseline("6.12"), &baseline("6.18"), &[]);
+    let rows: Vec<&str> = said.lines().filter(|l| l.contains(" syscalls ")).collect();
+    assert!(!rows.is_empty() && rows.iter().all(|l| l.ends_with("b.stockade:2")), "{said}");
+    assert!(said.contains("allow open_tree_attr") && said.contains("why \"kernel 6.12 -> 6.18\""), "{said}");
+    let denies = |line: &str| format!("{head}{}", machine(&format!("  syscalls {{ {line} }}\n")));
+    let said = diff(&denies("deny chroot"), &denies("deny [kcmp, acct, chroot] errno EACCES"), &[]);
+    assert!(said.contains("errno EACCES chroot, kcmp "), "{said}");
+    // The way is told in each form: every line of groups on it.
+    let deep = |more: &str| {
+        let text = format!(
+            "{head}group @c {{\n  allow uname\n{more}}}\ngroup @b {{\n  allow @c why \"all of c\"\n}}\n\
+             group @a {{\n  allow @b\n}}\n"
+        );
+        format!("{text}{}", machine("  syscalls { allow @a }\n"))
+    };
+    for form in ["human", "markdown", "sarif"] {
+        let said = diff(&deep(""), &deep("  allow ptrace\n"), &["--format", form]);
+        let place = |line: u32| format!("{}:{line}", dir.0.join("b.stockade").display());
+        let way = format!("{} > {} > {}", place(20), place(12), place(9));
+        let said = said.replace('`', "").replace("Through", "through");
+        assert!(said.contains(&format!("through {way}")), "{form}: {said}");
+        assert!(said.contains("all of c"), "{form}: {said}");
+    }
+    // What is written for another instance is another's, on however many lines.
+    let of = |port: u16| {
+        let text = format!("{head}param p port 80\n{}", machine("  network { private\n    listen tcp ${p} }\n"));
+        format!("{text}instance c of m [\n  p={port},\n]\ninstance d of m [p=81]\n")
+    };
+    let said = diff(&of(82), &of(83), &[]);
+    assert!(!said.contains("without effect"), "{said}");
+    assert_eq!(said.matches("no effect").count(), 2, "{said}");
+}
+
 #[test]
 fn locks_hold() {
     for name in SHIPPED {
@@ -2345,6 +2437,8 @@ fn a_revision_passes_nothing_over() {
         ran.out,
         ran.err
     );
+    let file = call(&["diff", "--git", dir.0.join("p/a.stockade").to_str().unwrap(), "HEAD"]);
+    assert!(file.code == 2 && file.err.contains("is a file: name its folder"), "{}", file.err);
     assert_eq!(call(&["diff", "", ""]).code, 2, "an unset variable is no policy");
 }
 

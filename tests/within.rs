@@ -391,6 +391,17 @@ fn what_comes_by_many_ways_is_one() {
     assert!(ran.code == 2 && ran.err.contains("E0316"), "{}", ran.err);
 }
 
+/// A mount of the ceiling within another shows what the other shows: a machine without it does so too, if it lets no more.
+#[test]
+fn a_mount_in_a_mount_may_be_left_out() {
+    let ceiling =
+        |inner: &str| format!("mounts {{ bind \"/srv\" -> \"/srv\" rw\n bind \"{inner}\" -> \"/srv/x\" ro }}");
+    let mine = |access: &str| format!("{NONE}\n  mounts {{ bind \"/srv\" -> \"/srv\" {access} }}");
+    accepted(&ceiling("/srv/x"), &mine("ro"));
+    refused(&ceiling("/srv/x"), &mine("rw"), &["shows `/srv/x` of the host"]);
+    refused(&ceiling("/opt"), &mine("ro"), &["shows `/srv/x` of the host"]);
+}
+
 /// What a ceiling bounds by a day, by a group, by rules for all of the tree.
 #[test]
 fn a_ceiling_bounds_what_it_says() {

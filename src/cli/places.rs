@@ -162,6 +162,9 @@ pub(super) fn checkout(folder: &Path, revision: &str) -> Result<Checkout, Stop> 
             return refuse("is a symbolic link: a folder's policies are files of their own");
         }
         let relative = Path::new(name).strip_prefix(below).unwrap_or(Path::new(name));
+        if relative.as_os_str().is_empty() {
+            return refuse("is a file: name its folder");
+        }
         // What a repository calls its files must not lead out of the folder.
         if !relative.components().all(|c| matches!(c, std::path::Component::Normal(_))) {
             return refuse("is no name of a file in a folder");

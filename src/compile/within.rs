@@ -33,7 +33,8 @@ pub(super) fn check(policy: &Policy, filter: &Filter, d: &mut Diagnostics) {
                     .help("write the same line in `mounts`"),
             );
         }
-        for (m, place) in uncovered(policy, c) {
+        let shown = |m: &Mount| ceiling.iter().any(|f| f.span == m.span && order::shows_no_more(&own, f));
+        for (m, place) in uncovered(policy, c).into_iter().filter(|(m, _)| !shown(m)) {
             let message = format!(
                 "`{}` shows `{place}` of the host at `{}`, where `{}` mounts something else",
                 policy.name, m.target, c.name.value

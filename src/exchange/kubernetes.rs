@@ -6,7 +6,7 @@ use crate::compile::Confinement;
 use crate::policy::Policy;
 use crate::policy::capabilities::names;
 use crate::policy::mounts::{Access, Origin, Source};
-use crate::policy::network::{Network, Use};
+use crate::policy::network::{Network, Resolver, Use};
 use crate::policy::resources::UNLIMITED;
 use crate::source::Sources;
 use serde_json::{Value, json};
@@ -153,6 +153,15 @@ pub fn export(
             sources.cite(policy.network.span)
         ));
     }
+    // dnsPolicy `Default` is the node's own resolv.conf; of `None` a Pod takes three servers, as here.
+    let (names, servers) = match &policy.resolver.value {
+        Resolver::List(l) if !on_host => ("None", l.as_slice()),
+        _ => ("Default", &[][..]),
+    };
+    if policy.resolver.value == Resolver::None && !on_host {
+        let line = cite(policy.resolver.span);
+        lost.push(format!("resolver: a Pod has the node's name servers in its /etc/resolv.conf ({line})"));
+    }
     let (command, arguments) = c.argv.0.split_first().ok_or("the machine has no program")?;
     let pod = json!({
         "apiVersion": "v1",
@@ -162,6 +171,8 @@ pub fn export(
             "hostUsers": c.ids.is_none() || on_host,
             "hostNetwork": on_host,
             "hostname": c.hostname.0,
+            "dnsPolicy": names,
+            "dnsConfig": { "nameservers": servers },
             "automountServiceAccountToken": false,
             "enableServiceLinks": false,
             "restartPolicy": "Never",

@@ -386,7 +386,13 @@ impl Service {
         }
         let mut argv = words(command)?;
         if prefixes.contains('@') && argv.len() > 1 {
-            argv.remove(1);
+            // A machine's program is called by its file's name.
+            let called = argv.remove(1);
+            let file = |p: &str| p.rsplit('/').next().unwrap_or_default().to_owned();
+            if argv.first().is_some_and(|p| file(p) != file(&called)) {
+                let here = "here by its file's name: a program that goes by it is another one";
+                self.notes.push(format!("ExecStart=@: it is called `{called}` there, {here}"));
+            }
         }
         if !argv.first().is_some_and(|p| p.starts_with('/')) {
             return Err("write the absolute path of the program".into());

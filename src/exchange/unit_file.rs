@@ -13,7 +13,7 @@ use crate::kernel::{calls, constants};
 use crate::policy::Policy;
 use crate::policy::capabilities;
 use crate::policy::mounts::{Access, Origin, Source};
-use crate::policy::network::Network;
+use crate::policy::network::{Network, Resolver};
 use crate::policy::resources;
 use crate::policy::syscalls::Action;
 use crate::proof::diagram::{FALSE, Store, Word};
@@ -127,6 +127,9 @@ fn isolation(policy: &Policy, c: &Confinement, out: &mut Vec<String>, lost: &mut
         Network::None => out.push("PrivateNetwork=yes".into()),
         Network::Host => {}
         other => lost.push(format!("network: no `{other}`: the service has the host's network")),
+    }
+    if policy.network.value.is_filtered() && policy.resolver.value != Resolver::Host {
+        lost.push("resolver: the host's /etc/resolv.conf is seen".into());
     }
     out.extend(
         [

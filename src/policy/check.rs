@@ -11,15 +11,16 @@ use crate::source::{Span, Spanned};
 pub(super) fn finish(
     cx: &mut Context<'_>,
     (name, block): (&Spanned<String>, Span),
-    kernel: (u16, u16),
+    baseline: &Spanned<(u16, u16)>,
     mut g: Grants,
     within: Vec<Ceiling>,
 ) -> Option<Policy> {
+    let kernel = baseline.value;
     bound_ports(cx, &mut g);
     reasons(cx, &g);
     newer_than_baseline(cx, &g, kernel);
     // What a group names beyond the baseline nobody reviewed: it stays absent.
-    g.syscalls.retain(|r| r.group.is_none() || r.action > Action::Log || r.call.since <= kernel);
+    g.syscalls.retain(|r| r.group.is_empty() || r.action > Action::Log || r.call.since <= kernel);
     let calls = std::mem::take(&mut g.syscalls);
     let grants = g.clone();
     g.syscalls = calls;
@@ -136,8 +137,10 @@ pub(super) fn finish(
         name: name.value.clone(),
         span: name.span,
         block,
+        instance: None,
         about: text("about").map(|t| t.value),
         kernel,
+        baseline: baseline.span,
         root,
         program,
         user,
@@ -318,7 +321,7 @@ fn mount_rules(cx: &mut Context<'_>, g: &Grants) {
 }
 
 fn newer_than_baseline(cx: &mut Context<'_>, g: &Grants, kernel: (u16, u16)) {
-    for r in g.syscalls.iter().filter(|r| r.action <= Action::Log && r.group.is_none() && r.call.since > kernel) {
+    for r in g.syscalls.iter().filter(|r| r.action <= Action::Log && r.group.is_empty() && r.call.since > kernel) {
         let (a, b) = r.call.since;
         cx.error(
             "E0411",

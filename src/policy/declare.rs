@@ -25,6 +25,7 @@ pub(super) struct Test<'a> {
 pub(super) struct Instance {
     pub(super) name: Spanned<String>,
     pub(super) of: Spanned<String>,
+    pub(super) span: Span,
     /// Each parameter that it sets: its name where it stands, and the value.
     pub(super) values: BTreeMap<String, (Spanned<String>, Spanned<String>)>,
 }
@@ -98,7 +99,7 @@ pub(super) fn declare<'a>(
                 if !name.value.starts_with('@') {
                     cx.error("E0211", name.span, "a group's name begins with `@`", format!("group @{}", name.value));
                 }
-                let mut group = syscalls::Group { span: Some(name.span), lines: Vec::new(), library };
+                let mut group = syscalls::Group { span: Some(name.span), lines: Vec::new() };
                 for s in block.map(|b| b.statements().collect::<Vec<_>>()).unwrap_or_default() {
                     no_block(&mut cx, s);
                     let line = syscalls::read(&mut cx, s);
@@ -344,5 +345,5 @@ pub(super) fn instance(cx: &mut Context<'_>, args: &mut Args<'_>, out: &mut Decl
         }
     }
     args.finish(cx);
-    out.instances.push(Instance { name, of, values });
+    out.instances.push(Instance { name, of, span: args.span, values });
 }

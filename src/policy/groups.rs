@@ -10,8 +10,8 @@ use crate::source::Span;
 pub(super) struct Named {
     pub(super) call: &'static Call,
     pub(super) conditions: Vec<Condition>,
-    /// Where a group names it; one of the library that an own group names is known by that line.
-    pub(super) inside: Option<Span>,
+    /// The lines of groups on the way to it, the one that names it the last.
+    pub(super) group: Vec<Span>,
     /// The reason that the group gives.
     pub(super) why: Option<String>,
 }
@@ -21,34 +21,32 @@ pub(super) fn expand(cx: &mut Context<'_>, groups: &Groups, targets: &[Target]) 
     let mut out = Vec::new();
     let mut done = Vec::new();
     for t in targets {
-        walk(cx, groups, t, None, (&mut Vec::new(), &mut done), &mut out);
+        walk(cx, groups, t, Way { lines: &[], why: None }, (&mut Vec::new(), &mut done), &mut out);
     }
     out
 }
 
-/// What is known of the lines of groups on the way.
+/// The lines of groups on the way, and the nearest of their reasons.
 #[derive(Clone, Copy)]
-struct Inside<'a> {
-    /// The nearest reason.
+struct Way<'a> {
+    lines: &'a [Span],
     why: Option<&'a str>,
-    /// The nearest that isn't the library's.
-    own: Option<Span>,
 }
 
 fn walk(
     cx: &mut Context<'_>,
     groups: &Groups,
     target: &Target,
-    inside: Option<Inside<'_>>,
+    way: Way<'_>,
     (path, done): (&mut Vec<String>, &mut Vec<String>),
     out: &mut Vec<Named>,
 ) {
     match target {
-        Target::Call(call, conditions, span) => out.push(Named {
+        Target::Call(call, conditions, _) => out.push(Named {
             call,
             conditions: conditions.clone(),
-            inside: inside.map(|i| i.own.unwrap_or(*span)),
-            why: inside.and_then(|i| i.why).map(str::to_owned),
+            group: way.lines.to_vec(),
+            why: way.why.map(str::to_owned),
         }),
         Target::Group(name) => {
             let Some(group) = groups.get(&name.value) else {
@@ -73,10 +71,10 @@ fn walk(
             }
             path.push(name.value.clone());
             for line in &group.lines {
-                let why = line.meta.why.as_deref().or(inside.and_then(|i| i.why));
+                let why = line.meta.why.as_deref().or(way.why);
                 for t in &line.targets {
-                    let own = if group.library { inside.and_then(|i| i.own) } else { Some(t.span()) };
-                    walk(cx, groups, t, Some(Inside { why, own }), (path, done), out);
+                    let lines = [way.lines, &[t.span()]].concat();
+                    walk(cx, groups, t, Way { lines: &lines, why }, (path, done), out);
                 }
             }
             path.pop();

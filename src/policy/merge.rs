@@ -118,7 +118,7 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
         let left = lines_of(&base);
         // Of a list of ports the line stays, with fewer.
         let was = before.iter().filter(|(span, n)| left.get(*span).is_none_or(|m| m < *n)).map(|(s, _)| *s).collect();
-        base.taken.push(Taken { span: r.span, why: r.why.clone(), was });
+        base.taken.push(Taken { span: r.span, why: r.why.clone(), was, calls: Vec::new() });
     }
     for r in &own.removes {
         if let Some(wider) = still_granted(&base, &r.what) {
@@ -137,8 +137,9 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
             if line.verb.takes(Action::Kill) || line.verb.takes(Action::Errno(0)) {
                 found.iter_mut().for_each(|n| n.conditions = syscalls::low_bits(std::mem::take(&mut n.conditions)));
             }
-            let mut was: Vec<Span> = Vec::new();
+            let (mut was, mut calls) = (Vec::new(), Vec::new());
             for n in &found {
+                let before = was.len();
                 base.syscalls.retain(|r| {
                     let all = n.conditions.is_empty() || r.conditions == n.conditions;
                     let same = r.call.name == n.call.name && all;
@@ -146,11 +147,14 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
                     was.extend(hit.then_some(r.span));
                     !hit
                 });
+                if was.len() > before {
+                    calls.push((n.call, n.group.clone(), n.why.clone()));
+                }
             }
             let nothing = was.is_empty();
             was.sort_unstable();
             was.dedup();
-            base.taken.push(Taken { span: line.span, why: line.meta.why.clone(), was });
+            base.taken.push(Taken { span: line.span, why: line.meta.why.clone(), was, calls });
             if nothing {
                 let what = if lifting {
                     "this overrides what isn't there: the word is that of the inherited line"
@@ -181,7 +185,7 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
                 let mut meta = line.meta.clone();
                 // What the group says of the call is nearer to it.
                 meta.why = n.why.or(meta.why);
-                let (call, span, group) = (n.call, line.span, n.inside);
+                let (call, span, group) = (n.call, line.span, n.group);
                 base.syscalls.push(syscalls::Rule { call, conditions, action, meta, span, group });
             }
         }

@@ -42,10 +42,14 @@ pub struct Policy {
     pub span: Span,
     /// The braces and what is written in them; an instance's are those of the machine that it is made of.
     pub block: Span,
+    /// The statement that makes it of another machine.
+    pub instance: Option<Span>,
     /// `about`
     pub about: Option<String>,
     /// The release whose calls the author reviewed.
     pub kernel: (u16, u16),
+    /// Where that is written.
+    pub baseline: Span,
     /// The root file system.
     pub root: Spanned<mounts::Root>,
     /// What runs.

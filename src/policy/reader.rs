@@ -59,8 +59,11 @@ impl Context<'_> {
                 Some(value) => out.push_str(&value.value),
                 None => {
                     let known: Vec<&str> = self.params.keys().map(String::as_str).collect();
-                    let help = did_you_mean(name, known)
-                        .unwrap_or_else(|| format!("declare it with `param {name} TYPE` at the top of the file"));
+                    let help = did_you_mean(name, known).unwrap_or_else(|| {
+                        format!(
+                            "declare it with `param {name} TYPE` at the top of the file; groups and names take none"
+                        )
+                    });
                     self.error("E0208", span, format!("unknown parameter `{name}`"), help);
                     return None;
                 }

@@ -273,7 +273,7 @@ fn group_rules(
             action: syscalls::Action::Allow,
             meta: Meta::default(),
             span,
-            group: n.inside,
+            group: n.group,
         })
         .collect()
 }
@@ -325,6 +325,8 @@ pub struct Taken {
     pub why: Option<String>,
     /// What is gone.
     pub was: Vec<Span>,
+    /// Of calls each, the lines of groups by which it is named, and the reason there.
+    pub calls: Vec<(&'static crate::kernel::calls::Call, Vec<Span>, Option<String>)>,
 }
 
 /// Calls that a line removed, and an inherited line of the same call that stayed.
@@ -379,7 +381,7 @@ fn build_all(main: FileId, decl: &Declarations<'_>, diagnostics: &mut Diagnostic
     };
     for d in decl.items.values().filter(|d| d.bootable && d.name.span.file == main) {
         walk.work = 0;
-        let made = machine(&mut cx, decl, (d, &d.name), &mut walk, kernel.value);
+        let made = machine(&mut cx, decl, (d, &d.name), &mut walk, kernel);
         if many(&mut cx, &d.name, &made) {
             return Vec::new();
         }
@@ -411,11 +413,11 @@ fn build_all(main: FileId, decl: &Declarations<'_>, diagnostics: &mut Diagnostic
         }
         let params = defaults.clone().into_iter().chain(i.given()).collect();
         let mut cx = Context { diagnostics: cx.diagnostics, params: &params, today };
-        let made = machine(&mut cx, decl, (d, &i.name), &mut Walk::default(), kernel.value);
+        let made = machine(&mut cx, decl, (d, &i.name), &mut Walk::default(), kernel);
         if many(&mut cx, &i.name, &made) {
             return Vec::new();
         }
-        machines.extend(made);
+        machines.extend(made.map(|m| Policy { instance: Some(i.span), ..m }));
     }
     for t in &decl.tests {
         let Some(m) = machines.iter_mut().find(|m| m.name == t.machine.value) else {
@@ -440,7 +442,7 @@ fn machine(
     decl: &Declarations<'_>,
     (d, name): (&Declared<'_>, &Spanned<String>),
     walk: &mut Walk,
-    kernel: (u16, u16),
+    kernel: &Spanned<(u16, u16)>,
 ) -> Option<Policy> {
     let mut grants = effective(cx, decl, d, walk)?;
     grants.values = cx.params.iter().map(|(k, v)| (k.clone(), v.span)).collect();

@@ -89,8 +89,15 @@ pub struct Rule {
     pub meta: Meta,
     /// The line that grants or denies it; for a group the line that uses the group.
     pub span: Span,
-    /// The line inside the group that names the call, when there is one.
-    pub group: Option<Span>,
+    /// The lines of groups on the way to it, the one that names the call the last; none where the line itself does.
+    pub group: Vec<Span>,
+}
+
+impl Rule {
+    /// Where the call is named.
+    pub fn named_at(&self) -> Span {
+        self.group.last().copied().unwrap_or(self.span)
+    }
 }
 
 /// A group's rules as written, references to other groups resolved on use.
@@ -98,7 +105,6 @@ pub struct Rule {
 pub(super) struct Group {
     pub(super) span: Option<Span>,
     pub(super) lines: Vec<Line>,
-    pub(super) library: bool,
 }
 
 /// What a statement names: a call with conditions, or a group.

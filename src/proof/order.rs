@@ -51,6 +51,15 @@ fn is_laid_over(f: &Fact, list: &[Fact]) -> bool {
     !list.iter().any(|o| o.domain == f.domain && o.key == f.key) && !shown_at(list, &f.key).is_some_and(alike)
 }
 
+/// Does what is mounted around a place show the very files that a mount there would, and let no more?
+pub fn shows_no_more(list: &[Fact], f: &Fact) -> bool {
+    let What::Mount(source, flags) = &f.what else { return false };
+    let less = |has: &[bool; 5]| has.iter().zip(flags).all(|(h, f)| *f || !*h);
+    shown_at(list, &f.key).is_some_and(
+        |o| matches!(&o.what, What::Mount(s, has) if less(has) && further(s, &o.key, &f.key).as_ref() == Some(source)),
+    )
+}
+
 /// What a folder of the host, mounted at `target`, shows at a path below that.
 fn further(source: &str, target: &str, path: &str) -> Option<String> {
     let folder = source.strip_prefix("bind \"")?.strip_suffix('"')?.trim_end_matches('/');

@@ -1,15 +1,16 @@
 //! What a change of a policy does, by meaning: calls proved, the other domains fact by fact.
 
+use super::behind;
 use super::checks;
 use super::facts;
 use super::folders;
-use super::lines::{Explained, through};
+use super::lines::{Explained, Lines, through};
 use super::risk::{self, Grade, Risk};
 use crate::kernel::calls::{self, Call};
 use crate::kernel::numbers::Arch;
 use crate::policy::Policy;
 use crate::policy::meaning::Vector;
-use crate::policy::resolve::{Grants, Taken};
+use crate::policy::resolve::Grants;
 use crate::policy::syscalls::{Action, Rule};
 use crate::proof::diagram::{FALSE, Node, Store};
 use crate::proof::grants::{self, Domain, Fact, What};
@@ -95,19 +96,25 @@ pub fn compare(old: &Side<'_>, new: &Side<'_>, arch: Arch) -> Vec<Machine> {
     let mut names: Vec<&str> = old.machines.iter().chain(new.machines).map(|m| m.name.as_str()).collect();
     names.sort_unstable();
     names.dedup();
+    let lines = [old, new].map(Lines::read);
     let find = |list: &'_ [Policy], name: &str| list.iter().position(|m| m.name == name);
     names
         .into_iter()
         .filter_map(|name| {
             let before = find(old.machines, name).and_then(|i| old.machines.get(i));
             let after = find(new.machines, name).and_then(|i| new.machines.get(i));
-            machine(name, [(old, before), (new, after)], arch)
+            machine(name, [(old, before), (new, after)], &lines, arch)
         })
         .collect()
 }
 
 /// One machine before and after. `None` on one side: all that the other grants is the change.
-fn machine(name: &str, sides: [(&Side<'_>, Option<&Policy>); 2], arch: Arch) -> Option<Machine> {
+fn machine(
+    name: &str,
+    sides: [(&Side<'_>, Option<&Policy>); 2],
+    [old_lines, new_lines]: &[Lines; 2],
+    arch: Arch,
+) -> Option<Machine> {
     let [(old_side, old), (new_side, new)] = sides;
     let any = new.or(old)?;
     let nothing = |p: &Policy| Policy { syscalls: Vec::new(), grants: Grants::default(), ..p.clone() };
@@ -156,7 +163,7 @@ fn machine(name: &str, sides: [(&Side<'_>, Option<&Policy>); 2], arch: Arch) -> 
     }
     rows.sort_by(|a, b| (a.effect, b.risk, &a.line, &a.text).cmp(&(b.effect, a.risk, &b.line, &b.text)));
     let lines_without_effect =
-        if state == "both" { explained.rest([(old_side, &before), (new_side, &after)]) } else { 0 };
+        if state == "both" { explained.rest([(old_lines, &before), (new_lines, &after)]) } else { 0 };
     undecided.sort_unstable();
     undecided.dedup();
     let undecided = (!undecided.is_empty()).then(|| {
@@ -211,14 +218,19 @@ fn changed(
     if before == after {
         return;
     }
-    // A rule that both sides have explains nothing.
+    // A rule that both sides have explains nothing, and neither does one that the baseline brings.
     let has = |which: usize, r: &Rule| {
         rules.get(which).is_some_and(|l| l.iter().any(|o| o.action == r.action && o.conditions == r.conditions))
     };
-    for (which, ((policy, sources), list)) in sides.iter().zip(&rules).enumerate() {
-        for r in list.iter().filter(|r| !has(1 - which, r)) {
-            explained.at(which == 0, (policy, sources), r.span);
-            r.group.iter().for_each(|g| explained.at(which == 0, (policy, sources), *g));
+    let [old, new] = sides;
+    let from = |which| if which == 0 { (old, new) } else { (new, old) };
+    let behind = |which: usize, r: &Rule| {
+        let (of, other) = from(which);
+        !has(1 - which, r) && !behind::by_baseline(of, r, other)
+    };
+    for (which, list) in rules.iter().enumerate() {
+        for r in list.iter().filter(|r| behind(which, r)) {
+            [r.span].iter().chain(&r.group).for_each(|l| explained.at(which == 0, from(which).0, *l));
         }
     }
     // Where it runs before or after.
@@ -231,8 +243,8 @@ fn changed(
             s.combine(before, after, &|a, b| u32::from(effect_of(bpf::decode(a), bpf::decode(b)) == Some(effect)));
         // The cause is a rule that is there now; or one that was there; or the baseline.
         for (which, node) in [(1, after), (0, before)] {
-            let Some(((policy, sources), list)) = sides.get(which).zip(rules.get(which)) else { continue };
-            for r in list {
+            let (of, other) = from(which);
+            for r in rules.get(which).into_iter().flatten() {
                 if rest == FALSE {
                     break;
                 }
@@ -240,58 +252,55 @@ fn changed(
                 let acts = s.combine(node, node, &|a, _| u32::from(bpf::decode(a) == r.action));
                 let own = s.and(when, acts);
                 let caused = s.and(rest, own);
-                if caused == FALSE || has(1 - which, r) {
+                if caused == FALSE || !behind(which, r) {
                     continue;
                 }
                 rest = s.choose(caused, FALSE, rest);
                 let v = shown(s, caused, call, arch);
                 let runs = s.and(caused, either);
-                let grade = if runs == FALSE { risk::REFUSED } else { risk::call(s, policy, call, runs) };
-                if let (0, Some(now), Some(t)) = (which, sides.get(1), taken(sides, (sources, r.span))) {
-                    explained.at(false, *now, t.span);
-                    let verb = verb(now.1.text(t.span));
-                    out.push(Found {
-                        effect,
-                        text: format!("{verb} {r}"),
-                        was: answer(s, before, &v),
-                        now: answer(s, after, &v),
-                        span: t.span,
-                        gone: false,
-                        why: t.why.clone(),
-                        line: now.1.cite(t.span),
-                        via: through(*now, t.span),
-                        witness: witness(call.name, &v),
-                        grade,
-                    });
-                    continue;
-                }
-                let line = cause((*sources, r), sides.get(1 - which));
-                let mut via = through((policy, sources), r.span);
-                via.extend(r.group.map(|g| sources.cite(if line == g { r.span } else { g })));
-                // What was stricter was taken away first.
-                let stricter = rules.first().into_iter().flatten().filter(|o| which == 1 && o.action > r.action);
-                let lifted = stricter.into_iter().find_map(|o| {
-                    let when = intent::holds(s, &o.conditions);
-                    let met = s.and(when, caused) != FALSE;
-                    sides.first().filter(|_| met).and_then(|(_, sources)| taken(sides, (sources, o.span)))
-                });
-                if let Some(t) = lifted {
-                    explained.at(false, (policy, sources), t.span);
-                    via.push(sources.cite(t.span));
-                }
-                out.push(Found {
+                let grade = if runs == FALSE { risk::REFUSED } else { risk::call(s, of.0, call, runs) };
+                let line = behind::cause(of, r, other);
+                let mut found = Found {
                     effect,
                     text: format!("{} {r}", r.action.word()),
                     was: answer(s, before, &v),
                     now: answer(s, after, &v),
                     span: r.span,
                     gone: which == 0,
-                    why: r.meta.why.clone().or_else(|| lifted.and_then(|t| t.why.clone())),
-                    line: sources.cite(line),
-                    via,
+                    why: r.meta.why.clone(),
+                    line: of.1.cite(line),
+                    via: behind::way(of, (r.span, &r.group), line),
                     witness: witness(call.name, &v),
                     grade,
+                };
+                // The line stands as it stood: the other side takes it away.
+                if let Some(t) = behind::taker(other, of, of.1.text(r.span), Some(call)) {
+                    [t.span].iter().chain(t.group).for_each(|l| explained.at(which == 1, other, *l));
+                    let verb = behind::verb(other.1.text(t.span));
+                    out.push(Found {
+                        text: format!("{verb} {r}"),
+                        span: t.span,
+                        gone: which == 1,
+                        why: t.why,
+                        line: other.1.cite(t.shown),
+                        via: behind::way(other, (t.span, t.group), t.shown),
+                        ..found
+                    });
+                    continue;
+                }
+                // What was stricter was taken away first.
+                let stricter = rules.first().into_iter().flatten().filter(|o| which == 1 && o.action > r.action);
+                let lifted = stricter.into_iter().find_map(|o| {
+                    let when = intent::holds(s, &o.conditions);
+                    let met = s.and(when, caused) != FALSE;
+                    behind::taker(new, old, old.1.text(o.span), Some(call)).filter(|_| met)
                 });
+                if let Some(t) = lifted {
+                    [t.span].iter().chain(t.group).for_each(|l| explained.at(false, new, *l));
+                    found.via.push(new.1.cite(t.shown));
+                    found.why = found.why.or(t.why);
+                }
+                out.push(found);
             }
         }
         if rest != FALSE {
@@ -301,43 +310,22 @@ fn changed(
             let grade = if runs == FALSE { risk::REFUSED } else { risk::call(s, b, call, runs) };
             let baseline = a.kernel != b.kernel;
             explained.baseline |= baseline;
+            let line = if baseline { b.baseline } else { b.span };
             out.push(Found {
                 effect,
                 text: format!("{} {}", answer(s, after, &v), call.name),
                 was: answer(s, before, &v),
                 now: answer(s, after, &v),
-                span: b.span,
+                span: line,
                 gone: false,
                 why: baseline.then(|| format!("kernel {}.{} -> {}.{}", a.kernel.0, a.kernel.1, b.kernel.0, b.kernel.1)),
-                line: sources.cite(b.span),
+                line: sources.cite(line),
                 via: Vec::new(),
                 witness: witness(call.name, &v),
                 grade,
             });
         }
     }
-}
-
-/// The line to look at: where the other side allows the very group too, the line in it, if its author can change that.
-fn cause((sources, r): (&Sources, &Rule), other: Option<&(&Policy, &Sources)>) -> Span {
-    let used = |g: &Span| {
-        let line = sources.text(r.span);
-        sources.is_written(*g) && other.is_some_and(|(p, s)| p.syscalls.iter().any(|o| s.text(o.span) == line))
-    };
-    r.group.filter(used).unwrap_or(r.span)
-}
-
-/// The new line that takes away what a line of the old policy says, which stands where it stood.
-fn taken<'a>([(before, _), (new, sources)]: [(&'a Policy, &Sources); 2], old: (&Sources, Span)) -> Option<&'a Taken> {
-    let text = old.0.text(old.1);
-    // One that stood there before takes no more than it did.
-    let stood = |t: &Taken| before.grants.taken.iter().any(|o| old.0.text(o.span) == sources.text(t.span));
-    new.grants.taken.iter().find(|t| t.was.iter().any(|w| sources.text(*w) == text) && !stood(t))
-}
-
-/// How a line takes away: in a list of several things the word stands before the list.
-fn verb(line: &str) -> &'static str {
-    if line.starts_with("override") { "override" } else { "remove" }
 }
 
 /// What a diagram says of a call, as the language writes it.
@@ -368,7 +356,7 @@ pub(super) fn merged(found: Vec<Found>) -> Vec<Row> {
         let place = rows.iter_mut().find(|(l, r)| {
             l.first().is_some_and(|o| {
                 (o.effect, o.span, o.gone, &o.was, &o.now, &o.why) == (f.effect, f.span, f.gone, &f.was, &f.now, &f.why)
-                    && o.text.split(' ').next() == f.text.split(' ').next()
+                    && outcome(&o.text).0 == outcome(&f.text).0
             }) && r.line == f.line
         });
         match place {
@@ -395,14 +383,20 @@ const MOST_LOW: usize = 4;
 /// Puts the calls of a row into its text, every one of them that is above low.
 fn named(mut list: Vec<Found>, mut row: Row) -> Row {
     list.sort_by_key(|f| std::cmp::Reverse(f.grade.risk));
-    let verb = row.text.split_once(' ').map(|(v, _)| v.to_owned()).unwrap_or_default();
-    let mut names: Vec<String> =
-        list.iter().map(|o| o.text.split_once(' ').map_or(String::new(), |(_, t)| t.to_owned())).collect();
+    let verb = outcome(&row.text).0.to_owned();
+    let mut names: Vec<String> = list.iter().map(|o| outcome(&o.text).1.to_owned()).collect();
     let grave = list.iter().filter(|f| f.grade.risk > Risk::Low).count();
     row.others = names.split_off(names.len().min(grave.max(MOST_LOW)));
     let more = if row.others.is_empty() { String::new() } else { format!(", ... ({} rules)", list.len()) };
     row.text = format!("{verb} {}{more}", names.join(", "));
     row
+}
+
+/// What becomes of a call, and the call: `allow getpid`, `errno EPERM getpid`.
+fn outcome(text: &str) -> (&str, &str) {
+    let after = if text.starts_with("errno ") { "errno ".len() } else { 0 };
+    let end = text.get(after..).and_then(|rest| rest.find(' ')).map_or(text.len(), |n| after + n);
+    (text.get(..end).unwrap_or(text), text.get(end + 1..).unwrap_or_default())
 }
 
 fn row_of(f: &Found, grade: Grade) -> Row {
@@ -443,8 +437,16 @@ fn other_domains<'a>(old: View<'a>, new: View<'a>, explained: &mut Explained) ->
         }
     }
     let sides = [(old.0, old.2), (new.0, new.2)];
-    let takes = |d: &order::Difference<'_>| taken(sides, (old.2, d.old.filter(|_| d.new.is_none())?.span));
-    differences.iter().filter_map(takes).for_each(|t| explained.at(false, (new.0, new.2), t.span));
+    // The line stands as it stood, and the other side takes it away.
+    let [before, now] = sides;
+    let takes = |d: &order::Difference<'_>| match (d.old, d.new) {
+        (Some(o), None) => Some((behind::taker(now, before, old.2.text(o.span), None)?, false, now)),
+        (None, Some(n)) => Some((behind::taker(before, now, new.2.text(n.span), None)?, true, before)),
+        _ => None,
+    };
+    for (t, was, by) in differences.iter().filter_map(takes) {
+        explained.at(was, by, t.span);
+    }
     let row = |d: &order::Difference<'_>| {
         let (fact, gone): (&Fact, bool) = match (d.new, d.old) {
             // What is gone is shown as it was, unless a new value stands in its place.
@@ -496,8 +498,14 @@ fn other_domains<'a>(old: View<'a>, new: View<'a>, explained: &mut Explained) ->
         };
         let inherited = d.old.is_some_and(|o| o.what == What::Inherited) && d.effect != Effect::Narrowed;
         let grade = if inherited && grade.risk < Risk::Medium { facts::BEYOND } else { grade };
-        if let (true, Some(t)) = (gone, takes(d)) {
-            let verb = verb(new.2.text(t.span));
+        let (was, now) = match (hides, gone) {
+            (false, true) => ("granted", "not granted"),
+            (false, false) => ("not granted", "granted"),
+            (true, true) => ("hidden", "seen"),
+            (true, false) => ("seen", "hidden"),
+        };
+        if let Some((t, gone, by)) = takes(d) {
+            let verb = behind::verb(by.1.text(t.span));
             return Some(Row {
                 effect,
                 domain: fact.domain,
@@ -506,13 +514,13 @@ fn other_domains<'a>(old: View<'a>, new: View<'a>, explained: &mut Explained) ->
                 others: Vec::new(),
                 consequence: grade.consequence,
                 reference: grade.reference,
-                line: new.2.cite(t.span),
-                gone: false,
-                why: t.why.clone(),
-                was: if hides { "hidden" } else { "granted" }.into(),
-                now: if hides { "seen" } else { "not granted" }.into(),
+                line: by.1.cite(t.span),
+                gone,
+                why: t.why,
+                was: was.into(),
+                now: now.into(),
                 witness: None,
-                via: through((new.0, new.2), t.span),
+                via: through(by, t.span),
             });
         }
         // Where nothing is written any more, or wasn't before, what was written or is now is the line.
@@ -542,19 +550,13 @@ fn other_domains<'a>(old: View<'a>, new: View<'a>, explained: &mut Explained) ->
                 (_, None) if unlimited => "no bound".into(),
                 (_, Some(o)) if unlimited => dated(o),
                 (_, Some(o)) if !gone => dated(o),
-                (false, Some(_)) => "granted".into(),
-                (false, None) => "not granted".into(),
-                (true, Some(_)) => "hidden".into(),
-                (true, None) => "seen".into(),
+                _ => was.into(),
             },
             now: match (hides, d.new) {
                 (_, None) if unlimited => "no bound".into(),
                 (_, Some(n)) if unlimited => dated(n),
                 (_, Some(n)) if d.old.is_some() => dated(n),
-                (false, Some(_)) => "granted".into(),
-                (false, None) => "not granted".into(),
-                (true, Some(_)) => "hidden".into(),
-                (true, None) => "seen".into(),
+                _ => now.into(),
             },
             witness: None,
             others: Vec::new(),

@@ -34,27 +34,30 @@ impl Explained {
 
     /// How many lines stand on one side only and explain nothing. Comments, blank lines and what is written for
     /// another machine don't count.
-    pub(super) fn rest(&self, sides: [(&Side<'_>, &Policy); 2]) -> usize {
-        let [old, new] = sides.map(|(side, policy)| {
-            let mut lines = lines_of(side, policy);
-            lines.retain(|(_, text)| !(self.baseline && text.starts_with("kernel ")));
-            lines.sort_by(|a, b| a.1.cmp(&b.1));
-            lines
-        });
-        let lone = |from: &[(String, String)], other: &[(String, String)], known: &BTreeSet<String>| {
-            let mut rest: Vec<&str> = other.iter().map(|(_, t)| t.as_str()).collect();
-            from.iter()
-                .filter(|(place, text)| match rest.binary_search(&text.as_str()) {
-                    Ok(i) => {
-                        rest.remove(i);
-                        false
-                    }
-                    Err(_) => !known.contains(place),
-                })
-                .count()
+    pub(super) fn rest(&self, sides: [(&Lines, &Policy); 2]) -> usize {
+        // A parameter is one thing, whatever value it has on either side.
+        let parameter = |l: &Line| l.text.strip_prefix("param ").and_then(|t| t.split(' ').next()).map(str::to_owned);
+        let mut parameters = BTreeSet::new();
+        for ((lines, policy), known) in sides.into_iter().zip([&self.old, &self.new]) {
+            parameters.extend(lines.of(policy).filter(|l| known.contains(&l.place)).filter_map(parameter));
+        }
+        let counts = |l: &&Line| {
+            !(self.baseline && l.text.starts_with("kernel ")) && parameter(l).is_none_or(|p| !parameters.contains(&p))
         };
+        let [old, new] = sides.map(|(lines, policy)| lines.of(policy).filter(counts).collect::<Vec<&Line>>());
         lone(&old, &new, &self.old) + lone(&new, &old, &self.new)
     }
+}
+
+/// How many lines have none on the other side that reads alike, nor one among those that are known.
+fn lone(from: &[&Line], other: &[&Line], known: &BTreeSet<String>) -> usize {
+    let said: BTreeSet<&str> = from.iter().filter(|l| known.contains(&l.place)).map(|l| l.text.as_str()).collect();
+    let mut rest = other.iter().peekable();
+    let alone = |l: &&&Line| {
+        while rest.next_if(|o| o.text < l.text).is_some() {}
+        rest.next_if(|o| o.text == l.text).is_none()
+    };
+    from.iter().filter(alone).filter(|l| !said.contains(l.text.as_str())).count()
 }
 
 /// What a line came through: profiles, and where its parameters got their values.
@@ -63,38 +66,53 @@ pub(super) fn through((policy, sources): (&Policy, &Sources), line: Span) -> Vec
     policy.grants.chain(line).iter().cloned().chain(values).collect()
 }
 
-/// The lines that a machine's meaning may come from, with their places.
-fn lines_of(side: &Side<'_>, policy: &Policy) -> Vec<(String, String)> {
-    // The lines of the other machines, by the file. Instances of one machine have one block.
-    let mut blocks: BTreeSet<Span> = side.machines.iter().map(|m| m.block).collect();
-    blocks.remove(&policy.block);
-    let mut others: BTreeMap<&str, Vec<RangeInclusive<usize>>> = BTreeMap::new();
-    for block in blocks {
-        let Some(file) = side.sources.get(block.file) else { continue };
-        let line = |at| side.sources.position(Span { start: at, ..block }).line;
-        others.entry(&file.name).or_default().push(line(block.start) as usize..=line(block.end) as usize);
-    }
-    let mut out = Vec::new();
-    for f in side.sources.written() {
-        let others = others.get(f.name.as_str()).map_or(&[][..], Vec::as_slice);
-        // They are in the order in which they are written, and none in another.
-        let of_another = |line: usize| {
-            let before = others.partition_point(|r| *r.start() <= line);
-            before.checked_sub(1).and_then(|i| others.get(i)).is_some_and(|r| r.contains(&line))
-        };
-        for (i, line) in f.text.lines().enumerate() {
-            let text = line.split_whitespace().collect::<Vec<_>>().join(" ");
-            let instance = text.strip_prefix("instance ").and_then(|rest| rest.split(' ').next());
-            if of_another(i + 1) || instance.is_some_and(|name| name != policy.name) {
-                continue;
-            }
-            let place = format!("{}:{}", f.name, i + 1);
-            // Where a block begins and ends says nothing: `limits {`.
-            let frame = text == "}" || text.strip_suffix(" {").is_some_and(|word| !word.contains(' '));
-            if !text.is_empty() && !text.starts_with('#') && !frame {
-                out.push((place, text));
+/// A line that says something.
+struct Line {
+    text: String,
+    place: String,
+    /// The block of a machine, or the statement of an instance, in which it stands.
+    owner: Option<Span>,
+}
+
+/// The lines of one side from which the meaning of its machines may come, in the order of their texts.
+pub(super) struct Lines(Vec<Line>);
+
+impl Lines {
+    pub(super) fn read(side: &Side<'_>) -> Lines {
+        // Instances of one machine have one block.
+        let owners: BTreeSet<Span> =
+            side.machines.iter().flat_map(|m| [m.block].into_iter().chain(m.instance)).collect();
+        let mut by_file: BTreeMap<&str, Vec<(RangeInclusive<usize>, Span)>> = BTreeMap::new();
+        for owner in owners {
+            let Some(file) = side.sources.get(owner.file) else { continue };
+            let line = |at| side.sources.position(Span { start: at, ..owner }).line as usize;
+            by_file.entry(&file.name).or_default().push((line(owner.start)..=line(owner.end.max(1) - 1), owner));
+        }
+        let mut out = Vec::new();
+        for f in side.sources.written() {
+            // They are in the order in which they are written, and none in another.
+            let owners = by_file.get(f.name.as_str()).map_or(&[][..], Vec::as_slice);
+            let owner = |line: usize| {
+                let before = owners.partition_point(|(lines, _)| *lines.start() <= line);
+                let nearest = before.checked_sub(1).and_then(|i| owners.get(i));
+                nearest.filter(|(lines, _)| lines.contains(&line)).map(|(_, owner)| *owner)
+            };
+            for (line, text) in (1..).zip(f.text.lines()) {
+                let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+                // Where a block begins and ends says nothing: `limits {`.
+                let frame = text == "}" || text.strip_suffix(" {").is_some_and(|word| !word.contains(' '));
+                if !text.is_empty() && !text.starts_with('#') && !frame {
+                    out.push(Line { text, place: format!("{}:{line}", f.name), owner: owner(line) });
+                }
             }
         }
+        out.sort_by(|a, b| a.text.cmp(&b.text));
+        Lines(out)
     }
-    out
+
+    /// Those of a machine and of all.
+    fn of<'a>(&'a self, policy: &Policy) -> impl Iterator<Item = &'a Line> {
+        let own = [Some(policy.block), policy.instance];
+        self.0.iter().filter(move |l| l.owner.is_none() || own.contains(&l.owner))
+    }
 }

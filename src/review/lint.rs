@@ -79,7 +79,7 @@ fn reasons(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) {
             out.push(Diagnostic::warning("W0801", span, message).help(help));
         }
     };
-    let single = |r: &&Rule| r.action <= Action::Log && r.meta.why.is_none() && r.group.is_none();
+    let single = |r: &&Rule| r.action <= Action::Log && r.meta.why.is_none() && r.group.is_empty();
     let mut graded: Vec<_> = policy.syscalls.iter().filter(single).map(|r| (risk::rule(policy, r), r)).collect();
     // Of a line with several calls the gravest speaks.
     graded.sort_by_key(|(g, _)| std::cmp::Reverse(g.risk));
@@ -88,7 +88,7 @@ fn reasons(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) {
     }
     // Of a group the gravest call speaks for the line.
     let mut groups: BTreeMap<Span, (risk::Grade, String)> = BTreeMap::new();
-    let grouped = |r: &&Rule| r.group.is_some() && r.action <= Action::Log && r.meta.why.is_none();
+    let grouped = |r: &&Rule| !r.group.is_empty() && r.action <= Action::Log && r.meta.why.is_none();
     for r in policy.syscalls.iter().filter(grouped).filter(|r| sources.is_written(r.span)) {
         let g = risk::rule(policy, r);
         if g.risk >= Risk::High && groups.get(&r.span).is_none_or(|(known, _)| g.risk > known.risk) {
@@ -259,7 +259,7 @@ fn facts_in_vain(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) 
 
 /// Numbers where the kernel has a name: nobody sees in a review what 0x10000000 lets through.
 fn bare_numbers(policy: &Policy, sources: &Sources, out: &mut Vec<Diagnostic>) {
-    for (r, span) in policy.syscalls.iter().map(|r| (r, r.group.unwrap_or(r.span))) {
+    for (r, span) in policy.syscalls.iter().map(|r| (r, r.named_at())) {
         if !sources.is_written(span) {
             continue;
         }

@@ -1,5 +1,6 @@
 //! Review by meaning: what a change widens, what a machine can do, what is written in vain.
 
+mod behind;
 mod checks;
 pub mod diff;
 mod facts;

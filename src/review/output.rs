@@ -129,7 +129,7 @@ pub fn findings(machines: &[Machine]) -> Vec<Finding> {
             _ => "note",
         },
         message: format!(
-            "{} {}: {}{} ({}). Was: {}, now: {}. {}",
+            "{} {}: {}{} ({}). Was: {}, now: {}. {}.{}{}",
             m.name,
             effect(r.effect),
             r.text,
@@ -137,7 +137,9 @@ pub fn findings(machines: &[Machine]) -> Vec<Finding> {
             r.risk.word(),
             r.was,
             r.now,
-            r.consequence
+            r.consequence,
+            r.why.as_ref().map(|w| format!(" Why: \"{}\".", w.escape_debug())).unwrap_or_default(),
+            if r.via.is_empty() { String::new() } else { format!(" Through {}.", r.via.join(" > ")) },
         ),
         // A line that is gone has no place in what is looked at.
         place: Some(if r.gone || !is_written(&r.line) { m.place.clone() } else { r.line.clone() }),
@@ -349,9 +351,10 @@ pub fn markdown(machines: &[Machine], command: &str) -> String {
     for (m, r) in machines.iter().flat_map(|m| m.rows.iter().map(move |r| (m, r))) {
         let why = r.why.as_ref().map(|w| format!(", why: {}", code(w))).unwrap_or_default();
         let shown = r.witness.as_ref().map(|w| format!(", shown by {}", code(w))).unwrap_or_default();
+        let through = if r.via.is_empty() { String::new() } else { format!(", through {}", code(&r.via.join(" > "))) };
         let others = if r.others.is_empty() { String::new() } else { format!(", also {}", code(&r.others.join(", "))) };
         details.push_str(&format!(
-            "- {} {} {}: {} ({}); was: {}, now: {}{why}{shown}{others}\n",
+            "- {} {} {}: {} ({}); was: {}, now: {}{why}{through}{shown}{others}\n",
             sign(r.effect),
             code(&m.name),
             code(&r.text),
