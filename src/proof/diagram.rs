@@ -596,6 +596,11 @@ mod tests {
             // The call that shows a difference is one on which it holds.
             let shown = s.difference(equal, FALSE).unwrap();
             assert_eq!(s.evaluate(equal, &shown), 1);
+            for bit in 0..32 {
+                let one = s.bit(word, bit);
+                let shown = s.difference(one, FALSE).unwrap();
+                assert_eq!(s.evaluate(one, &shown), 1, "{word:?} {bit}");
+            }
         }
     }
 
