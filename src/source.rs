@@ -136,6 +136,13 @@ impl Sources {
         format!("{name}:{}", self.position(span).line)
     }
 
+    /// Each line of a span, as [`Sources::cite`] does.
+    pub fn lines(&self, span: Span) -> impl Iterator<Item = String> + '_ {
+        let name = self.get(span.file).map_or("?", |f| f.name.as_str());
+        let last = Span { start: span.end.saturating_sub(1).max(span.start), ..span };
+        (self.position(span).line..=self.position(last).line).map(move |line| format!("{name}:{line}"))
+    }
+
     /// The line behind a step of a plan.
     pub fn origin(&self, span: Span) -> Origin {
         Origin::Written(self.cite(span))

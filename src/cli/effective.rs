@@ -136,7 +136,7 @@ impl Effective {
                     call: r.to_string(),
                     action: r.action.word(),
                     line: place(r.span),
-                    group: r.group.last().copied().map(place),
+                    group: r.group.last().map(|g| place(g.item)),
                     why: r.meta.why.clone(),
                 })
                 .collect(),

@@ -1,7 +1,7 @@
 //! Groups of system calls: from what a line names to calls and their conditions.
 
 use super::reader::Context;
-use super::syscalls::{Condition, Groups, Target};
+use super::syscalls::{Condition, Groups, Place, Target};
 use crate::diagnostic::did_you_mean;
 use crate::kernel::calls::Call;
 use crate::source::Span;
@@ -10,8 +10,10 @@ use crate::source::Span;
 pub(super) struct Named {
     pub(super) call: &'static Call,
     pub(super) conditions: Vec<Condition>,
+    /// Where the line names it.
+    pub(super) item: Span,
     /// The lines of groups on the way to it, the one that names it the last.
-    pub(super) group: Vec<Span>,
+    pub(super) group: Vec<Place>,
     /// The reason that the group gives.
     pub(super) why: Option<String>,
 }
@@ -21,7 +23,7 @@ pub(super) fn expand(cx: &mut Context<'_>, groups: &Groups, targets: &[Target]) 
     let mut out = Vec::new();
     let mut done = Vec::new();
     for t in targets {
-        walk(cx, groups, t, Way { lines: &[], why: None }, (&mut Vec::new(), &mut done), &mut out);
+        walk(cx, groups, t, Way { item: t.span(), lines: &[], why: None }, (&mut Vec::new(), &mut done), &mut out);
     }
     out
 }
@@ -29,7 +31,8 @@ pub(super) fn expand(cx: &mut Context<'_>, groups: &Groups, targets: &[Target]) 
 /// The lines of groups on the way, and the nearest of their reasons.
 #[derive(Clone, Copy)]
 struct Way<'a> {
-    lines: &'a [Span],
+    item: Span,
+    lines: &'a [Place],
     why: Option<&'a str>,
 }
 
@@ -45,6 +48,7 @@ fn walk(
         Target::Call(call, conditions, _) => out.push(Named {
             call,
             conditions: conditions.clone(),
+            item: way.item,
             group: way.lines.to_vec(),
             why: way.why.map(str::to_owned),
         }),
@@ -73,8 +77,8 @@ fn walk(
             for line in &group.lines {
                 let why = line.meta.why.as_deref().or(way.why);
                 for t in &line.targets {
-                    let lines = [way.lines, &[t.span()]].concat();
-                    walk(cx, groups, t, Way { lines: &lines, why }, (path, done), out);
+                    let lines = [way.lines, &[Place { item: t.span(), line: line.span }]].concat();
+                    walk(cx, groups, t, Way { lines: &lines, why, ..way }, (path, done), out);
                 }
             }
             path.pop();

@@ -6,14 +6,14 @@ use super::files::is_below;
 use super::mounts::{Mount, Source};
 use super::network::Use;
 use super::reader::Context;
-use super::resolve::{Grants, Removal, Removed, Scalar, Taken, Value, conflict};
+use super::resolve::{Gone, Grants, Removal, Removed, Scalar, Taken, Value, conflict};
 use super::syscalls::Action;
 use super::{files, network, process, syscalls};
 use crate::address::Block;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::source::Span;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 /// The union of two parents. Scalars that differ are an error unless the child overrides them.
 pub(super) fn union(cx: &mut Context<'_>, into: &mut Grants, from: Grants, child: &Grants) {
@@ -111,14 +111,12 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
             }
             base.lifts.push(r.span);
         }
-        let before = lines_of(&base);
-        if !take_out(&mut base, &r.what) {
+        if take_out(&mut base, &r.what) {
+            let (why, what) = (r.why.clone(), Gone::Listed(r.what.clone()));
+            base.taken.push(Taken { span: r.span, item: r.span, group: Vec::new(), why, what });
+        } else {
             cx.error("E0306", r.span, "this removes what nobody granted", "delete the line, or correct the name");
         }
-        let left = lines_of(&base);
-        // Of a list of ports the line stays, with fewer.
-        let was = before.iter().filter(|(span, n)| left.get(*span).is_none_or(|m| m < *n)).map(|(s, _)| *s).collect();
-        base.taken.push(Taken { span: r.span, why: r.why.clone(), was, calls: Vec::new() });
     }
     for r in &own.removes {
         if let Some(wider) = still_granted(&base, &r.what) {
@@ -137,24 +135,21 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
             if line.verb.takes(Action::Kill) || line.verb.takes(Action::Errno(0)) {
                 found.iter_mut().for_each(|n| n.conditions = syscalls::low_bits(std::mem::take(&mut n.conditions)));
             }
-            let (mut was, mut calls) = (Vec::new(), Vec::new());
+            let mut nothing = true;
             for n in &found {
-                let before = was.len();
+                let before = base.syscalls.len();
                 base.syscalls.retain(|r| {
                     let all = n.conditions.is_empty() || r.conditions == n.conditions;
                     let same = r.call.name == n.call.name && all;
-                    let hit = same && line.verb.takes(r.action);
-                    was.extend(hit.then_some(r.span));
-                    !hit
+                    !(same && line.verb.takes(r.action))
                 });
-                if was.len() > before {
-                    calls.push((n.call, n.group.clone(), n.why.clone()));
+                if base.syscalls.len() < before {
+                    nothing = false;
+                    let what = Gone::Call(n.call, n.conditions.clone());
+                    let why = n.why.clone().or_else(|| line.meta.why.clone());
+                    base.taken.push(Taken { span: line.span, item: n.item, group: n.group.clone(), why, what });
                 }
             }
-            let nothing = was.is_empty();
-            was.sort_unstable();
-            was.dedup();
-            base.taken.push(Taken { span: line.span, why: line.meta.why.clone(), was, calls });
             if nothing {
                 let what = if lifting {
                     "this overrides what isn't there: the word is that of the inherited line"
@@ -185,8 +180,8 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
                 let mut meta = line.meta.clone();
                 // What the group says of the call is nearer to it.
                 meta.why = n.why.or(meta.why);
-                let (call, span, group) = (n.call, line.span, n.group);
-                base.syscalls.push(syscalls::Rule { call, conditions, action, meta, span, group });
+                let (call, span, item, group) = (n.call, line.span, n.item, n.group);
+                base.syscalls.push(syscalls::Rule { call, conditions, action, meta, span, item, group });
             }
         }
         if base.syscalls.len() > MOST_RULES {
@@ -222,18 +217,6 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
     base.waivers.extend(own.waivers);
     base.lifts.extend(own.lines.iter().filter(|l| matches!(l.verb, syscalls::Verb::Lift(_))).map(|l| l.span));
     Some(base)
-}
-
-/// The lines whose grants can be taken out one by one, and how many each has.
-fn lines_of(g: &Grants) -> BTreeMap<Span, usize> {
-    let (capabilities, mounts) = (g.capabilities.iter().map(|c| c.span), g.mounts.iter().map(|m| m.span));
-    let (files, ports) = (g.files.iter().map(|f| f.span), g.ports.iter().map(|p| p.span));
-    let (publishes, devices) = (g.publishes.iter().map(|p| p.span), g.devices.iter().map(|d| d.span));
-    let environment = g.environment.iter().map(|v| v.span);
-    let all = capabilities.chain(mounts).chain(files).chain(ports).chain(publishes).chain(devices).chain(environment);
-    let mut out = BTreeMap::new();
-    all.for_each(|span| *out.entry(span).or_default() += 1);
-    out
 }
 
 /// Says that what a line removes is granted all the same.

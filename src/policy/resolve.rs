@@ -60,13 +60,20 @@ pub(super) struct Remove {
 
 /// What is taken out of the inherited grants.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Removed {
+pub enum Removed {
+    /// A capability, in all sets.
     Capability(u8),
+    /// What is mounted at a place.
     Mount(String),
+    /// A right below a path.
     File(files::Right, String),
+    /// A port, or all, and its peers, or all.
     Port(network::Use, network::Protocol, Option<u16>, Vec<Block>),
+    /// A port of the host.
     Publish(network::Protocol, Option<std::net::IpAddr>, u16),
+    /// A variable.
     Variable(String),
+    /// A device.
     Device(String),
 }
 
@@ -154,13 +161,24 @@ pub struct Ancestor {
     pub body: Span,
     /// The names on the way to it, its own the last.
     pub path: Vec<String>,
+    /// Where each is extended.
+    pub lines: Vec<Span>,
 }
 
 impl Grants {
     /// The profiles through which a line came, the one that it stands in the last; none for a line of one's own.
     pub fn chain(&self, line: Span) -> &[String] {
+        self.ancestor(line).map_or(&[], |a| &a.path)
+    }
+
+    /// Where those are extended.
+    pub fn extending(&self, line: Span) -> &[Span] {
+        self.ancestor(line).map_or(&[], |a| &a.lines)
+    }
+
+    fn ancestor(&self, line: Span) -> Option<&Ancestor> {
         let within = |a: &&Ancestor| a.body.file == line.file && a.body.start <= line.start && line.end <= a.body.end;
-        self.ancestors.iter().find(within).map_or(&[], |a| &a.path)
+        self.ancestors.iter().find(within)
     }
 
     /// Is it on the host's network?
@@ -273,6 +291,7 @@ fn group_rules(
             action: syscalls::Action::Allow,
             meta: Meta::default(),
             span,
+            item: n.item,
             group: n.group,
         })
         .collect()
@@ -316,17 +335,28 @@ fn load(id: FileId, sources: &mut Sources, diagnostics: &mut Diagnostics, out: &
     }
 }
 
-/// A line that takes away, and the lines that it takes.
+/// One thing that a line took away of what was inherited.
 #[derive(Clone, Debug)]
 pub struct Taken {
     /// The `remove` or `override`.
     pub span: Span,
-    /// Its reason.
+    /// Where the line names it.
+    pub item: Span,
+    /// The lines of groups by which a call is named.
+    pub group: Vec<syscalls::Place>,
+    /// The reason.
     pub why: Option<String>,
     /// What is gone.
-    pub was: Vec<Span>,
-    /// Of calls each, the lines of groups by which it is named, and the reason there.
-    pub calls: Vec<(&'static crate::kernel::calls::Call, Vec<Span>, Option<String>)>,
+    pub what: Gone,
+}
+
+/// What is gone by a line.
+#[derive(Clone, Debug)]
+pub enum Gone {
+    /// What a section lists.
+    Listed(Removed),
+    /// The rules of a call with these conditions; with none, each of its rules.
+    Call(&'static crate::kernel::calls::Call, Vec<syscalls::Condition>),
 }
 
 /// Calls that a line removed, and an inherited line of the same call that stayed.
@@ -539,7 +569,7 @@ fn effective(cx: &mut Context<'_>, decl: &Declarations<'_>, d: &Declared<'_>, wa
     let own = section_list(cx, d.body);
     let mut merged = Grants::default();
     walk.path.push(d.name.value.clone());
-    let mut ancestors: Vec<(Span, Vec<String>)> = Vec::new();
+    let mut ancestors: Vec<Ancestor> = Vec::new();
     let mut parents: Vec<&Spanned<String>> = Vec::new();
     for parent in &own.extends {
         if !parents.iter().any(|p| p.value == parent.value) {
@@ -586,18 +616,22 @@ fn effective(cx: &mut Context<'_>, decl: &Declarations<'_>, d: &Declared<'_>, wa
                 break;
             }
             let name = &p.name.value;
-            let further =
-                g.ancestors.iter().map(|a| (a.body, [std::slice::from_ref(name), a.path.as_slice()].concat()));
-            ancestors.extend([(p.body.span, vec![name.clone()])].into_iter().chain(further));
+            let further = g.ancestors.iter().map(|a| Ancestor {
+                body: a.body,
+                path: [std::slice::from_ref(name), a.path.as_slice()].concat(),
+                lines: [&[parent.span], a.lines.as_slice()].concat(),
+            });
+            let near = Ancestor { body: p.body.span, path: vec![name.clone()], lines: vec![parent.span] };
+            ancestors.extend([near].into_iter().chain(further));
             union(cx, &mut merged, g, &own);
         }
     }
     walk.path.pop();
     let mut result = apply(cx, decl, merged, own)?;
     // The shortest way to each.
-    ancestors.sort_by_key(|(body, path)| (*body, path.len()));
-    ancestors.dedup_by_key(|(body, _)| *body);
-    result.ancestors = ancestors.into_iter().map(|(body, path)| Ancestor { body, path }).collect();
+    ancestors.sort_by_key(|a| (a.body, a.path.len()));
+    ancestors.dedup_by_key(|a| a.body);
+    result.ancestors = ancestors;
     // Nobody extends a machine.
     if !d.bootable {
         walk.done.insert(d.name.value.clone(), result.clone());

@@ -89,15 +89,26 @@ pub struct Rule {
     pub meta: Meta,
     /// The line that grants or denies it; for a group the line that uses the group.
     pub span: Span,
+    /// Where that line names it.
+    pub item: Span,
     /// The lines of groups on the way to it, the one that names the call the last; none where the line itself does.
-    pub group: Vec<Span>,
+    pub group: Vec<Place>,
 }
 
 impl Rule {
     /// Where the call is named.
     pub fn named_at(&self) -> Span {
-        self.group.last().copied().unwrap_or(self.span)
+        self.group.last().map_or(self.span, |p| p.item)
     }
+}
+
+/// One of several things that a line of a group names, and the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The thing.
+    pub item: Span,
+    /// The line.
+    pub line: Span,
 }
 
 /// A group's rules as written, references to other groups resolved on use.

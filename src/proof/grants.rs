@@ -275,6 +275,7 @@ fn networks(g: &Grants, list: &mut Vec<(&str, Domain, String, What, String)>) {
     let written = g.scalars.contains_key("resolver");
     let (resolver, source) = match g.resolver() {
         Some((r, _)) => (r, if written { "resolver" } else { "egress" }),
+        None if g.scalars.contains_key("egress") => (Resolver::None, "egress"),
         None => (Resolver::None, "resolver"),
     };
     let text = match &resolver {

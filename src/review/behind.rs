@@ -1,75 +1,197 @@
-//! Which line of two texts is behind a difference: the one that changed, not one that only says what it makes.
+//! Which line of two texts is behind a difference: one that changed, not one that only says what it makes.
 
-use crate::kernel::calls::Call;
+use super::lines::Explained;
 use crate::policy::Policy;
-use crate::policy::resolve::Taken;
-use crate::policy::syscalls::{Action, Rule};
+use crate::policy::capabilities;
+use crate::policy::resolve::{Gone, Removed, Taken};
+use crate::policy::syscalls::{Action, Place, Rule};
+use crate::proof::grants::{Domain, Fact, What};
+use crate::proof::order::Difference;
 use crate::source::{Sources, Span};
+use std::collections::{BTreeSet, HashSet};
 
 /// One side of a comparison.
-pub(super) type Text<'a> = (&'a Policy, &'a Sources);
-
-/// The line of a rule to look at. Where the other side allows the very group too, it is the line in it, if its author
-/// can change that.
-pub(super) fn cause(of: Text<'_>, r: &Rule, other: Text<'_>) -> Span {
-    let used = || other.0.syscalls.iter().any(|o| same_line(of, r.span, other, o.span));
-    let own = || r.group.iter().rev().find(|g| of.1.is_written(**g));
-    own().filter(|_| used()).copied().unwrap_or(r.span)
+pub(super) struct View<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) sources: &'a Sources,
+    /// It is the old one: its lines are gone.
+    pub(super) old: bool,
+    /// Places of lines that the other side hasn't, whatever reason they give.
+    touched: BTreeSet<String>,
+    /// What lines for calls say, and where they do.
+    said: HashSet<String>,
 }
 
-/// Do both say the same by a line? A parameter in it says what its value says.
-fn same_line(a: Text<'_>, x: Span, b: Text<'_>, y: Span) -> bool {
-    let values = |(policy, sources): Text<'_>, line| -> Vec<String> {
-        policy.grants.values_of(sources.text(line)).map(|v| sources.text(v).to_owned()).collect()
-    };
-    a.1.text(x) == b.1.text(y) && values(a, x) == values(b, y)
-}
-
-/// The lines of a rule on the way from its machine, but for the one that is shown.
-pub(super) fn way((policy, sources): Text<'_>, (line, group): (Span, &[Span]), shown: Span) -> Vec<String> {
-    let mut way = super::lines::through((policy, sources), line);
-    way.extend([line].iter().chain(group).filter(|l| **l != shown).map(|l| sources.cite(*l)));
-    way
-}
-
-/// Is it only the baseline that brings a rule? What groups name beyond it stays absent.
-pub(super) fn by_baseline(of: Text<'_>, r: &Rule, other: Text<'_>) -> bool {
-    let newer = r.call.since > other.0.kernel && r.action <= Action::Log;
-    newer && !r.group.is_empty() && other.0.syscalls.iter().any(|o| same_line(of, r.span, other, o.span))
-}
-
-/// A line that takes away what the other side has.
-pub(super) struct Taker<'a> {
-    /// The `remove` or `override`.
+/// What is behind a difference.
+pub(super) struct Cause {
+    /// A line of the old side.
+    pub(super) gone: bool,
+    /// The statement: what it makes alike is one row.
     pub(super) span: Span,
-    /// The lines of groups by which it names the call.
-    pub(super) group: &'a [Span],
     /// The line to look at.
-    pub(super) shown: Span,
+    pub(super) line: String,
+    /// The way to it, and the others that have a part in it.
+    pub(super) via: Vec<String>,
     /// Its reason.
     pub(super) why: Option<String>,
+    /// `remove` or `override`, where it takes away what stands on both sides.
+    pub(super) verb: Option<&'static str>,
 }
 
-/// The line of one side that takes away a line which stands on the other as well, and isn't taken there.
-pub(super) fn taker<'a>(of: Text<'a>, other: Text<'_>, line: &str, call: Option<&Call>) -> Option<Taker<'a>> {
-    let took = |t: &Taken, sources: &Sources| {
-        let named = call.is_none_or(|c| t.calls.iter().any(|(known, ..)| std::ptr::eq(*known, c)));
-        named && t.was.iter().any(|w| sources.text(*w) == line)
+impl<'a> View<'a> {
+    pub(super) fn new((policy, sources): (&'a Policy, &'a Sources), old: bool, touched: BTreeSet<String>) -> View<'a> {
+        let mut view = View { policy, sources, old, touched, said: HashSet::new() };
+        let rules = policy.syscalls.iter().map(|r| r.span);
+        let lines: BTreeSet<Span> = rules.chain(policy.grants.taken.iter().map(|t| t.span)).collect();
+        view.said = lines.into_iter().map(|l| view.says(l)).collect();
+        view
+    }
+
+    /// Has a line changed?
+    pub(super) fn is_touched(&self, span: Span) -> bool {
+        self.sources.lines(span).any(|l| self.touched.contains(&l))
+    }
+
+    /// What a statement says, its reason aside, where it says it, and what its parameters stand for.
+    fn says(&self, line: Span) -> String {
+        let text = self.sources.text(line);
+        let mut out = self.policy.grants.chain(line).join(" > ");
+        out.push('\n');
+        out.push_str(super::lines::bare(text));
+        for v in self.policy.grants.values_of(text) {
+            out.push('\n');
+            out.push_str(self.sources.text(v));
+        }
+        out
+    }
+
+    /// The item that changed, the innermost of those in groups; the library's can't be changed by who reads this.
+    fn inner(&self, group: &[Place]) -> Option<Span> {
+        let own = group.iter().rev().map(|p| p.item).filter(|i| self.sources.is_written(*i));
+        own.into_iter().find(|i| self.is_touched(*i))
+    }
+
+    pub(super) fn cause(&self, shown: Span, (line, item, group): (Span, Span, &[Place]), why: Option<String>) -> Cause {
+        let mut via = super::lines::through((self.policy, self.sources), line);
+        let own = if self.sources.lines(item).eq(self.sources.lines(line)) { line } else { item };
+        let places = [own].into_iter().chain(group.iter().map(|p| p.item));
+        via.extend(places.map(|p| self.sources.cite(p)).filter(|p| *p != self.sources.cite(shown)));
+        Cause { gone: self.old, span: line, line: self.sources.cite(shown), via, why, verb: None }
+    }
+
+    /// Every line of a statement, of the groups that it names, and of what extends where it stands.
+    pub(super) fn explain(&self, explained: &mut Explained, line: Span, group: &[Place]) {
+        for l in [line].into_iter().chain(group.iter().map(|p| p.line)) {
+            explained.at(self.old, (self.policy, self.sources), l);
+        }
+        for l in self.policy.grants.extending(line) {
+            explained.at(self.old, (self.policy, self.sources), *l);
+        }
+    }
+}
+
+/// What is behind a rule that only one side has; `None` where nothing but the baseline is.
+pub(super) fn of_rule(of: &View<'_>, r: &Rule, other: &View<'_>, explained: &mut Explained) -> Option<Cause> {
+    if let Some(cause) = taker(other, of, |t| takes_rule(t, r), explained) {
+        return Some(cause);
+    }
+    let newer = r.call.since > other.policy.kernel && r.action <= Action::Log;
+    explained.baseline |= newer;
+    of.explain(explained, r.span, &r.group);
+    let used = other.said.contains(&of.says(r.span));
+    let direct = || [r.item, r.span].into_iter().find(|l| of.is_touched(*l)).filter(|_| !used);
+    let extends = || of.policy.grants.extending(r.span).iter().copied().find(|l| of.is_touched(*l));
+    let group = || of.inner(&r.group);
+    let shown = if used { group().or_else(extends) } else { direct().or_else(group).or_else(extends) };
+    if shown.is_none() && newer && !r.group.is_empty() {
+        return None;
+    }
+    Some(of.cause(shown.unwrap_or(r.span), (r.span, r.item, &r.group), r.meta.why.clone()))
+}
+
+/// What is behind a fact that one side has, or has otherwise.
+pub(super) fn of_fact(old: (&View<'_>, &[Fact]), new: (&View<'_>, &[Fact]), d: &Difference<'_>) -> Option<Cause> {
+    let (fact, gone) = d.new.map(|n| (n, false)).or(d.old.map(|o| (o, true)))?;
+    let implied = |v: &View<'_>, f: &Fact| f.span == v.policy.span;
+    let ruled = |(v, facts): (&View<'_>, &[Fact])| -> Option<Fact> {
+        let written = facts.iter().find(|f| f.domain == Domain::Files && !implied(v, f));
+        written.filter(|_| fact.domain == Domain::Files && implied(if gone { old.0 } else { new.0 }, fact)).cloned()
     };
-    let (here, there) = (&of.0.grants.taken, &other.0.grants.taken);
-    let both = |t: &Taken| there.iter().filter(|o| same_line(of, t.span, other, o.span)).any(|o| took(o, other.1));
-    let t = here.iter().find(|t| took(t, of.1) && !both(t))?;
-    let (group, reason) = match t.calls.iter().find(|(known, ..)| call.is_some_and(|c| std::ptr::eq(*known, c))) {
-        Some((_, group, reason)) => (group.as_slice(), reason.clone()),
-        None => (&[][..], None),
+    // Where nothing is written any more, or wasn't before, what was written or is now is the line; and where what is
+    // written stood there before, what was written over it.
+    let unsaid = |o: &&Fact| {
+        !gone
+            && !implied(old.0, o)
+            && (implied(new.0, fact) || !new.0.is_touched(fact.span) && old.0.is_touched(o.span))
     };
-    // The line stands on both sides, and what it names grew.
-    let grew = there.iter().any(|o| same_line(of, t.span, other, o.span));
-    let own = group.iter().rev().find(|g| of.1.is_written(**g)).filter(|_| grew);
-    Some(Taker { span: t.span, group, shown: own.copied().unwrap_or(t.span), why: reason.or_else(|| t.why.clone()) })
+    let (view, behind) = match (d.old.filter(unsaid), gone) {
+        (Some(o), _) => (old.0, o.clone()),
+        (None, false) => ruled(old).map_or_else(|| (new.0, fact.clone()), |f| (old.0, f)),
+        (None, true) => ruled(new).map_or_else(|| (old.0, fact.clone()), |f| (new.0, f)),
+    };
+    let line = behind.span;
+    let extends = view.policy.grants.extending(line).iter().copied().find(|l| view.is_touched(*l));
+    let shown = if view.is_touched(line) { line } else { extends.unwrap_or(line) };
+    let why = if behind.span == fact.span { fact.why.clone() } else { behind.why };
+    Some(view.cause(shown, (line, line, &[]), why))
+}
+
+/// The line of one side that takes away what stands on the other, and isn't taken there.
+pub(super) fn taker(
+    by: &View<'_>,
+    other: &View<'_>,
+    takes: impl Fn(&Taken) -> bool,
+    explained: &mut Explained,
+) -> Option<Cause> {
+    let there: HashSet<String> =
+        other.policy.grants.taken.iter().filter(|t| takes(t)).map(|t| other.says(t.span)).collect();
+    let alone = |t: &&Taken| takes(t) && !there.contains(&by.says(t.span));
+    let mut found: Option<Cause> = None;
+    for t in by.policy.grants.taken.iter().filter(alone) {
+        by.explain(explained, t.span, &t.group);
+        let grew = other.said.contains(&by.says(t.span));
+        let shown = by.inner(&t.group).filter(|_| grew).unwrap_or(if by.is_touched(t.item) { t.item } else { t.span });
+        match &mut found {
+            None => {
+                let verb = Some(verb(by.sources.text(t.span)));
+                found = Some(Cause { verb, ..by.cause(shown, (t.span, t.item, &t.group), t.why.clone()) });
+            }
+            // Each of them is needed for it.
+            Some(cause) => cause.via.push(by.sources.cite(shown)),
+        }
+    }
+    found
+}
+
+/// Does it take away this very rule?
+pub(super) fn takes_rule(t: &Taken, r: &Rule) -> bool {
+    matches!(&t.what, Gone::Call(c, conditions) if std::ptr::eq(*c, r.call)
+        && (conditions.is_empty() || *conditions == r.conditions))
+}
+
+/// Does it take away what a fact is made of?
+pub(super) fn takes_fact(t: &Taken, f: &Fact) -> bool {
+    let Gone::Listed(what) = &t.what else { return false };
+    match (what, &f.what) {
+        (Removed::Capability(c), _) => {
+            f.domain == Domain::Capabilities && f.key.split(' ').next() == Some(capabilities::name(*c).as_str())
+        }
+        (Removed::Mount(target), _) => {
+            let about = f.key.strip_suffix(" size").or(f.key.strip_suffix(" owners"));
+            f.domain == Domain::Mounts && (f.key == *target || about == Some(target))
+        }
+        (Removed::File(right, path), What::Path(r, p)) => (right, path) == (r, p),
+        (Removed::Port(how, protocol, port, _), What::Port(h, q, p, _)) => (how, protocol, port) == (h, q, p),
+        (Removed::Publish(protocol, address, first), What::Publish(q, a, (f, _), _)) => {
+            (protocol, address, first) == (q, a, f)
+        }
+        (Removed::Variable(name), _) => f.domain == Domain::Environment && f.key == *name,
+        (Removed::Device(path), _) => f.domain == Domain::Devices && f.key == *path,
+        _ => false,
+    }
 }
 
 /// How a line takes away: in a list of several things the word stands before the list.
-pub(super) fn verb(line: &str) -> &'static str {
+fn verb(line: &str) -> &'static str {
     if line.starts_with("override") { "override" } else { "remove" }
 }

@@ -1,5 +1,6 @@
 //! Differences that grant nothing by themselves: what is checked, how long a grant holds, which hosts are accepted.
 
+use super::behind::Cause;
 use super::diff::{Found, Row, effect_of, merged};
 use super::lines::{Explained, through};
 use super::risk::{self, Risk};
@@ -203,7 +204,7 @@ pub(super) fn ends(
                     explained.at(false, (new, sources), r.span);
                     differs = true;
                     let (text, grade) = (format!("{} {r}", r.action.word()), risk::call(&mut s, new, call, caused));
-                    let same = |f: &&mut Found| f.effect == effect && f.span == r.span && f.text == text;
+                    let same = |f: &&mut Found| f.effect == effect && f.cause.span == r.span && f.text == text;
                     if let Some(f) = found.iter_mut().find(same) {
                         f.grade = if grade.risk > f.grade.risk { grade } else { f.grade };
                         continue;
@@ -218,13 +219,16 @@ pub(super) fn ends(
                             _ => shown(day.as_ref()),
                         },
                         now: shown(r.meta.until.as_ref().map(|u| &u.value)),
-                        span: r.span,
-                        gone: false,
-                        why: r.meta.why.clone(),
-                        line: sources.cite(r.span),
-                        via: through((new, sources), r.span),
                         witness: String::new(),
                         grade,
+                        cause: Cause {
+                            gone: false,
+                            span: r.span,
+                            line: sources.cite(r.span),
+                            via: through((new, sources), r.span),
+                            why: r.meta.why.clone(),
+                            verb: None,
+                        },
                     });
                 }
             }

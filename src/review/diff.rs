@@ -1,10 +1,10 @@
 //! What a change of a policy does, by meaning: calls proved, the other domains fact by fact.
 
-use super::behind;
+use super::behind::{self, Cause, View};
 use super::checks;
 use super::facts;
 use super::folders;
-use super::lines::{Explained, Lines, through};
+use super::lines::{Explained, Lines};
 use super::risk::{self, Grade, Risk};
 use crate::kernel::calls::{self, Call};
 use crate::kernel::numbers::Arch;
@@ -16,7 +16,7 @@ use crate::proof::diagram::{FALSE, Node, Store};
 use crate::proof::grants::{self, Domain, Fact, What};
 use crate::proof::order::{self, Effect};
 use crate::proof::{bpf, intent, witness};
-use crate::source::{Sources, Span};
+use crate::source::Sources;
 use serde::Serialize;
 
 /// One difference, as a reviewer reads it.
@@ -124,11 +124,13 @@ fn machine(
     let mut found = Vec::new();
     let mut explained = Explained::default();
     let mut undecided = Vec::new();
+    let touched = [old_lines.touched(&before, (new_lines, &after)), new_lines.touched(&after, (old_lines, &before))];
+    let [a, b] = touched;
+    let views = [View::new((&before, old_sources), true, a), View::new((&after, new_sources), false, b)];
     for call in calls::CALLS.iter().filter(|c| arch.number(c.name).is_some()) {
-        let sides = [(&before, old_sources), (&after, new_sources)];
         // What can't be decided of one call says nothing of the next.
         let (mut s, known) = (Store::default(), found.len());
-        changed(&mut s, call, sides, arch, &mut found, &mut explained);
+        changed(&mut s, call, &views, arch, &mut found, &mut explained);
         if s.exceeded() {
             found.truncate(known);
             undecided.push(call.name);
@@ -138,8 +140,8 @@ fn machine(
     let equal = rows.is_empty() && undecided.is_empty();
     let facts = |p: &Policy, there: bool| if there { grants::of_machine(p) } else { Vec::new() };
     rows.extend(other_domains(
-        (&before, &facts(&before, old.is_some()), old_sources),
-        (&after, &facts(&after, new.is_some()), new_sources),
+        (&views[0], &facts(&before, old.is_some())),
+        (&views[1], &facts(&after, new.is_some())),
         &mut explained,
     ));
     let state = match (old, new) {
@@ -191,47 +193,40 @@ pub(super) struct Found {
     pub(super) text: String,
     pub(super) was: String,
     pub(super) now: String,
-    pub(super) span: Span,
-    pub(super) gone: bool,
-    pub(super) why: Option<String>,
-    pub(super) line: String,
-    pub(super) via: Vec<String>,
     pub(super) witness: String,
     pub(super) grade: Grade,
+    pub(super) cause: Cause,
 }
 
 /// What changed on one call, by the rules that cause it.
 fn changed(
     s: &mut Store,
     call: &'static Call,
-    sides: [(&Policy, &Sources); 2],
+    views: &[View<'_>; 2],
     arch: Arch,
     out: &mut Vec<Found>,
     explained: &mut Explained,
 ) {
-    let rules = sides.map(|(p, _)| p.syscalls.iter().filter(|r| std::ptr::eq(r.call, call)).collect::<Vec<&Rule>>());
+    let rules = [0, 1].map(|i: usize| {
+        let all = views.get(i).into_iter().flat_map(|v| &v.policy.syscalls);
+        all.filter(|r| std::ptr::eq(r.call, call)).collect::<Vec<&Rule>>()
+    });
     let [before, after] = [0, 1].map(|i: usize| {
         let own = rules.get(i).map_or(&[][..], Vec::as_slice);
-        let reviewed = sides.get(i).is_some_and(|(p, _)| call.since <= p.kernel);
+        let reviewed = views.get(i).is_some_and(|v| call.since <= v.policy.kernel);
         intent::of_call(s, own, reviewed)
     });
     if before == after {
         return;
     }
-    // A rule that both sides have explains nothing, and neither does one that the baseline brings.
+    // A rule that both sides have explains nothing.
     let has = |which: usize, r: &Rule| {
         rules.get(which).is_some_and(|l| l.iter().any(|o| o.action == r.action && o.conditions == r.conditions))
     };
-    let [old, new] = sides;
+    let [old, new] = views;
     let from = |which| if which == 0 { (old, new) } else { (new, old) };
-    let behind = |which: usize, r: &Rule| {
-        let (of, other) = from(which);
-        !has(1 - which, r) && !behind::by_baseline(of, r, other)
-    };
     for (which, list) in rules.iter().enumerate() {
-        for r in list.iter().filter(|r| behind(which, r)) {
-            [r.span].iter().chain(&r.group).for_each(|l| explained.at(which == 0, from(which).0, *l));
-        }
+        list.iter().filter(|r| !has(1 - which, r)).for_each(|r| from(which).0.explain(explained, r.span, &r.group));
     }
     // Where it runs before or after.
     let either = {
@@ -244,7 +239,7 @@ fn changed(
         // The cause is a rule that is there now; or one that was there; or the baseline.
         for (which, node) in [(1, after), (0, before)] {
             let (of, other) = from(which);
-            for r in rules.get(which).into_iter().flatten() {
+            for r in rules.get(which).into_iter().flatten().filter(|r| !has(1 - which, r)) {
                 if rest == FALSE {
                     break;
                 }
@@ -252,61 +247,42 @@ fn changed(
                 let acts = s.combine(node, node, &|a, _| u32::from(bpf::decode(a) == r.action));
                 let own = s.and(when, acts);
                 let caused = s.and(rest, own);
-                if caused == FALSE || !behind(which, r) {
+                if caused == FALSE {
                     continue;
                 }
+                let Some(mut cause) = behind::of_rule(of, r, other, explained) else { continue };
                 rest = s.choose(caused, FALSE, rest);
                 let v = shown(s, caused, call, arch);
                 let runs = s.and(caused, either);
-                let grade = if runs == FALSE { risk::REFUSED } else { risk::call(s, of.0, call, runs) };
-                let line = behind::cause(of, r, other);
-                let mut found = Found {
-                    effect,
-                    text: format!("{} {r}", r.action.word()),
-                    was: answer(s, before, &v),
-                    now: answer(s, after, &v),
-                    span: r.span,
-                    gone: which == 0,
-                    why: r.meta.why.clone(),
-                    line: of.1.cite(line),
-                    via: behind::way(of, (r.span, &r.group), line),
-                    witness: witness(call.name, &v),
-                    grade,
-                };
-                // The line stands as it stood: the other side takes it away.
-                if let Some(t) = behind::taker(other, of, of.1.text(r.span), Some(call)) {
-                    [t.span].iter().chain(t.group).for_each(|l| explained.at(which == 1, other, *l));
-                    let verb = behind::verb(other.1.text(t.span));
-                    out.push(Found {
-                        text: format!("{verb} {r}"),
-                        span: t.span,
-                        gone: which == 1,
-                        why: t.why,
-                        line: other.1.cite(t.shown),
-                        via: behind::way(other, (t.span, t.group), t.shown),
-                        ..found
-                    });
-                    continue;
-                }
+                let grade = if runs == FALSE { risk::REFUSED } else { risk::call(s, of.policy, call, runs) };
                 // What was stricter was taken away first.
                 let stricter = rules.first().into_iter().flatten().filter(|o| which == 1 && o.action > r.action);
-                let lifted = stricter.into_iter().find_map(|o| {
+                for o in stricter.filter(|_| cause.verb.is_none()) {
                     let when = intent::holds(s, &o.conditions);
-                    let met = s.and(when, caused) != FALSE;
-                    behind::taker(new, old, old.1.text(o.span), Some(call)).filter(|_| met)
-                });
-                if let Some(t) = lifted {
-                    [t.span].iter().chain(t.group).for_each(|l| explained.at(false, new, *l));
-                    found.via.push(new.1.cite(t.shown));
-                    found.why = found.why.or(t.why);
+                    if s.and(when, caused) == FALSE {
+                        continue;
+                    }
+                    if let Some(lifts) = behind::taker(new, old, |t| behind::takes_rule(t, o), explained) {
+                        cause.via.push(lifts.line);
+                        cause.why = cause.why.or(lifts.why);
+                    }
                 }
-                out.push(found);
+                let verb = cause.verb.map_or_else(|| r.action.word(), str::to_owned);
+                out.push(Found {
+                    effect,
+                    text: format!("{verb} {r}"),
+                    was: answer(s, before, &v),
+                    now: answer(s, after, &v),
+                    witness: witness(call.name, &v),
+                    grade,
+                    cause,
+                });
             }
         }
         if rest != FALSE {
             let v = shown(s, rest, call, arch);
             let runs = s.and(rest, either);
-            let [(a, _), (b, sources)] = sides;
+            let (a, b) = (old.policy, new.policy);
             let grade = if runs == FALSE { risk::REFUSED } else { risk::call(s, b, call, runs) };
             let baseline = a.kernel != b.kernel;
             explained.baseline |= baseline;
@@ -316,13 +292,17 @@ fn changed(
                 text: format!("{} {}", answer(s, after, &v), call.name),
                 was: answer(s, before, &v),
                 now: answer(s, after, &v),
-                span: line,
-                gone: false,
-                why: baseline.then(|| format!("kernel {}.{} -> {}.{}", a.kernel.0, a.kernel.1, b.kernel.0, b.kernel.1)),
-                line: sources.cite(line),
-                via: Vec::new(),
                 witness: witness(call.name, &v),
                 grade,
+                cause: Cause {
+                    gone: false,
+                    span: line,
+                    line: new.sources.cite(line),
+                    via: Vec::new(),
+                    why: baseline
+                        .then(|| format!("kernel {}.{} -> {}.{}", a.kernel.0, a.kernel.1, b.kernel.0, b.kernel.1)),
+                    verb: None,
+                },
             });
         }
     }
@@ -353,18 +333,20 @@ pub(super) fn merged(found: Vec<Found>) -> Vec<Row> {
     let mut rows: Vec<(Vec<Found>, Row)> = Vec::new();
     for f in found {
         let grade = f.grade;
-        let place = rows.iter_mut().find(|(l, r)| {
+        let place = rows.iter_mut().find(|(l, _)| {
             l.first().is_some_and(|o| {
-                (o.effect, o.span, o.gone, &o.was, &o.now, &o.why) == (f.effect, f.span, f.gone, &f.was, &f.now, &f.why)
+                let (a, b) = (&o.cause, &f.cause);
+                (o.effect, &o.was, &o.now) == (f.effect, &f.was, &f.now)
+                    && (a.span, a.gone, &a.line, &a.why) == (b.span, b.gone, &b.line, &b.why)
                     && outcome(&o.text).0 == outcome(&f.text).0
-            }) && r.line == f.line
+            })
         });
         match place {
             Some((list, row)) => {
                 if grade.risk > row.risk {
                     (row.risk, row.consequence, row.reference) = (grade.risk, grade.consequence, grade.reference);
                     row.witness = Some(f.witness.clone());
-                    (row.via, row.why) = (f.via.clone(), f.why.clone());
+                    row.via.clone_from(&f.cause.via);
                 }
                 list.push(f);
             }
@@ -408,46 +390,48 @@ fn row_of(f: &Found, grade: Grade) -> Row {
         others: Vec::new(),
         consequence: grade.consequence,
         reference: grade.reference,
-        line: f.line.clone(),
-        gone: f.gone,
-        why: f.why.clone(),
+        line: f.cause.line.clone(),
+        gone: f.cause.gone,
+        why: f.cause.why.clone(),
         was: f.was.clone(),
         now: f.now.clone(),
         witness: Some(f.witness.clone()),
-        via: f.via.clone(),
+        via: f.cause.via.clone(),
     }
 }
 
-type View<'a> = (&'a Policy, &'a [Fact], &'a Sources);
+/// A machine's facts.
+type Facts<'a> = (&'a View<'a>, &'a [Fact]);
 
-fn other_domains<'a>(old: View<'a>, new: View<'a>, explained: &mut Explained) -> Vec<Row> {
+fn other_domains(old: Facts<'_>, new: Facts<'_>, explained: &mut Explained) -> Vec<Row> {
     let differences = order::compare(old.1, new.1);
     for d in &differences {
-        d.old.iter().for_each(|f| explained.at(true, (old.0, old.2), f.span));
-        d.new.iter().for_each(|f| explained.at(false, (new.0, new.2), f.span));
+        d.old.iter().for_each(|f| old.0.explain(explained, f.span, &[]));
+        d.new.iter().for_each(|f| new.0.explain(explained, f.span, &[]));
+        if d.old.or(d.new).is_some_and(|f| f.domain == Domain::Capabilities) {
+            for view in [old.0, new.0] {
+                view.policy.grants.capabilities_none.iter().for_each(|l| view.explain(explained, *l, &[]));
+            }
+        }
     }
     // What a new line covers was replaced by it, and the other way round.
     let covers = |by: &Fact, f: &&Fact| f.domain == by.domain && order::covered(f, std::slice::from_ref(by));
     for d in &differences {
         if let Some(n) = d.new {
-            old.1.iter().filter(|f| covers(n, f)).for_each(|f| explained.at(true, (old.0, old.2), f.span));
+            old.1.iter().filter(|f| covers(n, f)).for_each(|f| old.0.explain(explained, f.span, &[]));
         }
         if let Some(o) = d.old {
-            new.1.iter().filter(|f| covers(o, f)).for_each(|f| explained.at(false, (new.0, new.2), f.span));
+            new.1.iter().filter(|f| covers(o, f)).for_each(|f| new.0.explain(explained, f.span, &[]));
         }
     }
-    let sides = [(old.0, old.2), (new.0, new.2)];
-    // The line stands as it stood, and the other side takes it away.
-    let [before, now] = sides;
-    let takes = |d: &order::Difference<'_>| match (d.old, d.new) {
-        (Some(o), None) => Some((behind::taker(now, before, old.2.text(o.span), None)?, false, now)),
-        (None, Some(n)) => Some((behind::taker(before, now, new.2.text(n.span), None)?, true, before)),
-        _ => None,
+    // A line that takes away what stands on both sides, or took it; a new value in its place says it by itself.
+    let mut takes = |d: &order::Difference<'_>| {
+        let now = d.old.and_then(|o| behind::taker(new.0, old.0, |t| behind::takes_fact(t, o), explained));
+        let before = d.new.and_then(|n| behind::taker(old.0, new.0, |t| behind::takes_fact(t, n), explained));
+        now.or(before).filter(|_| !d.new.is_some_and(|n| d.old.is_some() && new.0.is_touched(n.span)))
     };
-    for (t, was, by) in differences.iter().filter_map(takes) {
-        explained.at(was, by, t.span);
-    }
-    let row = |d: &order::Difference<'_>| {
+    let takers: Vec<Option<Cause>> = differences.iter().map(&mut takes).collect();
+    let row = |(d, taker): (&order::Difference<'_>, Option<Cause>)| {
         let (fact, gone): (&Fact, bool) = match (d.new, d.old) {
             // What is gone is shown as it was, unless a new value stands in its place.
             (Some(n), _) => (n, false),
@@ -456,7 +440,8 @@ fn other_domains<'a>(old: View<'a>, new: View<'a>, explained: &mut Explained) ->
         };
         // Of a whole machine that comes or goes, only what is written or grants something is a change.
         let alone = d.old.is_none() || d.new.is_none();
-        let (policy, _, sources) = if gone { old } else { new };
+        let view = if gone { old.0 } else { new.0 };
+        let policy = view.policy;
         if alone
             && fact.span == policy.span
             && matches!(fact.what, What::Rank(_) | What::Bits(_) | What::Other(_) | What::Inherited)
@@ -480,18 +465,18 @@ fn other_domains<'a>(old: View<'a>, new: View<'a>, explained: &mut Explained) ->
         let grade = if unbounded { facts::UNBOUNDED } else { facts::fact(fact, policy) };
         let (grade, effect) = match (&fact.what, gone) {
             (What::Mount(_, flags), true) => {
-                let seen = folders::uncovered(new.0, &fact.key, [flags[0], flags[1]], (grade, d.effect));
+                let seen = folders::uncovered(new.0.policy, &fact.key, [flags[0], flags[1]], (grade, d.effect));
                 // The mount around it may let more.
                 match order::shown_at(new.1, &fact.key).map(|o| (o, &o.what)) {
                     Some((o, What::Mount(_, has))) if has.iter().zip(flags).any(|(has, had)| *has && !had) => {
-                        let around = facts::fact(o, new.0);
+                        let around = facts::fact(o, new.0.policy);
                         (if around.risk > seen.0.risk { around } else { seen.0 }, Effect::Widened)
                     }
                     _ => seen,
                 }
             }
             (What::Hidden(_), true) => {
-                let (seen, _) = folders::uncovered(new.0, &fact.key, [false; 2], (grade, d.effect));
+                let (seen, _) = folders::uncovered(new.0.policy, &fact.key, [false; 2], (grade, d.effect));
                 (if seen.risk > grade.risk { seen } else { grade }, d.effect)
             }
             _ => (grade, d.effect),
@@ -504,68 +489,42 @@ fn other_domains<'a>(old: View<'a>, new: View<'a>, explained: &mut Explained) ->
             (true, true) => ("hidden", "seen"),
             (true, false) => ("seen", "hidden"),
         };
-        if let Some((t, gone, by)) = takes(d) {
-            let verb = behind::verb(by.1.text(t.span));
-            return Some(Row {
-                effect,
-                domain: fact.domain,
-                risk: grade.risk,
-                text: format!("{verb} {}", dated(fact)),
-                others: Vec::new(),
-                consequence: grade.consequence,
-                reference: grade.reference,
-                line: by.1.cite(t.span),
-                gone,
-                why: t.why,
-                was: was.into(),
-                now: now.into(),
-                witness: None,
-                via: through(by, t.span),
-            });
-        }
-        // Where nothing is written any more, or wasn't before, what was written or is now is the line.
-        let ruled = |(p, facts, _): View<'a>| facts.iter().find(|f| f.domain == Domain::Files && f.span != p.span);
-        let implied = |p: &Policy| fact.domain == Domain::Files && fact.span == p.span;
-        let unsaid = match d.old.filter(|o| !gone && fact.span == new.0.span && o.span != old.0.span) {
-            None if !gone && implied(new.0) => ruled(old),
-            other => other,
+        let was: String = match (hides, d.old) {
+            (_, None) if unlimited => "no bound".into(),
+            (_, Some(o)) if unlimited || !gone => dated(o),
+            _ => was.into(),
         };
-        let said = if gone && implied(old.0) { ruled(new) } else { None };
-        let (cause, (policy, sources)) = match (unsaid, said) {
-            (Some(o), _) => (o, sides[0]),
-            (None, Some(n)) => (n, sides[1]),
-            (None, None) => (fact, (policy, sources)),
+        let now: String = match (hides, d.new) {
+            (_, None) if unlimited => "no bound".into(),
+            (_, Some(n)) if unlimited || d.old.is_some() => dated(n),
+            _ => now.into(),
+        };
+        // What the line took that is gone, or takes that is new.
+        let taken = taker.as_ref().and_then(|t| if t.gone { d.new } else { d.old }).unwrap_or(fact);
+        let (text, cause) = match taker {
+            Some(t) => (format!("{} {}", t.verb.unwrap_or("remove"), dated(taken)), t),
+            None => (dated(fact), behind::of_fact(old, new, d)?),
         };
         Some(Row {
             effect,
             domain: fact.domain,
             risk: grade.risk,
-            text: dated(fact),
+            text,
             consequence: grade.consequence,
             reference: grade.reference,
-            line: sources.cite(cause.span),
-            gone: gone && said.is_none() || unsaid.is_some(),
-            why: fact.why.clone(),
-            was: match (hides, d.old) {
-                (_, None) if unlimited => "no bound".into(),
-                (_, Some(o)) if unlimited => dated(o),
-                (_, Some(o)) if !gone => dated(o),
-                _ => was.into(),
-            },
-            now: match (hides, d.new) {
-                (_, None) if unlimited => "no bound".into(),
-                (_, Some(n)) if unlimited => dated(n),
-                (_, Some(n)) if d.old.is_some() => dated(n),
-                _ => now.into(),
-            },
+            line: cause.line,
+            gone: cause.gone,
+            why: cause.why,
+            was,
+            now,
             witness: None,
             others: Vec::new(),
-            via: through((policy, sources), fact.span),
+            via: cause.via,
         })
     };
     // Of several facts of one line, which read alike, the gravest is told.
     let mut rows: Vec<Row> = Vec::new();
-    for r in differences.iter().filter_map(row) {
+    for r in differences.iter().zip(takers).filter_map(row) {
         let alike = |o: &&mut Row| {
             let narrowed = |e| e == Effect::Narrowed;
             (o.domain, &o.line, o.gone, &o.text) == (r.domain, &r.line, r.gone, &r.text)

@@ -25,10 +25,8 @@ impl Explained {
         for value in policy.grants.values_of(sources.text(span)) {
             self.by(gone, &sources.cite(value));
         }
-        let last = Span { start: span.end.saturating_sub(1).max(span.start), ..span };
-        for line in sources.position(span).line..=sources.position(last).line {
-            let name = sources.get(span.file).map_or("?", |f| f.name.as_str());
-            self.by(gone, &format!("{name}:{line}"));
+        for line in sources.lines(span) {
+            self.by(gone, &line);
         }
     }
 
@@ -58,6 +56,11 @@ fn lone(from: &[&Line], other: &[&Line], known: &BTreeSet<String>) -> usize {
         rest.next_if(|o| o.text == l.text).is_none()
     };
     from.iter().filter(alone).filter(|l| !said.contains(l.text.as_str())).count()
+}
+
+/// A line without its reason.
+pub(super) fn bare(line: &str) -> &str {
+    line.split(" why \"").next().unwrap_or(line).trim_end()
 }
 
 /// What a line came through: profiles, and where its parameters got their values.
@@ -108,6 +111,15 @@ impl Lines {
         }
         out.sort_by(|a, b| a.text.cmp(&b.text));
         Lines(out)
+    }
+
+    /// The places of lines that the other side has less often, whatever reason they give.
+    pub(super) fn touched(&self, policy: &Policy, other: (&Lines, &Policy)) -> BTreeSet<String> {
+        let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
+        self.of(policy).for_each(|l| *counts.entry(bare(&l.text)).or_default() += 1);
+        other.0.of(other.1).for_each(|l| *counts.entry(bare(&l.text)).or_default() -= 1);
+        let more = |l: &&Line| counts.get(bare(&l.text)).is_some_and(|n| *n > 0);
+        self.of(policy).filter(more).map(|l| l.place.clone()).collect()
     }
 
     /// Those of a machine and of all.

@@ -29,7 +29,7 @@ pub fn text(machines: &[Policy], sources: &Sources) -> Result<String, Diagnostic
         let why =
             |w: &Option<String>| w.as_ref().map(|w| format!("  why \"{}\"", w.escape_debug())).unwrap_or_default();
         for r in &m.syscalls {
-            let by = r.group.last().map(|g| format!(" by {}", place(*g))).unwrap_or_default();
+            let by = r.group.last().map(|g| format!(" by {}", place(g.item))).unwrap_or_default();
             lines.push(format!("syscalls {} {r}  <- {}{by}{}", r.action.word(), place(r.span), why(&r.meta.why)));
         }
         for f in grants::of_machine(m) {

@@ -120,7 +120,7 @@ fn ask_call(
     }
     let of = |list: Vec<&Rule>| -> Vec<(String, String)> {
         let line = |r: &Rule| {
-            let by = r.group.last().map(|g| format!(", in the group at {}", sources.cite(*g))).unwrap_or_default();
+            let by = r.group.last().map(|g| format!(", in the group at {}", sources.cite(g.item))).unwrap_or_default();
             let why = r.meta.why.as_ref().map(|w| format!(", why \"{}\"", w.escape_debug())).unwrap_or_default();
             (sources.cite(r.span), format!("{} {r}{by}{why}", r.action.word()))
         };
