@@ -415,6 +415,43 @@ fn rows_name_lines_that_changed() {
     }
 }
 
+/// Each line of a policy that has something of everything, taken away and put back: whatever differs, that line is
+/// named, and nothing is without effect beside it.
+#[test]
+fn a_line_that_comes_or_goes_is_named() {
+    let dir = Dir::new("toggled");
+    let whole = include_str!("toggled.stockade");
+    let with = dir.write("with.stockade", whole);
+    let heads = ["policy", "kernel", "import", "root", "exec", "user ", "}"];
+    let mut differed = 0;
+    for (n, line) in whole.lines().enumerate() {
+        let text = line.trim();
+        if text.is_empty() || text.ends_with('{') || heads.iter().any(|h| text.starts_with(h)) {
+            continue;
+        }
+        let rest: Vec<&str> = whole.lines().enumerate().filter(|(i, _)| *i != n).map(|(_, l)| l).collect();
+        let without = dir.write("without.stockade", &(rest.join("\n") + "\n"));
+        for (old, new, gone) in [(&with, &without, true), (&without, &with, false)] {
+            let ran = call(&["diff", old.to_str().unwrap(), new.to_str().unwrap(), "--format", "json"]);
+            // What can't be left out: the other statements need it.
+            let Ok(found) = serde_json::from_str::<Value>(&ran.out) else {
+                assert!(ran.code == 2 && ran.err.contains("error["), "{text}: {}", ran.err);
+                continue;
+            };
+            let m = &found["machines"][0];
+            let rows = m["rows"].as_array().unwrap();
+            differed += usize::from(!rows.is_empty());
+            for r in rows {
+                let place = format!("with.stockade:{}", n + 1);
+                assert!(r["line"].as_str().unwrap().ends_with(&place), "{text}: {r}");
+                assert_eq!(r["gone"], gone, "{text}: {r}");
+            }
+            assert!(rows.is_empty() || m["lines_without_effect"] == 0, "{text}: {m}");
+        }
+    }
+    assert!(differed > 60, "{differed}");
+}
+
 #[test]
 fn locks_hold() {
     for name in SHIPPED {

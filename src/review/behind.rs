@@ -3,9 +3,9 @@
 use super::lines::Explained;
 use crate::policy::Policy;
 use crate::policy::capabilities;
-use crate::policy::resolve::{Gone, Removed, Taken};
+use crate::policy::resolve::{Gone, Grants, Removed, Taken};
 use crate::policy::syscalls::{Action, Place, Rule};
-use crate::proof::grants::{Domain, Fact, What};
+use crate::proof::grants::{self, Domain, Fact, What};
 use crate::proof::order::Difference;
 use crate::source::{Sources, Span};
 use std::collections::{BTreeSet, HashSet};
@@ -50,6 +50,19 @@ impl<'a> View<'a> {
     /// Has a line changed?
     pub(super) fn is_touched(&self, span: Span) -> bool {
         self.sources.lines(span).any(|l| self.touched.contains(&l))
+    }
+
+    /// A line, or the one by which it came: an `extends` on the way that changed.
+    pub(super) fn changed(&self, line: Span) -> Span {
+        let extends = || self.policy.grants.extending(line).iter().copied().find(|l| self.is_touched(*l));
+        if self.is_touched(line) { line } else { extends().unwrap_or(line) }
+    }
+
+    /// The first line of what is granted that changed.
+    pub(super) fn first_changed(&self, granted: &Grants) -> Option<Span> {
+        let calls = granted.syscalls.iter().flat_map(|r| r.group.iter().map(|p| p.item).chain([r.item, r.span]));
+        let facts = grants::facts(granted, self.policy.span);
+        calls.chain(facts.iter().map(|f| f.span)).find(|l| *l != self.policy.span && self.is_touched(*l))
     }
 
     /// What a statement says, its reason aside, where it says it, and what its parameters stand for.
@@ -129,9 +142,7 @@ pub(super) fn of_fact(old: (&View<'_>, &[Fact]), new: (&View<'_>, &[Fact]), d: &
         (None, false) => ruled(old).map_or_else(|| (new.0, fact.clone()), |f| (old.0, f)),
         (None, true) => ruled(new).map_or_else(|| (old.0, fact.clone()), |f| (new.0, f)),
     };
-    let line = behind.span;
-    let extends = view.policy.grants.extending(line).iter().copied().find(|l| view.is_touched(*l));
-    let shown = if view.is_touched(line) { line } else { extends.unwrap_or(line) };
+    let (line, shown) = (behind.span, view.changed(behind.span));
     let why = if behind.span == fact.span { fact.why.clone() } else { behind.why };
     Some(view.cause(shown, (line, line, &[]), why))
 }

@@ -1,6 +1,6 @@
 //! Differences that grant nothing by themselves: what is checked, how long a grant holds, which hosts are accepted.
 
-use super::behind::Cause;
+use super::behind::{Cause, View};
 use super::diff::{Found, Row, effect_of, merged};
 use super::lines::{Explained, through};
 use super::risk::{self, Risk};
@@ -64,10 +64,14 @@ fn is_claimed(old: &Assertion, new: &Policy, arch: Arch) -> bool {
 
 /// Assertions, tests and ceilings that are gone or were loosened, waivers that are new: nothing is granted by
 /// that, and less is held.
-pub(super) fn claims(old: &Policy, old_sources: &Sources, new: &Policy, new_sources: &Sources, arch: Arch) -> Vec<Row> {
+pub(super) fn claims([before, after]: &[View<'_>; 2], arch: Arch, explained: &mut Explained) -> Vec<Row> {
+    let (old, new) = (before.policy, after.policy);
     let mut out: Vec<Row> = Vec::new();
     let mut push = |text: String, span: Span, gone: bool, risk: Risk, [was, now]: [&str; 2], why: Option<String>| {
-        let line = if gone { old_sources } else { new_sources }.cite(span);
+        let side = if gone { before } else { after };
+        let cause = side.cause(side.changed(span), (span, span, &[]), why);
+        side.explain(explained, span, &[]);
+        let line = cause.line;
         if out.iter().any(|r| r.text == text && r.line == line) {
             return;
         }
@@ -80,15 +84,15 @@ pub(super) fn claims(old: &Policy, old_sources: &Sources, new: &Policy, new_sour
             reference: "stockade check",
             line,
             gone,
-            why,
+            why: cause.why,
             was: was.into(),
             now: now.into(),
             witness: None,
             others: Vec::new(),
-            via: Vec::new(),
+            via: cause.via,
         });
     };
-    let text = |span: Span| old_sources.text(span).split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = |span: Span| before.sources.text(span).split_whitespace().collect::<Vec<_>>().join(" ");
     for a in &old.assertions {
         if !is_claimed(a, new, arch) {
             push(format!("assert {}", text(a.span)), a.span, true, Risk::Low, ["held", "not held"], None);
@@ -106,14 +110,14 @@ pub(super) fn claims(old: &Policy, old_sources: &Sources, new: &Policy, new_sour
         let name = &c.name.value;
         match new.within.iter().find(|n| n.name.value == *name) {
             None => push(format!("within {name}"), c.name.span, true, Risk::High, ["held", "not held"], None),
-            Some(n) if is_raised(c, n, (old.kernel, new.kernel), arch) => push(
-                format!("the ceiling {name} grants more"),
-                n.declared,
-                false,
-                Risk::High,
-                ["a lower ceiling", "a higher one"],
-                None,
-            ),
+            Some(n) if is_raised(c, n, (old.kernel, new.kernel), arch) => {
+                // The line in it that came, or the one that went.
+                let came = after.first_changed(&n.grants).map(|l| (l, false));
+                let (line, gone) =
+                    came.or_else(|| before.first_changed(&c.grants).map(|l| (l, true))).unwrap_or((n.declared, false));
+                let words = ["a lower ceiling", "a higher one"];
+                push(format!("the ceiling {name} grants more"), line, gone, Risk::High, words, None)
+            }
             Some(_) => {}
         }
     }

@@ -146,7 +146,7 @@ fn machine(
     ));
     let state = match (old, new) {
         (Some(a), Some(b)) => {
-            rows.extend(checks::claims(a, old_sources, b, new_sources, arch));
+            rows.extend(checks::claims(&views, arch, &mut explained));
             rows.extend(checks::ends((a, old_sources), (b, new_sources), &mut explained, &mut undecided));
             rows.extend(checks::optional_rules((a, old_sources), (b, new_sources), &mut explained));
             rows.iter().for_each(|r| explained.by(r.gone, &r.line));
