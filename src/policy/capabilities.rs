@@ -84,7 +84,7 @@ pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {
     if verb.value == "remove" {
         for word in args.words(cx, "a capability") {
             if let Some(c) = number_or_error(cx, &word) {
-                out.remove(cx, super::resolve::Removed::Capability(c), word.span, &args);
+                out.remove(cx, super::removes::Removed::Capability(c), word.span, &args);
             }
         }
         return args.finish(cx);

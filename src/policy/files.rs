@@ -1,7 +1,8 @@
 //! File access inside, for Landlock.
 
 use super::reader::{Args, Context, Meta};
-use super::resolve::{Grants, Removed};
+use super::removes::Removed;
+use super::resolve::Grants;
 use crate::source::Span;
 use crate::syntax::ast::Statement;
 use std::fmt;

@@ -14,6 +14,7 @@ pub mod mounts;
 pub mod network;
 pub mod process;
 mod reader;
+pub mod removes;
 pub mod resolve;
 pub mod resources;
 mod sections;

@@ -2,7 +2,8 @@
 
 use super::process::{self, Id};
 use super::reader::{Args, Context, Meta, size};
-use super::resolve::{Grants, Removed, Value};
+use super::removes::Removed;
+use super::resolve::{Grants, Value};
 use crate::source::{Span, Spanned};
 use crate::syntax::ast::Statement;
 

@@ -1,7 +1,8 @@
 //! Which network a machine sees, what it may reach there, and what may reach it.
 
 use super::reader::{Args, Context, Meta, number};
-use super::resolve::{Grants, Removed, Value};
+use super::removes::Removed;
+use super::resolve::{Grants, Value};
 use crate::address::{Block, LINK_LOCAL_V6};
 use crate::source::{Span, Spanned};
 use crate::syntax::ast::Statement;

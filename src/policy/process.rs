@@ -1,7 +1,8 @@
 //! The program: what is started, as whom, with which environment and devices.
 
 use super::reader::{Args, Context, Meta, number};
-use super::resolve::{Grants, Removed, Value};
+use super::removes::Removed;
+use super::resolve::{Grants, Value};
 use crate::source::Span;
 use crate::syntax::ast::Statement;
 use std::fmt;

@@ -6,9 +6,9 @@ use super::asserts::{self, Assertion, Case};
 use super::declare::{Declarations, Declared, declare, twice};
 use super::merge::{apply, union};
 use super::reader::{Args, Context, Meta};
+use super::removes::{Removal, Remove, Removed, Taken};
 use super::sections::section_list;
 use super::{Policy, capabilities, files, loader, mounts, network, process, syscalls};
-use crate::address::Block;
 use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
 use crate::source::{FileId, Sources, Span, Spanned};
 use crate::syntax::{ast, parse};
@@ -47,34 +47,6 @@ pub enum Value {
     Address(network::Address),
     /// A limit, a mode, a version.
     Number(u64),
-}
-
-/// A `remove` statement.
-#[derive(Clone, Debug)]
-pub(super) struct Remove {
-    pub(super) what: Removed,
-    pub(super) span: Span,
-    /// Its reason.
-    pub(super) why: Option<String>,
-}
-
-/// What is taken out of the inherited grants.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Removed {
-    /// A capability, in all sets.
-    Capability(u8),
-    /// What is mounted at a place.
-    Mount(String),
-    /// A right below a path.
-    File(files::Right, String),
-    /// A port, or all, and its peers, or all.
-    Port(network::Use, network::Protocol, Option<u16>, Vec<Block>),
-    /// A port of the host.
-    Publish(network::Protocol, Option<std::net::IpAddr>, u16),
-    /// A variable.
-    Variable(String),
-    /// A device.
-    Device(String),
 }
 
 /// All that a profile or machine grants, inherited grants included.
@@ -333,43 +305,6 @@ fn load(id: FileId, sources: &mut Sources, diagnostics: &mut Diagnostics, out: &
         }
         out.push((id, file));
     }
-}
-
-/// One thing that a line took away of what was inherited.
-#[derive(Clone, Debug)]
-pub struct Taken {
-    /// The `remove` or `override`.
-    pub span: Span,
-    /// Where the line names it.
-    pub item: Span,
-    /// The lines of groups by which a call is named.
-    pub group: Vec<syscalls::Place>,
-    /// The reason.
-    pub why: Option<String>,
-    /// What is gone.
-    pub what: Gone,
-}
-
-/// What is gone by a line.
-#[derive(Clone, Debug)]
-pub enum Gone {
-    /// What a section lists.
-    Listed(Removed),
-    /// The rules of a call with these conditions; with none, each of its rules.
-    Call(&'static crate::kernel::calls::Call, Vec<syscalls::Condition>),
-}
-
-/// Calls that a line removed, and an inherited line of the same call that stayed.
-#[derive(Clone, Debug)]
-pub struct Removal {
-    /// The call.
-    pub call: &'static crate::kernel::calls::Call,
-    /// What both speak of: the conditions of the two together.
-    pub conditions: Vec<syscalls::Condition>,
-    /// The line that removes.
-    pub span: Span,
-    /// The line that stayed.
-    pub wider: Span,
 }
 
 /// Most lines of all machines of a file, each instance's counted; and what a machine counts for at least. A file of

@@ -3,7 +3,8 @@
 use super::lines::Explained;
 use crate::policy::Policy;
 use crate::policy::capabilities;
-use crate::policy::resolve::{Gone, Grants, Removed, Taken};
+use crate::policy::removes::{Gone, Removed, Taken};
+use crate::policy::resolve::Grants;
 use crate::policy::syscalls::{Action, Place, Rule};
 use crate::proof::grants::{self, Domain, Fact, What};
 use crate::proof::order::Difference;
