@@ -59,11 +59,14 @@ impl<'a> View<'a> {
         if self.is_touched(line) { line } else { extends().unwrap_or(line) }
     }
 
-    /// The first line of what is granted that changed.
-    pub(super) fn first_changed(&self, granted: &Grants) -> Option<Span> {
-        let calls = granted.syscalls.iter().flat_map(|r| r.group.iter().map(|p| p.item).chain([r.item, r.span]));
-        let facts = grants::facts(granted, self.policy.span);
-        calls.chain(facts.iter().map(|f| f.span)).find(|l| *l != self.policy.span && self.is_touched(*l))
+    /// The first line that changed of what grants something, or of what takes something away.
+    pub(super) fn first_changed(&self, all: &Grants, grant: bool) -> Option<Span> {
+        let rules = all.syscalls.iter().filter(|r| (r.action <= Action::Log) == grant);
+        let calls = rules.flat_map(|r| r.group.iter().map(|p| p.item).chain([r.item, r.span]));
+        let takes = |f: &&Fact| f.domain == Domain::Limits || matches!(f.what, What::Hidden(_));
+        let facts = grants::facts(all, self.policy.span);
+        let lines = calls.chain(facts.iter().filter(|f| takes(f) != grant).map(|f| f.span));
+        lines.into_iter().find(|l| *l != self.policy.span && self.is_touched(*l))
     }
 
     /// What a statement says, its reason aside, where it says it, and what its parameters stand for.

@@ -112,9 +112,11 @@ pub(super) fn claims([before, after]: &[View<'_>; 2], arch: Arch, explained: &mu
             None => push(format!("within {name}"), c.name.span, true, Risk::High, ["held", "not held"], None),
             Some(n) if is_raised(c, n, (old.kernel, new.kernel), arch) => {
                 // The line in it that came, or the one that went.
-                let came = after.first_changed(&n.grants).map(|l| (l, false));
-                let (line, gone) =
-                    came.or_else(|| before.first_changed(&c.grants).map(|l| (l, true))).unwrap_or((n.declared, false));
+                let came = after.first_changed(&n.grants, true).map(|l| (l, false));
+                let (line, gone) = came
+                    .or_else(|| before.first_changed(&c.grants, false).map(|l| (l, true)))
+                    .or_else(|| after.first_changed(&n.grants, false).map(|l| (l, false)))
+                    .unwrap_or((n.declared, false));
                 let words = ["a lower ceiling", "a higher one"];
                 push(format!("the ceiling {name} grants more"), line, gone, Risk::High, words, None)
             }
