@@ -265,8 +265,8 @@ pub fn listing(program: &[Instruction]) -> String {
 /// A program with the architecture and the number filled in: what it makes of one call's arguments.
 pub fn of_call(program: &[Instruction], arch: u32, number: u32) -> Program {
     let fill = |i: &Instruction| match (i.code, i.k) {
-        (LD_W_ABS, 0) => Instruction { code: LD_IMM, k: number, ..*i },
-        (LD_W_ABS, 4) => Instruction { code: LD_IMM, k: arch, ..*i },
+        (LD_W_ABS, 0) => Instruction { code: LD_IMM, jt: 0, jf: 0, k: number },
+        (LD_W_ABS, 4) => Instruction { code: LD_IMM, jt: 0, jf: 0, k: arch },
         _ => *i,
     };
     program.iter().map(fill).collect()
