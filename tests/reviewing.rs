@@ -1040,6 +1040,8 @@ fn a_no_names_its_own_cause() {
     assert!(alg.code == 1 && alg.out.contains("no line allows it") && !alg.out.contains("AF_PACKET"), "{}", alg.out);
     assert!(ask("m can socket(family == AF_PACKET)").out.contains("m.stockade:11"));
     assert_eq!(ask("m can read").code, 0, "the call, not the right");
+    let bare = ask("m can read /etc");
+    assert!(bare.code == 2 && bare.err.contains("a text in \"quotes\""), "{}", bare.err);
     assert_eq!(ask("m can read; never connect any").code, 2, "one question at a time");
     assert_eq!(ask("m can refer \"/data can b\"").code, 1);
 }

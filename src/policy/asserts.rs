@@ -147,7 +147,7 @@ pub fn question(text: &str, sources: &mut Sources, diagnostics: &mut Diagnostics
 
 fn is_object(rest: &str) -> bool {
     let rest = rest.trim_start();
-    rest.starts_with(['"', '[']) || rest.starts_with("tcp") || rest.starts_with("udp") || rest.starts_with("any")
+    rest.starts_with(['"', '[', '/']) || rest.starts_with("tcp") || rest.starts_with("udp") || rest.starts_with("any")
 }
 
 fn read_claims(cx: &mut Context<'_>, args: &mut Args<'_>) -> Option<(bool, Vec<Claim>)> {
