@@ -220,10 +220,31 @@ fn proof(m: &Machine) -> String {
     }
 }
 
+/// The machines that a reader has to look at, the gravest first, and those where nothing at all is to be seen.
+fn apart(machines: &[Machine]) -> (Vec<&Machine>, Vec<&Machine>) {
+    let alike = |m: &&Machine| m.calls_proved_equal && m.state == "both" && m.undecided.is_none();
+    let (quiet, mut loud): (Vec<_>, Vec<_>) =
+        machines.iter().partition(|m| alike(m) && m.rows.is_empty() && m.lines_without_effect == 0);
+    loud.sort_by_key(|m| std::cmp::Reverse((m.undecided.is_some(), m.gravest(), m.rows.len().min(1))));
+    (loud, quiet)
+}
+
+/// What is said of machines where nothing changed: their names, so many that a reader still reads them.
+fn quiet(machines: &[&Machine], name: impl Fn(&str) -> String) -> (String, String) {
+    const NAMED: usize = 20;
+    let names: Vec<String> = machines.iter().take(NAMED).map(|m| name(&m.name)).collect();
+    match machines.len() {
+        1 => (names.concat(), "no effect".into()),
+        n if n > NAMED => (format!("{n} machines"), format!("no effect ({} and {} more)", names.join(", "), n - NAMED)),
+        n => (format!("{n} machines"), format!("no effect ({})", names.join(", "))),
+    }
+}
+
 /// For a terminal: one screen.
 pub fn text(machines: &[Machine]) -> String {
     let mut out = String::new();
-    for m in machines {
+    let (loud, alike) = apart(machines);
+    for m in loud {
         let gravest = m.gravest().map(|r| format!("        max risk {}", r.word().to_uppercase())).unwrap_or_default();
         out.push_str(&format!("{}   {}{gravest}\n", m.name, heading(m)));
         for r in &m.rows {
@@ -253,6 +274,10 @@ pub fn text(machines: &[Machine]) -> String {
         }
         let modelled = m.rows.iter().any(|r| r.domain.is_modelled());
         out.push_str(&format!("  proof    {}{}\n", proof(m), if modelled { "; paths are modelled" } else { "" }));
+    }
+    if let Some(first) = alike.first() {
+        let (who, what) = quiet(&alike, str::to_owned);
+        out.push_str(&format!("{who}   {what}\n  proof    {}\n", proof(first)));
     }
     out
 }
@@ -322,15 +347,18 @@ impl Comment {
 pub fn markdown(machines: &[Machine], command: &str) -> String {
     let mut out = Comment::new("Policy review");
     // What matters comes first: the gravest machine, all summaries, then the rows, then what is said of them.
-    let mut sorted: Vec<&Machine> = machines.iter().collect();
-    sorted.sort_by_key(|m| std::cmp::Reverse((m.undecided.is_some(), m.gravest(), m.rows.len().min(1))));
-    let machines = sorted;
-    if let (Some(worst), true) = (machines.iter().filter_map(|m| m.gravest()).max(), machines.len() > 1) {
-        out.push(&format!("{} machines, max risk **{}**.\n\n", machines.len(), worst.word()));
+    let count = machines.len();
+    let (machines, alike) = apart(machines);
+    if let (Some(worst), true) = (machines.iter().filter_map(|m| m.gravest()).max(), count > 1) {
+        out.push(&format!("{count} machines, max risk **{}**.\n\n", worst.word()));
     }
     for m in &machines {
         let gravest = m.gravest().map(|r| format!(", max risk **{}**", r.word())).unwrap_or_default();
         out.push(&format!("**{}**: {}{gravest}. {}.\n\n", code(&m.name), heading(m).replace("  ", ", "), proof(m)));
+    }
+    if let Some(first) = alike.first() {
+        let (who, what) = quiet(&alike, code);
+        out.push(&format!("**{who}**: {what}. {}.\n\n", proof(first)));
     }
     for m in machines.iter().filter(|m| !m.rows.is_empty()) {
         out.push(&format!("{}\n\n| | risk | domain | what | line |\n|---|---|---|---|---|\n", code(&m.name)));
