@@ -203,7 +203,14 @@ impl<'s> Args<'s> {
         match self.next() {
             Some(Item { kind: Kind::Text(t), span }) => Some(Spanned { value: cx.substitute(t, *span)?, span: *span }),
             Some(item) => {
-                cx.error("E0205", item.span, format!("expected {what}"), "a text in \"quotes\"");
+                // `exec "/a" read "/b"`: what was meant as a statement of its own looks like one more text.
+                let help = match &item.kind {
+                    Kind::Word(w) if w.chars().all(|c| c.is_ascii_lowercase()) => {
+                        "a text in \"quotes\"; another grant begins on a line of its own or behind a `;`"
+                    }
+                    _ => "a text in \"quotes\"",
+                };
+                cx.error("E0205", item.span, format!("expected {what}"), help);
                 None
             }
             None => {
@@ -333,7 +340,7 @@ impl<'s> Args<'s> {
                 "E0203",
                 item.span.to(last),
                 "this statement takes nothing more",
-                "one grant a line; a reason is written `why \"...\"`",
+                "one grant a line, or a `;` between; a reason is written `why \"...\"`",
             );
         }
         self.at = self.items.len();
