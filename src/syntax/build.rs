@@ -150,7 +150,8 @@ impl Builder<'_> {
             Rule::list => Kind::List(self.brackets(p, "[", "]")),
             Rule::parens => Kind::Parens(self.brackets(p, "(", ")")),
             Rule::junk | Rule::junk_inner => {
-                let message = format!("`{}` has no meaning here", p.as_str().escape_debug());
+                let message =
+                    format!("`{}` has no meaning here", p.as_str().escape_debug().to_string().replace("\\'", "'"));
                 self.error("E0104", span, &message, "text with other characters belongs in \"quotes\"");
                 return None;
             }
@@ -179,7 +180,12 @@ impl Builder<'_> {
         let mut out = String::new();
         for p in pair.into_inner() {
             if p.as_rule() == Rule::unclosed {
-                self.error("E0105", span, "the string is never closed", "a string ends on its line with `\"`");
+                self.error(
+                    "E0105",
+                    span,
+                    "the string is never closed",
+                    "a string ends on its line with `\"`; `\\n` in it is a newline",
+                );
                 continue;
             }
             let mut chars = p.as_str().chars();
