@@ -478,6 +478,43 @@ fn a_line_that_comes_or_goes_is_named() {
     assert!(differed > 60, "{differed}");
 }
 
+/// Two imports of one name are told apart, and the lock is the same from wherever the policy is named.
+#[test]
+fn a_lock_names_files_from_its_own_folder() {
+    let dir = Dir::new("folders");
+    std::fs::create_dir_all(dir.0.join("std/sub")).unwrap();
+    dir.write("std/base.stockade", "policy 1\nprofile site/a { limits { tasks 7 } }\n");
+    dir.write("std/sub/base.stockade", "policy 1\nprofile site/b { limits { nofile 70 } }\n");
+    let text = "policy 1\nkernel 6.12\nimport \"base\"\nimport \"sub/base\"\nmachine m {\n  extends site/a, site/b\n  root host\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities { none }\n  syscalls { allow [execve, exit_group] }\n}\n";
+    dir.write("std/m.stockade", text);
+    let mut locks = std::collections::BTreeSet::new();
+    for (place, named) in [
+        ("std", "m.stockade"),
+        ("std", "./m.stockade"),
+        ("", "std/m.stockade"),
+        ("", "./std/.//m.stockade"),
+        ("std/sub", "../m.stockade"),
+    ] {
+        let done = Command::new(env!("CARGO_BIN_EXE_stockade"))
+            .args(["lock", named])
+            .current_dir(dir.0.join(place))
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{named}: {done:?}");
+        locks.insert(std::fs::read_to_string(dir.0.join("std/m.lock")).unwrap());
+    }
+    assert_eq!(locks.len(), 1, "{locks:?}");
+    let lock = locks.first().unwrap();
+    for line in [
+        "file base.stockade sha256:",
+        "file sub/base.stockade sha256:",
+        "nofile 70  <- sub/base.stockade:2",
+        "tasks 7  <- base.stockade:2",
+    ] {
+        assert!(lock.contains(line), "{line}: {lock}");
+    }
+}
+
 #[test]
 fn locks_hold() {
     for name in SHIPPED {

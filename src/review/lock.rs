@@ -7,8 +7,9 @@ use crate::kernel::numbers::Arch;
 use crate::plan::step::Program;
 use crate::policy::Policy;
 use crate::proof::grants;
-use crate::source::Sources;
+use crate::source::{SourceFile, Sources, Span, display_name};
 use sha2::{Digest as _, Sha256};
+use std::path::Path;
 
 /// How every lock begins.
 pub const BEGINNING: &str = "stockade lock ";
@@ -16,8 +17,7 @@ pub const BEGINNING: &str = "stockade lock ";
 /// The lock of a file's machines; `Err` is what can't be compiled.
 pub fn text(machines: &[Policy], sources: &Sources) -> Result<String, Diagnostics> {
     let mut out = format!("{BEGINNING}1\n");
-    let mut files: Vec<(String, String)> =
-        sources.all().map(|f| (base(&f.name).to_owned(), digest(f.text.as_bytes()))).collect();
+    let mut files: Vec<(String, String)> = sources.all().map(|f| (name(f), digest(f.text.as_bytes()))).collect();
     files.sort();
     for (name, sum) in files {
         out.push_str(&format!("file {name} sha256:{sum}\n"));
@@ -25,7 +25,9 @@ pub fn text(machines: &[Policy], sources: &Sources) -> Result<String, Diagnostic
     for m in machines {
         out.push_str(&format!("\nmachine {} kernel {}.{}\n", m.name, m.kernel.0, m.kernel.1));
         let mut lines = Vec::new();
-        let place = |span| base_of_place(&sources.cite(span));
+        let place = |span: Span| {
+            format!("{}:{}", sources.get(span.file).map_or_else(|| "?".into(), name), sources.position(span).line)
+        };
         let why =
             |w: &Option<String>| w.as_ref().map(|w| format!("  why \"{}\"", w.escape_debug())).unwrap_or_default();
         for r in &m.syscalls {
@@ -60,13 +62,14 @@ fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// The name without its folder: a lock is the same wherever the repository lies. Library names stay whole.
-fn base(name: &str) -> &str {
-    if name.starts_with("std/") { name } else { name.rsplit('/').next().unwrap_or(name) }
-}
-
-fn base_of_place(place: &str) -> String {
-    base(place).to_owned()
+/// A file's name as seen from the policy's own folder, below which its imports are: a lock is the same wherever the
+/// repository lies, and files of one name in two folders are told apart. Names of the library stay whole.
+fn name(file: &SourceFile) -> String {
+    let Some(root) = &file.root else { return file.name.clone() };
+    let plain = |name: &str| name.strip_prefix("./").unwrap_or(name).to_owned();
+    let (folder, name) = (plain(&display_name(root)), plain(&file.name));
+    // By components: `a//b` and `a/./b` are one place.
+    Path::new(&name).strip_prefix(folder).map_or_else(|_| name.clone(), |below| below.to_string_lossy().into_owned())
 }
 
 /// The lines on one side only, `-` for the committed lock and `+` for what the policy comes to now.
