@@ -157,9 +157,7 @@ fn patterns(kind: Type, test: &Test) -> Vec<(u64, u64)> {
         }
         Test::Masked(mask, values) => values.iter().map(|v| (*mask, *v)).collect(),
         Test::HasAll(mask) => vec![(*mask, *mask)],
-        Test::HasAny(mask) => {
-            (0..64).map(|i| 1u64 << i).filter(|b| mask & b != 0).map(|b| (b & bits, b & bits)).collect()
-        }
+        Test::HasAny(mask) => (0..64).map(|i| 1u64 << i).filter(|b| mask & bits & b != 0).map(|b| (b, b)).collect(),
         Test::HasNone(mask) => vec![(*mask, 0)],
         Test::Only(mask) => vec![(bits & !mask, 0)],
     }
@@ -203,6 +201,48 @@ mod tests {
     }
 
     #[test]
+    fn each_test_is_exact_on_sixteen_bits() {
+        type Holds = fn(u64) -> bool;
+        let holds: [(Test, Holds); 9] = [
+            (Test::In(vec![0, 7, 65535]), |v| [0, 7, 65535].contains(&v)),
+            (Test::NotIn(vec![]), |_| true),
+            (Test::NotIn(vec![65535, 1]), |v| v != 1 && v != 65535),
+            (Test::Masked(0xf0, vec![0x10, 0x70]), |v| [0x10, 0x70].contains(&(v & 0xf0))),
+            (Test::HasAll(0x8001), |v| v & 0x8001 == 0x8001),
+            (Test::HasAny(0x8001), |v| v & 0x8001 != 0),
+            (Test::HasAny(0x1_0000), |_| false),
+            (Test::HasNone(0x8001), |v| v & 0x8001 == 0),
+            (Test::Only(0x8001), |v| v & !0x8001 == 0),
+        ];
+        for (test, expect) in holds {
+            let said = format!("{test:?}");
+            let cubes = of(&[Condition { argument: 0, kind: Type::U16, test }]).unwrap();
+            let expect: Vec<u64> = (0..=65535u64).filter(|v| expect(*v)).collect();
+            // What is above an argument's type is free: the kernel doesn't read it.
+            assert!(cubes.iter().all(|c| c.mask[0] <= 0xffff), "{said}");
+            assert!(count(&cubes, 0..=65535) == expect, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_signed_range_goes_over_zero_and_a_wide_one_to_the_end() {
+        let of = |kind, low, high| of(&[Condition { argument: 0, kind, test: Test::Between(low, high) }]).unwrap();
+        let signed = of(Type::Int, -3, 5);
+        for v in -10i32..10 {
+            let register = u64::from(v.cast_unsigned());
+            assert_eq!(count(&signed, [register].into_iter()).len(), usize::from((-3..=5).contains(&v)), "{v}");
+        }
+        for (v, is) in [(i32::MIN, true), (-1, true), (0, false), (i32::MAX, false)] {
+            let register = u64::from(v.cast_unsigned());
+            assert_eq!(count(&of(Type::Int, i128::from(i32::MIN), -1), [register].into_iter()).len(), usize::from(is));
+        }
+        let wide = of(Type::Ulong, 5, i128::from(u64::MAX));
+        for v in [0, 4, 5, 6, 1 << 32, u64::MAX - 1, u64::MAX] {
+            assert_eq!(count(&wide, [v].into_iter()).len(), usize::from(v >= 5), "{v}");
+        }
+    }
+
+    #[test]
     fn difference_is_exact_and_disjoint() {
         let c = |test| of(&[Condition { argument: 0, kind: Type::U16, test }]).unwrap();
         let a = c(Test::Between(10, 5000));
@@ -212,6 +252,45 @@ mod tests {
             let hits = d.iter().filter(|c| v & c.mask[0] == c.value[0]).count();
             let expect = (10..=5000).contains(&v) && v & 0xff != 3 && v & 0xff != 9;
             assert_eq!(hits, usize::from(expect), "{v}");
+        }
+    }
+
+    /// Every cube over two bits of each of two arguments, 81 of them, against the sixteen calls that they speak of.
+    #[test]
+    fn operations_are_those_of_sets() {
+        let mut cubes = Vec::new();
+        for (m0, m1) in (0..4u64).flat_map(|m0| (0..4u64).map(move |m1| (m0, m1))) {
+            for (v0, v1) in (0..4u64).flat_map(|v0| (0..4u64).map(move |v1| (v0, v1))) {
+                if v0 & !m0 == 0 && v1 & !m1 == 0 {
+                    cubes.push(Cube { mask: [m0, m1, 0, 0, 0, 0], value: [v0, v1, 0, 0, 0, 0] });
+                }
+            }
+        }
+        assert_eq!(cubes.len(), 81);
+        let has = |c: &Cube, call: u64| (call & 3) & c.mask[0] == c.value[0] && (call >> 2) & c.mask[1] == c.value[1];
+        let set = |cubes: &[Cube]| (0..16u64).filter(|x| cubes.iter().any(|c| has(c, *x))).collect::<Vec<_>>();
+        for (a, b) in cubes.iter().flat_map(|a| cubes.iter().map(move |b| (a, b))) {
+            let (in_a, in_b) = (set(&[*a]), set(&[*b]));
+            let both: Vec<u64> = in_a.iter().filter(|x| in_b.contains(x)).copied().collect();
+            assert_eq!(set(a.and(b).as_slice()), both, "{a:?} {b:?}");
+            assert_eq!(set(&and(&[*a], &[*b])), both);
+            assert_eq!(overlap(&[*a], &[*b]), !both.is_empty());
+            assert_eq!(a.is_within(b), in_a.iter().all(|x| in_b.contains(x)), "{a:?} {b:?}");
+            let rest = minus(&[*a], &[*b]).unwrap();
+            assert_eq!(
+                set(&rest),
+                in_a.iter().filter(|x| !in_b.contains(x)).copied().collect::<Vec<_>>(),
+                "{a:?} {b:?}"
+            );
+            let parts: usize = rest.iter().map(|c| set(&[*c]).len()).sum();
+            assert_eq!(parts, set(&rest).len(), "parts overlap: {a:?} {b:?}");
+            // None of what is left lies inside another, and nothing of the set is lost.
+            for more in [*a, ALL, cubes[40]] {
+                let less = simplify(vec![*a, *b, more, *b]);
+                assert_eq!(set(&less), set(&[*a, *b, more]), "{a:?} {b:?} {more:?}");
+                let inside = |c: &Cube| less.iter().filter(|o| c.is_within(o)).count();
+                assert!(less.iter().all(|c| inside(c) == 1), "{less:?}");
+            }
         }
     }
 
