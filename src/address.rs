@@ -109,6 +109,8 @@ pub const LOOPBACK: [Block; 2] = [v4(127, 0, 0, 0, 8), v6([0, 0], [0, 1], 128)];
 pub const LINK_LOCAL_V6: Block = v6([0xfe80, 0], [0, 0], 10);
 /// Groups of IPv6 (RFC 4291).
 pub const MULTICAST_V6: Block = v6([0xff00, 0], [0, 0], 8);
+/// Every host of the link (RFC 919).
+pub const BROADCAST: Block = v4(255, 255, 255, 255, 32);
 /// What is reached only where it is named: link-local, multicast and broadcast addresses, and those where clouds tell
 /// their machines what nobody else should know, beyond 169.254.169.254. Of the last the documentation of Azure
 /// (168.63.129.16), Alibaba Cloud (100.100.100.200), Amazon (fd00:ec2::254), Google (fd20:ce::254), Oracle
@@ -118,7 +120,7 @@ pub const NOT_IMPLIED: [Block; 11] = [
     LINK_LOCAL_V6,
     v4(224, 0, 0, 0, 4),
     MULTICAST_V6,
-    v4(255, 255, 255, 255, 32),
+    BROADCAST,
     v4(168, 63, 129, 16, 32),
     v4(100, 100, 100, 200, 32),
     v6([0xfd00, 0xec2], [0, 0x254], 128),

@@ -97,6 +97,20 @@ fn the_exposure_leaves_nothing_out() {
     let udp = host("allow socket(family == AF_INET, type & 0xf == 2)");
     assert!(told(&udp).contains("in and out  any port and address"), "{}", told(&udp));
     assert!(told(&host("allow socket(family == AF_RXRPC)")).contains("this family goes past the rules"));
+    // Who writes the host's rules leads one port to another; in a user namespace of its own it doesn't.
+    let own = host("").replace("capabilities { none }", "capabilities { keep net_admin why \"x\" }");
+    let identity = own.replace("user nobody", "user nobody; userns identity why \"x\"");
+    assert!(identity != own && told(&identity).contains("with net_admin it writes"), "{}", told(&identity));
+    assert!(!told(&own).contains("in and out"), "{}", told(&own));
+    let never = |text: &str, claim: &str| {
+        verb("check", &file(&text.replace("network {", &format!("assert {{ {claim} }}\n  network {{"))))
+    };
+    assert_eq!(never(&own, "never connect tcp 81").code, 0);
+    for claim in ["never connect tcp 81", "never connect udp any", "never listen tcp 8080"] {
+        assert!(never(&identity, claim).err.contains("E0703"), "{claim}");
+    }
+    // No packet has such an address, so nothing is said by it.
+    assert!(never(&own, "never connect tcp 80 to ::ffff:10.0.0.1").err.contains("E0222"));
     let asks = |address: &str| told(&admin(&format!("network {{ bridge br0; {address}{ALL_PORTS} }}")));
     assert!(asks("").contains("out  udp 67 and 547") && asks("").contains("in   udp 68 and 546"));
     assert!(!asks("address 192.0.2.7/24").contains("udp 67"));
@@ -684,6 +698,45 @@ fn the_gravest_of_a_line_meets_the_gate() {
     let (ran, v) = diff(&grouped("allow sync; allow ptrace"), &grouped("allow sync"), &[]);
     let row = v["machines"][0]["rows"].as_array().unwrap().iter().find(|r| r["effect"] == "widened").unwrap();
     assert!(row["why"].is_null() && !row["text"].as_str().unwrap().contains("override"), "{row}\n{}", ran.out);
+}
+
+/// A line of a file that several policies import is deleted for all of them.
+#[test]
+fn a_line_that_another_file_needs_is_not_in_vain() {
+    let dir = Dir::new("shared");
+    let head = "policy 1\nkernel 6.12\n";
+    let base = "syscalls {\n  allow [execve, exit_group]\n  deny bpf\n  allow getpid\n}";
+    dir.write("base.stockade", &format!("{head}profile base {{\n{base}\n}}\n"));
+    let machine = |name: &str, calls: &str| {
+        format!(
+            "machine {name} {{\n  extends base\n  root host\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n  {calls}\n}}\n"
+        )
+    };
+    let lint = |files: &[&str]| {
+        let mut c = stockade();
+        let out = c.arg("lint").args(files).current_dir(&dir.0).output().unwrap();
+        String::from_utf8(out.stderr).unwrap()
+    };
+    let import = format!("{head}import \"base\"\n");
+    dir.write("a.stockade", &format!("{import}{}", machine("a", "syscalls { deny getpid }")));
+    let alone = lint(&["a.stockade"]);
+    assert!(alone.contains("W0802") && alone.contains("W0803"), "{alone}");
+    // One needs the call, and takes the denial away: without that line its `override` is stale.
+    dir.write("b.stockade", &format!("{import}{}", machine("b", "syscalls { override deny bpf why \"x\" }")));
+    assert_eq!(lint(&["."]), "");
+    assert_eq!(lint(&["b.stockade", "a.stockade"]), "");
+    // The same of machines in one file.
+    let both = |calls: &str| {
+        format!(
+            "{head}profile base {{\n{base}\n}}\n{}{}",
+            machine("a", "syscalls { deny getpid }"),
+            machine("b", calls)
+        )
+    };
+    dir.write("one.stockade", &both("syscalls { deny getpid }"));
+    assert!(lint(&["one.stockade"]).contains("W0802"));
+    dir.write("one.stockade", &both("syscalls { override deny bpf why \"x\"; allow bpf why \"y\" }"));
+    assert_eq!(lint(&["one.stockade"]), "");
 }
 
 /// `lint` said of these that they could be deleted.

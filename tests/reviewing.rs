@@ -478,6 +478,20 @@ fn a_line_that_comes_or_goes_is_named() {
     assert!(differed > 60, "{differed}");
 }
 
+/// The command under a comment makes that comment, whatever files are called; and a machine may be called `who`.
+#[test]
+fn a_comment_ends_with_its_own_command() {
+    let dir = Dir::new("command");
+    let text = "policy 1\nkernel 6.12\nmachine who {\n  root host\n  exec \"/usr/bin/true\"\n  user nobody\n  capabilities { none }\n  syscalls { allow [execve, exit_group] }\n}\n";
+    let file = dir.write("a;touch x;.stockade", text);
+    let (file, other) = (file.to_str().unwrap(), text.replace("machine who", "machine other"));
+    let said = call(&["check", "--strict", "--format", "markdown", file]).out;
+    assert!(said.trim_end().ends_with(&format!("Made by `stockade check --strict '{file}'`")), "{said}");
+    let two = dir.write("two.stockade", &format!("{text}{}", other.split_once("6.12\n").unwrap().1));
+    assert!(call(&["query", "who can execve", two.to_str().unwrap()]).out.starts_with("who: yes"));
+    assert_eq!(call(&["query", "who can execve", &dir.write("o.stockade", &other).display().to_string()]).code, 0);
+}
+
 /// Two imports of one name are told apart, and the lock is the same from wherever the policy is named.
 #[test]
 fn a_lock_names_files_from_its_own_folder() {

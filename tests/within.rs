@@ -64,6 +64,24 @@ fn the_other_domains_are_bounded() {
     refused(&with(files), &body("files { exec \"/usr\"; read \"/etc\" }"), &["files `read \"/etc\"`"]);
     refused(&with(files), &body(""), &["no file rules"]);
     refused(&with(files), &body("files { exec \"/usrlocal\" }"), &["/usrlocal"]);
+    // A rule stands on the files, by whatever name they are seen.
+    let twice = "mounts { bind \"/srv/x\" -> \"/a/m\" ro; bind \"/srv/x\" -> \"/b\" ro }";
+    let opened = |rules: &str| format!("{twice}\n  files {{ exec \"/usr\"; {rules} }}");
+    accepted(&with(&opened("read \"/a\"")), &body(&opened("read \"/a\"")));
+    accepted(&with(&opened("read \"/a\"; read \"/b\"")), &body(&opened("read \"/a/m\"")));
+    refused(
+        &with(&opened("read \"/a\"")),
+        &body(&opened("read \"/a/m/n\"")),
+        &["`read \"/b/n\", the files of \"/a/m/n\"`"],
+    );
+    // Which group is the first is what new files belong to.
+    let grouped = |groups: &str| {
+        let text = machine(&with("user nobody group nogroup groups [adm]"), &body(""));
+        verb("check", &text.replace("  user nobody\n", &format!("  user nobody {groups}\n")))
+    };
+    assert_eq!(grouped("group nogroup groups [adm]").code, 0);
+    let other = grouped("group adm groups [nogroup]");
+    assert!(other.code == 2 && other.err.contains("first group adm"), "{}", other.err);
     let bind = "mounts { bind \"/srv\" -> \"/srv\" ro }";
     accepted(&with(bind), &body(bind));
     refused(&with(bind), &body(&bind.replace(" ro ", " rw why \"x\" ")), &["mounts"]);
@@ -174,6 +192,21 @@ fn networks_and_limits_are_bounded() {
     for special in ["169.254.169.254", "fe80::/10", "224.0.0.1", "ff02::1", "0.0.0.0/0"] {
         refused(&with(private), &net(&format!("connect tcp 80 to {special}")), &[special]);
     }
+    // Everybody on the machine's own network at once is named as well.
+    let on = |ports: &str| body(&format!("network {{ bridge br0; address 10.0.0.2/24; {ports} }}"));
+    let bridge = |ports: &str| with(&format!("network {{ bridge br0; address 10.0.0.2/24; {ports} }}"));
+    accepted(&bridge("connect udp any"), &on("connect udp 9 to 10.0.0.254"));
+    accepted(&bridge("connect udp any; connect udp 9 to 10.0.0.0/24"), &on("connect udp 9 to 10.0.0.255"));
+    for named in ["10.0.0.255", "10.0.0.0/8"] {
+        refused(&bridge("connect udp any"), &on(&format!("connect udp 9 to {named}")), &["every host of its network"]);
+    }
+    // Who may go anywhere doesn't ask where clouds answer.
+    refused(
+        &with("network { private; egress any }"),
+        &net("egress any; resolver 169.254.169.254"),
+        &["169.254.169.254"],
+    );
+    accepted(&with("network { private; egress any }"), &net("egress any; resolver 192.0.2.53"));
     refused(&with("network { none; listen tcp any }"), &net("listen tcp 80"), &["network `private`"]);
     refused(&with(private), &body("network { zone a; listen tcp 80 }"), &["network `zone a`"]);
     // Who answers names is reached.

@@ -89,8 +89,9 @@ pub(super) fn check(paths: &[PathBuf], strict: bool, locked: bool, format: Forma
         Format::Json => print_json(&json!({ "version": 1, "files": results }))?,
         Format::Human => {}
         _ => {
-            let named: Vec<String> = paths.iter().map(|p| display_name(p)).collect();
-            review::print_found(&found, format, &format!("stockade check {}", named.join(" ")))?;
+            let flags = [(locked, "--locked"), (strict, "--strict")].into_iter().filter(|(on, _)| *on).map(|(_, f)| f);
+            let words: Vec<&str> = std::iter::once("check").chain(flags).collect();
+            review::print_found(&found, format, &review::reproduced(&words, paths))?;
         }
     }
     Ok(worst)

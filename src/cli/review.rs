@@ -16,6 +16,7 @@ use crate::review::{lint, report};
 use crate::source::{Sources, Span, display_name};
 use clap::ValueEnum;
 use serde_json::json;
+use std::collections::HashSet;
 use std::io::Write as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -282,13 +283,20 @@ pub(super) fn check_found(l: &Loaded) -> Vec<Finding> {
 pub(super) fn lint(paths: &[PathBuf], format: Format) -> Outcome {
     let mut code = 0;
     let mut files = Vec::new();
-    for file in policies_of(paths)? {
+    let all = policies_of(paths)?;
+    // What one policy doesn't need another that imports the same file may.
+    let mut needed = HashSet::new();
+    for file in all.iter().filter(|_| all.len() > 1) {
+        let l = front::load(file)?;
+        needed.extend(lint::needed(&l.resolved.machines, &l.sources));
+    }
+    for file in all {
         let mut l = front::load(&file)?;
         if l.diagnostics.has_errors() {
             code = 2;
         } else {
             let mut d = Diagnostics::default();
-            lint::check(&l.resolved.machines, &l.sources, &mut d);
+            lint::check(&l.resolved.machines, &l.sources, &needed, &mut d);
             // Said once already, in the words of `check`.
             let spans: Vec<_> = d.iter().filter_map(|x| x.labels.first().map(|s| s.span)).collect();
             let mut all = Diagnostics::default();
@@ -323,7 +331,7 @@ pub(super) fn lint(paths: &[PathBuf], format: Format) -> Outcome {
 fn claims(text: &str, sources: &mut Sources) -> Result<(Option<String>, Vec<Claim>), Stop> {
     let named = text.split_once(" can ").filter(|(m, _)| crate::policy::valid_name(m.trim()));
     let (machine, claim) = match named {
-        Some((m, c)) => (Some(m.trim().to_owned()).filter(|m| m != "who"), c),
+        Some((m, c)) => (Some(m.trim().to_owned()), c),
         None => (None, text.strip_prefix("can ").unwrap_or(text)),
     };
     let mut d = Diagnostics::default();
@@ -348,6 +356,8 @@ pub(super) fn ask(question: &str, paths: &[PathBuf], all: bool, format: Format) 
         let wanted: Vec<_> = if all {
             l.resolved.machines.iter().filter(|m| machine.as_ref().is_none_or(|n| *n == m.name)).collect()
         } else {
+            // "Who can ..." of the only machine, unless that is its name.
+            let machine = machine.filter(|m| m != "who" || l.resolved.machines.iter().any(|o| o.name == *m));
             vec![l.machine(machine.as_deref())?]
         };
         l.say_refused(wanted.iter().copied());
@@ -439,7 +449,7 @@ pub(super) fn release(text: &str) -> Result<(u16, u16), String> {
 }
 
 /// The command that makes a result again.
-fn reproduced(words: &[&str], paths: &[PathBuf]) -> String {
+pub(super) fn reproduced(words: &[&str], paths: &[PathBuf]) -> String {
     let paths: Vec<_> = paths.iter().map(|p| p.to_string_lossy()).collect();
     output::command(words.iter().copied().chain(paths.iter().map(AsRef::as_ref)))
 }

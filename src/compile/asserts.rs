@@ -1,6 +1,6 @@
 //! Assertions and tests, decided on what was compiled.
 
-use super::bypass::NET_RAW;
+use super::bypass::{NET_ADMIN, NET_RAW};
 use super::exposure;
 use super::places::Model;
 use super::seccomp::Filter;
@@ -147,10 +147,13 @@ fn evidence_in<'p>(
 }
 
 /// Sockets of the host's network that no rule holds: their conditions on socket(2), and how they pass. What isn't TCP
-/// asks no rule of it; raw and packet sockets need CAP_NET_RAW in the host's user namespace. See socket(2), ip(7),
-/// raw(7), packet(7), sctp(7).
+/// asks no rule of it; raw and packet sockets need CAP_NET_RAW in the host's user namespace; with CAP_NET_ADMIN there a
+/// translation of the machine's own leads from a port that is granted to any other. See socket(2), ip(7), raw(7),
+/// packet(7), sctp(7).
 pub fn past_rules(policy: &Policy, protocol: Option<Protocol>) -> Vec<(Vec<Condition>, &'static str)> {
-    let raw = policy.userns.value == Userns::Identity && policy.capabilities.iter().any(|g| g.capability == NET_RAW);
+    let identity = policy.userns.value == Userns::Identity;
+    let has = |capability| identity && policy.capabilities.iter().any(|g| g.capability == capability);
+    let (raw, admin) = (has(NET_RAW), has(NET_ADMIN));
     let others = protocol != Some(Protocol::Tcp);
     let Some(call) = crate::kernel::calls::find("socket") else { return Vec::new() };
     let of = |tests: Vec<(&str, Test)>| -> Vec<Condition> {
@@ -175,6 +178,8 @@ pub fn past_rules(policy: &Policy, protocol: Option<Protocol>) -> Vec<(Vec<Condi
         ),
         (raw, vec![internet(), kind(3)], "a raw socket sends any packet"),
         (raw, vec![("family", Test::In(vec![17]))], "a packet socket sends any frame"),
+        // By netlink, and by ioctl(2) and setsockopt(2) of any internet socket (netdevice(7), iptables(8)).
+        (admin, vec![("family", Test::In(vec![2, 10, 16]))], "with net_admin it writes the host's routes and rules"),
         (true, vec![("family", Test::In(vec![21, 43]))], "this family goes by TCP past the rules"),
         (others, vec![("family", Test::In(vec![24, 30, 33]))], "this family goes past the rules"),
     ];

@@ -128,6 +128,8 @@ impl Granted<'_> {
 
 /// CAP_NET_RAW
 pub(super) const NET_RAW: u8 = 13;
+/// CAP_NET_ADMIN
+pub(super) const NET_ADMIN: u8 = 12;
 
 /// A test of a call's argument.
 fn condition(call: &str, argument: &str, test: Test) -> Option<Condition> {

@@ -2,7 +2,7 @@
 
 use super::Cx;
 use super::firewall::{self as nft, Chain, Table};
-use crate::address::{Block, LINK_LOCAL_V6, LOOPBACK, MULTICAST_V6, NOT_IMPLIED};
+use crate::address::{BROADCAST, Block, LINK_LOCAL_V6, LOOPBACK, MULTICAST_V6, NOT_IMPLIED};
 use crate::policy::network::{Network, Publish, Resolver, Use};
 use crate::source::Origin;
 use serde::{Deserialize, Serialize};
@@ -446,6 +446,12 @@ pub(super) fn out_rules(cx: &Cx<'_>, w: &Wiring, out: &mut Chain) {
         // A translation of the host's own may lead there.
         out.implied(vec![nft::address("==", "daddr", b), nft::reject()], "the host's loopback is the host's alone");
     }
+    // Which addresses those of networks are is the host's matter: a grant that names one is no more than another.
+    let routed = policy.network.value.is_routed();
+    if routed {
+        let networks = vec![nft::address("!=", "daddr", BROADCAST), nft::is_broadcast(), nft::reject()];
+        out.implied(networks, "what is for every host of a network isn't forwarded (RFC 2644)");
+    }
     for server in &w.resolvers {
         let origin = cx.origin(policy.resolver.span);
         for rule in nft::asks(*server) {
@@ -467,7 +473,9 @@ pub(super) fn out_rules(cx: &Cx<'_>, w: &Wiring, out: &mut Chain) {
             out.implied(vec![to, nft::reject()], SPECIAL);
         }
     }
-    out.implied(vec![nft::is_broadcast(), nft::reject()], SPECIAL);
+    if !routed {
+        out.implied(vec![nft::is_broadcast(), nft::reject()], SPECIAL);
+    }
     put(out, false);
     if let Some(span) = policy.egress {
         out.rule(vec![nft::accept()], &cx.origin(span));

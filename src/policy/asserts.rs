@@ -1,7 +1,7 @@
 //! `assert` blocks and `test` items: what the author claims about the machine.
 
 use super::files::{self, Right};
-use super::network::{Protocol, Use};
+use super::network::{self, Protocol, Use};
 use super::reader::{Args, Context, number};
 use super::syscalls::{self, Action, Condition, Target};
 use super::{capabilities, loader, reader};
@@ -192,13 +192,7 @@ fn read_claims(cx: &mut Context<'_>, args: &mut Args<'_>) -> Option<(bool, Vec<C
             let mut peer = None;
             if args.one_of(&[if how == Use::Listen { "from" } else { "to" }]).is_some() {
                 let w = args.word(cx, "an address or a block of them")?;
-                match Block::parse(&w.value) {
-                    Ok(b) => peer = Some(b),
-                    Err(text) => {
-                        cx.error("E0222", w.span, text, "as in 10.20.0.0/16");
-                        return None;
-                    }
-                }
+                peer = Some(network::block(cx, &w, Block::parse)?);
             }
             vec![Claim::Port(how, protocol, port, peer)]
         }

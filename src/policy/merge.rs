@@ -112,11 +112,12 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
             }
             base.lifts.push(r.span);
         }
-        if take_out(&mut base, &r.what) {
-            let (why, what) = (r.why.clone(), Gone::Listed(r.what.clone()));
-            base.taken.push(Taken { span: r.span, item: r.span, group: Vec::new(), why, what });
-        } else {
+        let lines = take_out(&mut base, &r.what);
+        if lines.is_empty() {
             cx.error("E0306", r.span, "this removes what nobody granted", "delete the line, or correct the name");
+        } else {
+            let (why, what) = (r.why.clone(), Gone::Listed(r.what.clone()));
+            base.taken.push(Taken { span: r.span, item: r.span, group: Vec::new(), why, what, lines });
         }
     }
     for r in &own.removes {
@@ -138,17 +139,15 @@ pub(super) fn apply(cx: &mut Context<'_>, decl: &Declarations<'_>, mut base: Gra
             }
             let mut nothing = true;
             for n in &found {
-                let before = base.syscalls.len();
-                base.syscalls.retain(|r| {
+                let lines = strike(&mut base.syscalls, |r| {
                     let all = n.conditions.is_empty() || r.conditions == n.conditions;
-                    let same = r.call.name == n.call.name && all;
-                    !(same && line.verb.takes(r.action))
+                    (r.call.name == n.call.name && all && line.verb.takes(r.action)).then_some(r.span)
                 });
-                if base.syscalls.len() < before {
+                if !lines.is_empty() {
                     nothing = false;
                     let what = Gone::Call(n.call, n.conditions.clone());
                     let why = n.why.clone().or_else(|| line.meta.why.clone());
-                    base.taken.push(Taken { span: line.span, item: n.item, group: n.group.clone(), why, what });
+                    base.taken.push(Taken { span: line.span, item: n.item, group: n.group.clone(), why, what, lines });
                 }
             }
             if nothing {
@@ -251,23 +250,32 @@ fn still_granted(base: &Grants, what: &Removed) -> Option<Span> {
     }
 }
 
-fn take_out(base: &mut Grants, what: &Removed) -> bool {
-    fn drop<T>(list: &mut Vec<T>, hit: impl Fn(&T) -> bool) -> bool {
-        let before = list.len();
-        list.retain(|x| !hit(x));
-        list.len() < before
-    }
+/// Takes what is hit out of a list; its lines.
+fn strike<T>(list: &mut Vec<T>, hit: impl Fn(&T) -> Option<Span>) -> Vec<Span> {
+    let mut lines = Vec::new();
+    list.retain(|x| {
+        let line = hit(x);
+        lines.extend(line);
+        line.is_none()
+    });
+    lines
+}
+
+fn take_out(base: &mut Grants, what: &Removed) -> Vec<Span> {
     match what {
-        Removed::Capability(c) => drop(&mut base.capabilities, |g| g.capability == *c),
-        Removed::Mount(t) => drop(&mut base.mounts, |m| m.target == *t),
-        Removed::File(right, path) => drop(&mut base.files, |f| f.right == *right && f.path == *path),
-        Removed::Port(how, protocol, port, peers) => drop(&mut base.ports, |p| {
-            p.how == *how && p.protocol == *protocol && p.port == *port && (peers.is_empty() || p.peers == *peers)
-        }),
-        Removed::Publish(protocol, address, first) => {
-            drop(&mut base.publishes, |p| p.protocol == *protocol && p.address == *address && p.outside.0 == *first)
+        Removed::Capability(c) => strike(&mut base.capabilities, |g| (g.capability == *c).then_some(g.span)),
+        Removed::Mount(t) => strike(&mut base.mounts, |m| (m.target == *t).then_some(m.span)),
+        Removed::File(right, path) => {
+            strike(&mut base.files, |f| (f.right == *right && f.path == *path).then_some(f.span))
         }
-        Removed::Variable(n) => drop(&mut base.environment, |v| v.name == *n),
-        Removed::Device(p) => drop(&mut base.devices, |d| d.path == *p),
+        Removed::Port(how, protocol, port, peers) => strike(&mut base.ports, |p| {
+            let same = p.how == *how && p.protocol == *protocol && p.port == *port;
+            (same && (peers.is_empty() || p.peers == *peers)).then_some(p.span)
+        }),
+        Removed::Publish(protocol, address, first) => strike(&mut base.publishes, |p| {
+            (p.protocol == *protocol && p.address == *address && p.outside.0 == *first).then_some(p.span)
+        }),
+        Removed::Variable(n) => strike(&mut base.environment, |v| (v.name == *n).then_some(v.span)),
+        Removed::Device(p) => strike(&mut base.devices, |d| (d.path == *p).then_some(d.span)),
     }
 }

@@ -341,7 +341,11 @@ fn ports(cx: &mut Context<'_>, args: &mut Args<'_>, verb: &str, removing: bool, 
     }
 }
 
-fn block(cx: &mut Context<'_>, word: &Spanned<String>, parse: fn(&str) -> Result<Block, String>) -> Option<Block> {
+pub(super) fn block(
+    cx: &mut Context<'_>,
+    word: &Spanned<String>,
+    parse: fn(&str) -> Result<Block, String>,
+) -> Option<Block> {
     match parse(&word.value) {
         Ok(Block { address: IpAddr::V6(a), prefix }) if prefix >= 96 && a.to_ipv4_mapped().is_some() => {
             let text = format!("`{}` is an address of IPv4 in the clothes of IPv6: no packet has it", word.value);

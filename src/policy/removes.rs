@@ -46,6 +46,8 @@ pub struct Taken {
     pub why: Option<String>,
     /// What is gone.
     pub what: Gone,
+    /// The lines that said it.
+    pub lines: Vec<Span>,
 }
 
 /// What is gone by a line.

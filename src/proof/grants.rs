@@ -5,7 +5,7 @@
 
 use crate::address::Block;
 use crate::policy::capabilities::{self, Set};
-use crate::policy::files::{RIGHTS, Right};
+use crate::policy::files::{RIGHTS, Right, is_below};
 use crate::policy::mounts::{Access, Mount, Origin, Root, Source};
 use crate::policy::network::{Network, Port, Protocol, Publish, Resolver, Use};
 use crate::policy::process::{ENVIRONMENT, Id, Program, Userns};
@@ -14,6 +14,7 @@ use crate::policy::resources;
 use crate::policy::{Meta, Policy};
 use crate::source::Span;
 use serde::Serialize;
+use std::net::IpAddr;
 
 /// A domain of the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -72,12 +73,16 @@ pub enum What {
     Bits(u64),
     /// Values without an order.
     Other(String),
-    /// A right below a path.
-    Path(Right, String),
+    /// A right below a path; where it is one that shows the same files as the rule's, the rule's own.
+    Path(Right, String, Option<String>),
+    /// More of it than is compared: it is covered by nothing.
+    Countless,
     /// A port and a peer; `None` is any.
     Port(Use, Protocol, Option<u16>, Option<Block>),
+    /// A port of UDP at the broadcast address of the machine's own network, which only who names it reaches.
+    Broadcast(Option<u16>, Block),
     /// Ports of the host: protocol, address (`None` is all), first and last, and the first inside.
-    Publish(Protocol, Option<std::net::IpAddr>, (u16, u16), u16),
+    Publish(Protocol, Option<IpAddr>, (u16, u16), u16),
     /// What is shown at a target, and how: write, exec, suid, dev, owners translated.
     Mount(String, [bool; 5]),
     /// Whatever the caller has, which the policy doesn't know.
@@ -161,26 +166,43 @@ pub fn facts(g: &Grants, span: Span) -> Vec<Fact> {
             push(Domain::Mounts, format!("{} size", m.target), What::Rank(*size), text, m.span, &m.meta);
         }
     }
+    let mut names = 0;
     for f in &g.files {
         let word = RIGHTS.iter().find(|(_, r)| *r == f.right).map_or("?", |(n, _)| n);
         let text = format!("{word} \"{}\"", f.path.escape_debug());
-        push(Domain::Files, text.clone(), What::Path(f.right, f.path.clone()), text, f.span, &f.meta);
+        push(Domain::Files, text.clone(), What::Path(f.right, f.path.clone(), None), text, f.span, &f.meta);
+        for name in other_names(g, &f.path).take(MOST_NAMES + 1 - names) {
+            names += 1;
+            let (what, text) = if names > MOST_NAMES {
+                (What::Countless, "files under more names than are compared".to_owned())
+            } else {
+                let text = format!("{word} \"{}\", the files of \"{}\"", name.escape_debug(), f.path.escape_debug());
+                (What::Path(f.right, name, Some(f.path.clone())), text)
+            };
+            push(Domain::Files, text.clone(), what, text, f.span, &f.meta);
+        }
     }
     if g.files.is_empty() {
         // Without file rules mounts alone govern: nothing of the tree is closed.
         for (word, right) in RIGHTS {
             let text = format!("{word} \"/\" (no file rules)");
-            push(Domain::Files, text.clone(), What::Path(*right, "/".into()), text, span, &none);
+            push(Domain::Files, text.clone(), What::Path(*right, "/".into(), None), text, span, &none);
         }
         // Under rules no mount changes and no device node is made, whatever they open (landlock(7)).
         let text = "no file rules".to_owned();
         push(Domain::Files, text.clone(), What::Present, text, span, &none);
     }
+    let broadcast = broadcast(g);
     for p in &g.ports {
         for peer in p.each_peer() {
             let text = Port::text(p.how, p.protocol, p.port, peer);
             let what = What::Port(p.how, p.protocol, p.port, peer);
             push(Domain::Network, text.clone(), what, text, p.span, &p.meta);
+            let datagrams = (p.how, p.protocol) == (Use::Connect, Protocol::Udp);
+            if let Some(b) = broadcast.filter(|b| datagrams && peer.is_some_and(|named| named.contains(*b))) {
+                let text = format!("{}, every host of its network", Port::text(p.how, p.protocol, p.port, Some(b)));
+                push(Domain::Network, text.clone(), What::Broadcast(p.port, b), text, p.span, &p.meta);
+            }
         }
     }
     for p in &g.publishes {
@@ -213,6 +235,41 @@ pub fn facts(g: &Grants, span: Span) -> Vec<Fact> {
     }
     scalars(g, span, &mut push);
     out
+}
+
+/// Most other names of what file rules open that are compared.
+const MOST_NAMES: usize = 1000;
+
+/// Where else the files are seen that a rule opens: it stands on the file or folder, whichever mount shows it
+/// (landlock(7)), as long as the mount shows the folder itself and not only a part of it.
+fn other_names<'g>(g: &'g Grants, path: &'g str) -> impl Iterator<Item = String> + 'g {
+    // What is mounted where, and from where on the host; layers and what the kernel fills show files of their own.
+    let root = match g.scalars.get("root").map(|s| &s.value) {
+        Some(Value::Root(r)) => match (&r.origin, r.access) {
+            (Origin::Host, _) => Some(("/usr", Some("/usr"))),
+            (Origin::Directory(d), Access::ReadOnly | Access::ReadWrite) => Some(("/", Some(d.as_str()))),
+            (Origin::Directory(_), _) => None,
+        },
+        _ => None,
+    };
+    let mounts = g.mounts.iter().map(|m| match &m.source {
+        Source::Bind(from) => (m.target.as_str(), Some(from.as_str())),
+        _ => (m.target.as_str(), None),
+    });
+    let places: Vec<(&str, Option<&str>)> = root.into_iter().chain(mounts).collect();
+    let below = |path: &str, top: &str| path.strip_prefix(top.trim_end_matches('/')).map(str::to_owned);
+    let seen = move |places: &[(&str, Option<&str>)], path: &str| places.iter().rposition(|(t, _)| is_below(path, t));
+    let own = seen(&places, path).and_then(|i| {
+        let (target, from) = places.get(i)?;
+        Some((i, format!("{}{}", from.as_ref()?.trim_end_matches('/'), below(path, target)?)))
+    });
+    let all = 0..if own.is_some() { places.len() } else { 0 };
+    all.filter_map(move |i| {
+        let ((at, own), (target, from)) = (own.as_ref()?, places.get(i)?);
+        let rest = below(own, from.as_ref().filter(|f| i != *at && is_below(own, f))?)?;
+        let name = format!("{}{rest}", target.trim_end_matches('/'));
+        (seen(&places, &name) == Some(i) && name != path).then_some(name)
+    })
 }
 
 /// Does it start with user id 0 inside? An init does.
@@ -249,6 +306,16 @@ fn reach(n: &Network) -> u64 {
         Network::Bridge(_) | Network::Macvlan(_) | Network::Ipvlan(_) => 3,
         Network::Host => 4,
     }
+}
+
+/// The broadcast address of the network that the machine is a host of, where the policy says which (RFC 919). A machine
+/// behind the host's network reaches none.
+fn broadcast(g: &Grants) -> Option<Block> {
+    let Some(Value::Network(n)) = g.scalars.get("network").map(|s| &s.value) else { return None };
+    let Some(Value::Address(a)) = g.scalars.get("address").map(|s| &s.value) else { return None };
+    let IpAddr::V4(address) = a.interface.address else { return None };
+    let hosts = u32::MAX.checked_shr(u32::from(a.interface.prefix)).filter(|hosts| *hosts > 1)?;
+    n.lower().map(|_| Block::host(IpAddr::V4((u32::from(address) | hosts).into())))
 }
 
 /// Which network it is, where there are several of a kind, and what is set up in it.
@@ -295,19 +362,22 @@ fn networks(g: &Grants, list: &mut Vec<(&str, Domain, String, What, String)>) {
         Resolver::Host => 2,
     };
     list.push((source, Domain::Network, "resolver".to_owned(), What::Rank(rank), text.clone()));
-    // Who may go anywhere reaches them in any case; which they are is said.
     let servers = match &resolver {
-        Resolver::List(l) if !all => l.as_slice(),
-        Resolver::List(_) => {
-            list.push((source, Domain::Network, "name servers".to_owned(), What::Other(text.clone()), text.clone()));
-            &[]
-        }
+        Resolver::List(l) => l.as_slice(),
         _ => &[],
     };
+    // Who may go anywhere reaches most of them in any case; which they are is said.
+    if !servers.is_empty() && all {
+        list.push((source, Domain::Network, "name servers".to_owned(), What::Other(text.clone()), text.clone()));
+    }
     for a in servers {
         for protocol in [Protocol::Udp, Protocol::Tcp] {
             let what = What::Port(Use::Connect, protocol, Some(53), Some(Block::host(*a)));
             list.push(("resolver", Domain::Network, "name server".to_owned(), what, text.clone()));
+        }
+        if let Some(b) = broadcast(g).filter(|b| b.address == *a) {
+            let (what, text) = (What::Broadcast(Some(53), b), format!("{text}, every host of its network"));
+            list.push(("resolver", Domain::Network, "name server".to_owned(), what, text));
         }
     }
     for key in ["address", "address6"] {
@@ -388,7 +458,7 @@ fn scalars(g: &Grants, span: Span, push: &mut impl FnMut(Domain, String, What, S
                 Domain::Process,
                 "first group".into(),
                 What::Other(word(id)),
-                format!("group {}", word(id)),
+                format!("first group {}", word(id)),
             ));
         }
         // Which it is the root's own /etc/passwd says.

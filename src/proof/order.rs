@@ -4,7 +4,7 @@ use super::grants::{Domain, Fact, USUAL, What, facts};
 use crate::address::{Block, EVERYBODY, is_special, special};
 use crate::policy::files::{Right, is_below};
 use crate::policy::mounts::{Mount, Source};
-use crate::policy::network::Use;
+use crate::policy::network::{Protocol, Use};
 use crate::policy::resolve::Grants;
 use crate::policy::resources;
 use crate::source::Span;
@@ -88,9 +88,10 @@ pub fn covered(f: &Fact, list: &[Fact]) -> bool {
             list().filter(same).any(|o| matches!(o.what, What::Inherited | What::Rank(resources::UNLIMITED)))
         }
         What::Other(_) => list().filter(same).any(|o| o.what == f.what),
-        What::Path(right, path) => list().any(|o| match &o.what {
+        What::Countless => false,
+        What::Path(right, path, _) => list().any(|o| match &o.what {
             // Execution reads.
-            What::Path(r, p) => (r == right || *r == Right::Exec && *right == Right::Read) && is_below(path, p),
+            What::Path(r, p, _) => (r == right || *r == Right::Exec && *right == Right::Read) && is_below(path, p),
             _ => false,
         }),
         What::Port(how, protocol, port, peer) => {
@@ -103,6 +104,12 @@ pub fn covered(f: &Fact, list: &[Fact]) -> bool {
             // Who may be listened to without a word of whom is everybody.
             peers_cover(*how == Use::Listen, &peers.collect::<Vec<_>>(), *peer)
         }
+        What::Broadcast(port, address) => list().any(|o| match &o.what {
+            What::Port(Use::Connect, Protocol::Udp, p, Some(named)) => {
+                (p.is_none() || p == port) && named.contains(*address)
+            }
+            _ => false,
+        }),
         What::Publish(protocol, address, (first, last), inside) => {
             // The last port that one line of the list leads from `port` on to where this one does.
             let until = |port: u16| {
@@ -289,7 +296,7 @@ pub fn beyond<'a>(machine: &'a [Fact], ceiling: &'a [Fact], bounds: &Grants) -> 
             "userns map" | "userns ids" => bounds.scalars.contains_key("userns"),
             "root access" | "root size" | "root shown" => bounds.scalars.contains_key("root"),
             "root user" => bounds.scalars.contains_key("user"),
-            key if key.starts_with("group") => bounds.scalars.contains_key("user"),
+            key if key.starts_with("group") || key == "first group" => bounds.scalars.contains_key("user"),
             key => bounds.scalars.contains_key(key),
         },
     };

@@ -3,11 +3,12 @@
 use super::lines::Explained;
 use crate::policy::Policy;
 use crate::policy::capabilities;
+use crate::policy::network::{Protocol, Use};
 use crate::policy::removes::{Gone, Removed, Taken};
 use crate::policy::resolve::Grants;
 use crate::policy::syscalls::{Action, Place, Rule};
 use crate::proof::grants::{self, Domain, Fact, What};
-use crate::proof::order::Difference;
+use crate::proof::order::{self, Difference};
 use crate::source::{Sources, Span};
 use std::collections::{BTreeSet, HashSet};
 
@@ -146,7 +147,16 @@ pub(super) fn of_fact(old: (&View<'_>, &[Fact]), new: (&View<'_>, &[Fact]), d: &
         (None, false) => ruled(old).map_or_else(|| (new.0, fact.clone()), |f| (old.0, f)),
         (None, true) => ruled(new).map_or_else(|| (old.0, fact.clone()), |f| (new.0, f)),
     };
-    let (line, shown) = (behind.span, view.changed(behind.span));
+    // Of files that are seen by another name as well: what shows them there, when the rule stood as it stands.
+    let facts = if view.old { old.1 } else { new.1 };
+    let mounted = match &behind.what {
+        What::Path(_, name, Some(rule)) if !view.is_touched(behind.span) => {
+            let shown = [name, rule].into_iter().filter_map(|p| order::shown_at(facts, p)).map(|m| m.span);
+            shown.into_iter().find(|s| view.is_touched(*s))
+        }
+        _ => None,
+    };
+    let (line, shown) = (behind.span, mounted.unwrap_or_else(|| view.changed(behind.span)));
     let why = if behind.span == fact.span { fact.why.clone() } else { behind.why };
     Some(view.cause(shown, (line, line, &[]), why))
 }
@@ -195,8 +205,9 @@ pub(super) fn takes_fact(t: &Taken, f: &Fact) -> bool {
             let about = f.key.strip_suffix(" size").or(f.key.strip_suffix(" owners"));
             f.domain == Domain::Mounts && (f.key == *target || about == Some(target))
         }
-        (Removed::File(right, path), What::Path(r, p)) => (right, path) == (r, p),
+        (Removed::File(right, path), What::Path(r, p, rule)) => (right, path) == (r, rule.as_ref().unwrap_or(p)),
         (Removed::Port(how, protocol, port, _), What::Port(h, q, p, _)) => (how, protocol, port) == (h, q, p),
+        (Removed::Port(Use::Connect, Protocol::Udp, port, _), What::Broadcast(p, _)) => port == p,
         (Removed::Publish(protocol, address, first), What::Publish(q, a, (f, _), _)) => {
             (protocol, address, first) == (q, a, f)
         }

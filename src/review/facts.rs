@@ -133,7 +133,7 @@ pub(super) fn fact(f: &Fact, policy: &Policy) -> Grade {
             grade(Medium, "other code is loaded into the program", "ld.so(8)")
         }
         (Domain::Environment, _) => grade(Low, "a variable of the program", "environ(7)"),
-        (Domain::Files, What::Path(right, path)) => files(*right, path, policy),
+        (Domain::Files, What::Path(right, path, _)) => files(*right, path, policy),
         (Domain::Mounts, What::Mount(source, [writable, exec, suid, dev, _])) => {
             let own = mounts(source, [*writable, *exec, *suid, *dev, isolated]);
             // Together with the other mounts of the same files; memory of its own is what it is alone.
@@ -171,6 +171,7 @@ fn network(f: &Fact) -> Grade {
         (What::Port(Use::Connect, _, _, Some(b)), _) if link_local(b) => {
             grade(High, "services of the link and the cloud, which keep the machine's secrets", "RFC 3927")
         }
+        (What::Broadcast(..), _) => grade(Low, "every host of its network at once", "ip(7)"),
         (_, "network name") => {
             grade(Medium, "another network than was reviewed, with others on it", "network_namespaces(7)")
         }

@@ -14,15 +14,48 @@ use crate::proof::{intent, order};
 use crate::source::{Sources, Span};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-/// Findings on the machines of a file: warnings, which the machines' waivers take away. A line that several
-/// machines inherit is in vain only when it is for each of them.
-pub fn check(machines: &[Policy], sources: &Sources, d: &mut Diagnostics) {
+/// Where a line stands, whichever policy imports it: its file, and its first byte.
+pub type Place = (String, u32);
+
+fn place(line: Span, sources: &Sources) -> Place {
+    (sources.get(line.file).map(|f| f.name.clone()).unwrap_or_default(), line.start)
+}
+
+/// The lines of imported files that aren't in vain for some machine of a file, or that one of them takes away.
+pub fn needed(machines: &[Policy], sources: &Sources) -> HashSet<Place> {
+    let mut out = HashSet::new();
+    for m in machines {
+        let imported = |line: &Span| line.file != m.span.file && sources.is_written(*line);
+        let g = &m.grants;
+        let calls = m.syscalls.iter().map(|r| r.span).chain(g.files.iter().map(|r| r.span));
+        let lines: BTreeSet<Span> = calls.chain(g.ports.iter().map(|p| p.span)).filter(imported).collect();
+        out.extend(g.taken.iter().flat_map(|t| &t.lines).filter(|l| imported(l)).map(|l| place(*l, sources)));
+        if !lines.is_empty() {
+            let found = of_machine(m, sources, &mut Diagnostics::default()).all;
+            let vain = |line: &Span| found.iter().any(|f| IN_VAIN.contains(&f.code) && span_of(f) == Some(*line));
+            out.extend(lines.into_iter().filter(|l| !vain(l)).map(|l| place(l, sources)));
+        }
+    }
+    out
+}
+
+/// The findings that say of a line that it can be deleted.
+const IN_VAIN: [&str; 2] = ["W0802", "W0803"];
+
+fn span_of(d: &Diagnostic) -> Option<Span> {
+    d.labels.first().map(|l| l.span)
+}
+
+/// Findings on the machines of a file: warnings, which the machines' waivers take away. A line that several machines
+/// inherit is in vain only when it is for each of them, and none takes it away; `needed` are those of other files.
+pub fn check(machines: &[Policy], sources: &Sources, needed: &HashSet<Place>, d: &mut Diagnostics) {
     let lists: Vec<(Findings, &Policy)> = machines.iter().map(|m| (of_machine(m, sources, d), m)).collect();
-    let span_of = |x: &Diagnostic| x.labels.first().map(|l| l.span);
     for list in lists.iter().map(|(f, _)| &f.left) {
         for f in list {
+            let line = span_of(f);
             let has = |m: &Policy| {
-                m.syscalls.iter().any(|r| Some(r.span) == span_of(f))
+                m.grants.taken.iter().any(|t| t.lines.iter().any(|l| Some(*l) == line))
+                    || m.syscalls.iter().any(|r| Some(r.span) == span_of(f))
                     || m.grants.files.iter().any(|r| Some(r.span) == span_of(f))
                     || m.grants.ports.iter().any(|p| Some(p.span) == span_of(f))
             };
@@ -31,8 +64,9 @@ pub fn check(machines: &[Policy], sources: &Sources, d: &mut Diagnostics) {
                 .iter()
                 .filter(|(_, m)| has(m))
                 .all(|(l, _)| l.all.iter().any(|o| (o.code, span_of(o)) == (f.code, span_of(f))));
+            let elsewhere = line.is_some_and(|l| IN_VAIN.contains(&f.code) && needed.contains(&place(l, sources)));
             let said = d.iter().any(|o| (o.code, span_of(o), &o.message) == (f.code, span_of(f), &f.message));
-            if !said && (everywhere || f.code == "W0801") {
+            if !said && (everywhere && !elsewhere || f.code == "W0801") {
                 d.push(f.clone());
             }
         }
