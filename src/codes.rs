@@ -468,9 +468,11 @@ pub const CODES: &[Page] = &[
         code: "E0522",
         title: "the machine could lift its own limits",
         text: concat!(
-            "With `userns identity` the machine's root is the host's, and owns the files in which limits are written. With\n",
-            "sys_admin and mount(2) it mounts the hierarchies of control groups and reaches them, and where they are bound `rw`\n",
-            "it needs neither. With `userns auto` the files are another's, and under file rules nothing is mounted.",
+            "With `userns identity` the machine's root is the host's, and owns the files in which limits are written. With a\n",
+            "call that mounts it reaches the hierarchies of control groups, in namespaces that it makes if it has no sys_admin,\n",
+            "and where they are shown `rw` it needs none. With `userns auto` the files are another's; under file rules nothing\n",
+            "is mounted, and only what is shown could be made writable. Limits of processes have exceptions of the kernel:\n",
+            "sys_resource lifts all, and `nproc` doesn't hold for root. They are none for who has ids of its own.",
         ),
     },
     Page {

@@ -213,6 +213,10 @@ fn limits_that_mean_nothing_are_refused() {
         ("limits { data 0 }", "E0315"),
         ("limits { nofile 3 }", "E0315"),
         ("limits { io \"/dev/vda\" read-ops=5000000000 }", "E0315"),
+        // The kernel's word for no bound at all.
+        ("limits { io \"/dev/vda\" read-ops=4294967295 }", "E0315"),
+        ("limits { locks 2 }", "E0315"),
+        ("limits { time 366d }", "E0212"),
         ("files { }", "E0521"),
         ("limits { io \"/dev/vda\" read=0 }", "E0315"),
         ("limits { io \"/dev/vda\" write-ops=0 }", "E0315"),

@@ -200,6 +200,15 @@ fn parents_have_no_order() {
     let text = machine("\"/bin/true\"", "  extends a, b").replace("machine t", &format!("{two}machine t"));
     let checked = verb("check", &text);
     assert!(checked.code == 2 && checked.err.contains("E0301"), "{}", checked.err);
+    // What overrides does so whether the same value comes before it or after.
+    let lines = ["override memory 1GiB why \"x\"", "memory 1GiB"];
+    for [first, second] in [lines, [lines[1], lines[0]]] {
+        let own = format!("  extends a\n  limits {{ {first} }}\n  limits {{ {second} }}");
+        let text =
+            machine("\"/bin/true\"", &own).replace("machine t", "profile a { limits { memory 64MiB } }\nmachine t");
+        let checked = verb("check", &text);
+        assert_eq!(checked.code, 0, "{first}: {}", checked.err);
+    }
 }
 
 /// What a small file can cost is bounded.
@@ -291,6 +300,8 @@ fn no_word_is_accepted_and_ignored() {
         ("profile lab { limits { core 0 until 2001-01-01 } }", "E0702"),
         ("param p port 80 until 2099-01-01", "E0206"),
         ("profile std/ceiling/internet-facing { limits { core 0 } }", "E0211"),
+        // A file of this name is in each group of the older hierarchies.
+        ("machine tasks { root host }", "E0211"),
     ] {
         let checked = verb("check", &format!("{own}{line}\n"));
         assert!(checked.code == 2 && checked.err.contains(code), "{line}: {}", checked.err);
@@ -722,7 +733,7 @@ fn a_filter_that_is_not_proved_runs_nothing() {
         assert!(Instant::now() < end, "it doesn't run");
         std::thread::sleep(Duration::from_millis(5));
     }
-    machine.finish().unwrap();
+    machine.finish().1.unwrap();
 }
 
 /// What is said of names is what the kernel does: a mount stays, the folder above it doesn't.

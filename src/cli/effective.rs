@@ -84,7 +84,7 @@ impl Effective {
         };
         let files = if p.files.is_empty() { "mounts alone: no file rules written" } else { "Landlock" };
         let mut limits = section(Domain::Limits, "setrlimit for each process, control groups for the whole machine");
-        for l in c.iter().flat_map(|c| &c.cgroups.limits) {
+        for l in c.iter().flat_map(|c| c.cgroups.limits.iter().rev()) {
             let named = |line: &&mut Line| line.text.strip_prefix(l.name.as_str()).is_some_and(|r| r.starts_with(' '));
             // A limit may take several files: the last is the one that bounds.
             if let Some(line) = limits.lines.iter_mut().find(named).filter(|line| !line.text.ends_with(']')) {

@@ -94,14 +94,11 @@ fn run_checked(file: &Path, machine: Option<&str>, report: Option<&Path>) -> Out
             front::say(&format!("lost the machine: {}", e.desc()));
             End::Killed
         });
-        let used = match running.finish() {
-            Ok(used) => used,
-            Err(e) => {
-                // The program ran: its exit code stands, and the next command cleans up.
-                front::say(&format!("can't clean up after the machine: {e}"));
-                launch::Used::default()
-            }
-        };
+        let (used, cleaned) = running.finish();
+        if let Err(e) = cleaned {
+            // The program ran: its exit code stands, and the next command cleans up.
+            front::say(&format!("can't clean up after the machine: {e}"));
+        }
         let code = match end {
             End::Killed | End::Timeout => Some(137),
             // reboot(2) in a PID namespace: SIGHUP asks for a restart, SIGINT for power-off.
@@ -137,7 +134,11 @@ fn told(plan: &Plan, end: &End, met: &[launch::Met]) {
 }
 
 /// What `run --report` writes: one line of JSON for each end of the machine.
-struct Report(std::fs::File);
+struct Report {
+    file: std::fs::File,
+    /// What an earlier run reported is still there: it goes when there is something to say, not before.
+    stale: bool,
+}
 
 impl Report {
     fn open(path: &Path) -> Result<Report, Stop> {
@@ -147,10 +148,10 @@ impl Report {
             .append(true)
             .create(true)
             .mode(0o644)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_TRUNC)
+            .custom_flags(libc::O_NOFOLLOW)
             .open(path)
             .map_err(|e| Stop::usage(format!("can't write the report to {}: {e}", path.display())))?;
-        Ok(Report(file))
+        Ok(Report { file, stale: true })
     }
 
     fn write(&mut self, plan: &Plan, end: &End, code: Option<u8>, used: &launch::Used) -> Result<(), Stop> {
@@ -165,10 +166,15 @@ impl Report {
             "version": 1, "machine": plan.machine, "ended": ended, "code": code, "limits": used.limits, "pressure": used.pressure
         });
         // A line that isn't whole is none.
-        let before = self.0.metadata().map_or(0, |m| m.len());
-        self.0.write_all(format!("{line}\n").as_bytes()).map_err(|e| {
-            self.0.set_len(before).unwrap_or(());
-            Stop::host(format!("can't write the report: {e}"))
+        let failed = |e| Stop::host(format!("can't write the report: {e}"));
+        // What isn't a file of its own, as /dev/stdout, has no end to set.
+        if std::mem::take(&mut self.stale) && self.file.metadata().is_ok_and(|m| m.is_file()) {
+            self.file.set_len(0).map_err(failed)?;
+        }
+        let before = self.file.metadata().map_or(0, |m| m.len());
+        self.file.write_all(format!("{line}\n").as_bytes()).map_err(|e| {
+            self.file.set_len(before).unwrap_or(());
+            failed(e)
         })
     }
 }

@@ -250,9 +250,9 @@ fn tcp_past_rules(
 }
 
 /// How a machine can change what it sees.
-struct Mounting {
-    span: Span,
-    how: String,
+pub(super) struct Mounting {
+    pub(super) span: Span,
+    pub(super) how: String,
     /// It can undo what the launcher mounted, and not only cover it.
     undoes: bool,
 }
@@ -269,7 +269,7 @@ impl Mounting {
 /// The call by which a machine mounts, if it has CAP_SYS_ADMIN for it in its own or a new user namespace. Who has
 /// rules for files mounts and moves nothing (landlock(7)), but the attributes of a mount can be changed. Mounts that
 /// come from another user namespace are locked: they are covered, not undone (mount_namespaces(7)).
-fn mounting(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<Mounting> {
+pub(super) fn mounting(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<Mounting> {
     const SYS_ADMIN: u8 = 21;
     const DAC_READ_SEARCH: u8 = 2;
     let mut runs =

@@ -4,6 +4,7 @@
 //! (cgroup-v1/). What neither can do is refused.
 
 use super::Cx;
+use crate::policy::Policy;
 use crate::policy::resources::{self, UNLIMITED};
 use crate::source::{Origin, Span};
 use serde::{Deserialize, Serialize};
@@ -174,7 +175,7 @@ pub(super) fn compile(cx: &mut Cx<'_>, owner: Option<u32>) -> Option<Cgroups> {
             let (name, origin) = (name.clone(), cx.origin(*span));
             out.limits.push(Limit { name, path: format!("{place}/{file}"), value, origin });
         }
-        out.counters.extend(counters(name, *value, v2).into_iter().map(|(file, key, meaning)| Counter {
+        out.counters.extend(counters(policy, name, v2).into_iter().map(|(file, key, meaning)| Counter {
             limit: resources::text(name, *value),
             path: format!("{place}/{file}"),
             key: key.to_owned(),
@@ -312,8 +313,12 @@ fn device_number(cx: &mut Cx<'_>, device: &str, span: Span) -> Option<String> {
 }
 
 /// (file, key, what one of it is)
-fn counters(name: &str, value: u64, v2: bool) -> Vec<(&'static str, &'static str, &'static str)> {
-    if value == UNLIMITED {
+///
+/// Where v1 bounds memory and swap together, its count of refusals is told by neither file: newer kernels don't count
+/// for both (track_failcnt in mm/page_counter.c), and what hits the common bound first isn't counted for memory.
+fn counters(policy: &Policy, name: &str, v2: bool) -> Vec<(&'static str, &'static str, &'static str)> {
+    let bounded = |name: &str| policy.limits.get(name).is_some_and(|l| l.value != UNLIMITED);
+    if !bounded(name) {
         return Vec::new();
     }
     match (name, v2) {
@@ -321,13 +326,13 @@ fn counters(name: &str, value: u64, v2: bool) -> Vec<(&'static str, &'static str
             ("memory.events", "oom_kill", "processes were killed for memory"),
             ("memory.events", "max", "times more memory was asked for"),
         ],
-        ("memory", false) => vec![
-            ("memory.oom_control", "oom_kill", "processes were killed for memory"),
-            ("memory.failcnt", "", "times more memory was asked for"),
-        ],
+        ("memory", false) => {
+            let mut out = vec![("memory.oom_control", "oom_kill", "processes were killed for memory")];
+            out.extend((!bounded("swap")).then_some(("memory.failcnt", "", "times more memory was asked for")));
+            out
+        }
         ("memory-high", true) => vec![("memory.events", "high", "times it was slowed down for memory")],
         ("swap", true) => vec![("memory.swap.events", "max", "times more swap was asked for")],
-        ("swap", false) => vec![("memory.memsw.failcnt", "", "times more memory and swap was asked for")],
         ("cpu", _) => vec![("cpu.stat", "nr_throttled", "periods of 100 ms in which it had to wait")],
         ("tasks", _) => vec![("pids.events", "max", "times another task was refused")],
         _ => Vec::new(),

@@ -11,6 +11,7 @@ pub mod exposure;
 pub mod firewall;
 pub mod landlock;
 pub mod libseccomp;
+mod lifts;
 pub mod mounts;
 pub mod network;
 mod others;
@@ -144,6 +145,7 @@ pub fn portable(policy: &Policy, arch: crate::kernel::numbers::Arch, d: &mut Dia
 fn filter(policy: &Policy, arch: crate::kernel::numbers::Arch, d: &mut Diagnostics) -> Option<seccomp::Filter> {
     let filter = seccomp::compile(policy, arch, d)?;
     asserts::check(policy, arch, d);
+    lifts::check(policy, arch, d);
     within::check(policy, &filter, d);
     asserts::tests(policy, &filter, d);
     Some(filter)

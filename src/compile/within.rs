@@ -51,6 +51,16 @@ pub(super) fn check(policy: &Policy, filter: &Filter, d: &mut Diagnostics) {
                 continue;
             }
             said.push((f.span, &f.text));
+            // What only the ceiling says is a bound that the machine hasn't.
+            if ceiling.iter().any(|bound| std::ptr::eq(bound, f)) {
+                let message = format!("`{}` has no bound where `{}` has `{}`", policy.name, c.name.value, f.text);
+                d.push(
+                    Diagnostic::error("E0705", c.name.span, message)
+                        .also(f.span, "the ceiling's")
+                        .help("write as much or less in `limits`"),
+                );
+                continue;
+            }
             let message =
                 format!("`{}` grants more than `{}`: {} `{}`", policy.name, c.name.value, f.domain.word(), f.text);
             d.push(

@@ -369,6 +369,13 @@ impl Limits {
             Some(name) => {
                 let (_, word, unit) =
                     RLIMITS.iter().find(|(n, ..)| *n == name).ok_or("it has no counterpart".to_owned())?;
+                if *word == "locks" {
+                    notes.push(format!(
+                        "line {}: {}= bounds nothing since Linux 2.4.25: left out",
+                        line.number, line.key
+                    ));
+                    return Ok(true);
+                }
                 let (soft, hard) = line.value.split_once(':').unwrap_or((&line.value, &line.value));
                 if soft != hard {
                     notes.push(format!("line {}: soft and hard limit are one here: {soft}", line.number));

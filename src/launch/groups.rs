@@ -2,7 +2,9 @@
 
 use crate::files::{self, there};
 use crate::plan::step::{Counter, Group, Limit};
+use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -108,7 +110,8 @@ pub fn usage(groups: &[String]) -> Usage {
     };
     Usage {
         memory: number("memory.current").or_else(|| number("memory.usage_in_bytes")),
-        tasks: number("pids.current"),
+        // Our own init is none of the machine's, as `tasks` counts.
+        tasks: number("pids.current").map(|n| n.saturating_sub(1)),
     }
 }
 
@@ -152,6 +155,7 @@ pub(super) fn remove(path: &Path, machine: &str) -> io::Result<()> {
     if !ours || !files::exists(path)? {
         return Ok(());
     }
+    unthrottle(path);
     let kill = path.join("cgroup.kill");
     if files::exists(&kill)? {
         fs::write(kill, "1")?;
@@ -181,22 +185,56 @@ fn end_members(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn remove_tree(path: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_tree(&entry.path())?;
+/// Lifts what holds back the reads and writes of a group: a process that waits for them can't be killed until they are
+/// done, however long that takes (Documentation/admin-guide/cgroup-v1/blkio-controller.rst, cgroup-v2.rst). Best effort:
+/// what can't be lifted is waited for.
+pub(super) fn unthrottle(path: &Path) {
+    const V1: [&str; 4] = ["read_bps", "write_bps", "read_iops", "write_iops"];
+    let old = V1.map(|what| (format!("blkio.throttle.{what}_device"), "0"));
+    let new = ("io.max".to_owned(), "rbps=max wbps=max riops=max wiops=max");
+    for (file, none) in old.into_iter().chain([new]) {
+        let file = path.join(file);
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        for device in text.lines().filter_map(|l| l.split(' ').next()) {
+            fs::write(&file, format!("{device} {none}")).unwrap_or_default();
         }
     }
-    match fs::remove_dir(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
+}
+
+/// Removes a group and all below it, from the innermost on. A machine makes groups as deep as it likes: so the way down
+/// and up again goes by one folder at a time, with one descriptor, and without a path that could become too long.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    use nix::dir::{Dir, Type};
+    use nix::unistd::{UnlinkatFlags, unlinkat};
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let none = Mode::empty();
+    let Some(mut folder) = there(Dir::open(path, flags, none).map_err(io::Error::from))? else { return Ok(()) };
+    let mut way: Vec<CString> = Vec::new();
+    loop {
+        let mut child = None;
+        for entry in folder.iter() {
+            let entry = entry?;
+            let name = entry.file_name();
+            if entry.file_type() == Some(Type::Directory) && !matches!(name.to_bytes(), b"." | b"..") {
+                child = Some(name.to_owned());
+                break;
+            }
+        }
+        if let Some(name) = child {
+            folder = Dir::openat(&folder, name.as_c_str(), flags, none)?;
+            way.push(name);
+            continue;
+        }
+        let Some(name) = way.pop() else { break };
+        folder = Dir::openat(&folder, "..", flags, none)?;
+        there(unlinkat(&folder, name.as_c_str(), UnlinkatFlags::RemoveDir).map_err(io::Error::from))?;
     }
+    there(fs::remove_dir(path)).map(|_| ())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{count, holds};
+    use super::{count, holds, remove_tree};
     use crate::plan::step::{Counter, Origin};
 
     #[test]
@@ -217,6 +255,29 @@ mod tests {
         assert_eq!(count(&of(path, "")), Some(7));
         std::fs::remove_file(path).unwrap();
         assert_eq!(count(&of(path, "")), None);
+    }
+
+    /// Deeper than a path can say, and than descriptors go.
+    #[test]
+    fn a_deep_tree_goes() {
+        use nix::dir::Dir;
+        use nix::fcntl::OFlag;
+        use nix::sys::stat::{Mode, mkdirat};
+        let top = std::env::temp_dir().join(format!("stockade-unit-{}-deep", std::process::id()));
+        std::fs::create_dir(&top).unwrap();
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut folder = Dir::open(&top, flags, Mode::empty()).unwrap();
+        let name = "d".repeat(200);
+        for _ in 0..1500 {
+            for n in [name.as_str(), "beside"] {
+                mkdirat(&folder, n, Mode::S_IRWXU).unwrap();
+            }
+            folder = Dir::openat(&folder, name.as_str(), flags, Mode::empty()).unwrap();
+        }
+        remove_tree(&top).unwrap();
+        assert!(!top.exists());
+        // What isn't there is gone already.
+        remove_tree(&top).unwrap();
     }
 
     #[test]

@@ -581,6 +581,7 @@ impl Host<'_> {
             digest: self.digest,
             deadline: running::deadline(self.plan),
             counters: running::counters(self.plan),
+            groups: running::groups(self.plan),
             group: running::group(self.plan),
             held: self.held,
             forwarding: self.forwarding,

@@ -20,6 +20,8 @@ pub struct MountLine {
     pub target: String,
     /// `ro,nosuid,nodev,noexec`, as far as they are set.
     pub restrictions: String,
+    /// Control groups: their files set limits.
+    pub groups: bool,
 }
 
 /// What the kernel holds of a process.
@@ -129,7 +131,9 @@ fn mounts(text: &str) -> Vec<MountLine> {
         if restrictions.is_empty() {
             restrictions.push("rw");
         }
-        out.push(MountLine { target: (*target).to_owned(), restrictions: restrictions.join(",") });
+        // After the separator comes the type of the file system.
+        let groups = f.iter().skip_while(|w| **w != "-").nth(1).is_some_and(|kind| kind.starts_with("cgroup"));
+        out.push(MountLine { target: (*target).to_owned(), restrictions: restrictions.join(","), groups });
     }
     out
 }
@@ -273,6 +277,16 @@ pub fn compare(plan: &Plan, seen: &Observed) -> Vec<Difference> {
         }
     }
     compare_mounts(&expected, &seen.mounts, &mut out);
+    let is = |wanted: fn(&Action) -> bool| plan.steps().iter().position(|s| wanted(&s.action));
+    // Ids of its own aren't those that own the files of limits.
+    if let (Some(step), None) =
+        (is(|a| matches!(a, Action::SetLimit(_))), is(|a| matches!(a, Action::WriteIdMaps { .. })))
+    {
+        for m in seen.mounts.iter().filter(|m| m.groups && !m.restrictions.split(',').any(|r| r == "ro")) {
+            let text = format!("`{}` shows control groups, and the machine could write there", m.target);
+            out.push(Difference { step: step + 1, text });
+        }
+    }
     out
 }
 

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A running machine.
@@ -35,7 +36,8 @@ pub struct Machine {
     /// When it is ended, whatever it does.
     pub deadline: Option<Instant>,
     pub(super) counters: Vec<Counter>,
-    /// Its group of cgroup v2.
+    /// Its control groups, and that of them which is one of cgroup v2 with controllers.
+    pub(super) groups: Vec<String>,
     pub(super) group: Option<String>,
     pub(super) held: Vec<OwnedFd>,
     pub(super) forwarding: Option<Flock<File>>,
@@ -98,18 +100,23 @@ impl Machine {
         process::kill(self.init_pid, libc::SIGKILL)
     }
 
-    /// Waits for the last process and removes what is left; the machine's name is free afterwards.
-    pub fn finish(self) -> io::Result<Used> {
-        process::kill(self.init_pid, libc::SIGKILL).or_else(gone)?;
-        process::wait(self.init_pid, false)?;
+    /// Waits for the last process and removes what is left; the machine's name is free afterwards. How it fared is said
+    /// also where something couldn't be removed.
+    pub fn finish(self) -> (Used, io::Result<()>) {
+        // A process that waits for a disk is not killed before it has what it waits for.
+        self.groups.iter().for_each(|g| groups::unthrottle(Path::new(g)));
+        let killed = process::kill(self.init_pid, libc::SIGKILL).or_else(gone);
+        let ended = killed.and_then(|()| process::wait(self.init_pid, false));
         let used = Used { limits: self.met(), pressure: self.pressure() };
+        if let Err(e) = ended {
+            return (used, Err(e.into()));
+        }
         let forgotten = self.home.forget(&self.name, self.lock);
         // Not before: ids and addresses are others' when nothing leads there any more. What couldn't be forgotten
         // is told, and holds nothing else up.
         let freed = self.ids.into_iter().map(Lock::remove).fold(Ok(()), Result::and);
         drop((self.held, self.forwarding));
-        forgotten.and(freed).and(forwarding::restore(&self.home))?;
-        Ok(used)
+        (used, forgotten.and(freed).and(forwarding::restore(&self.home)))
     }
 
     /// Readable when the host's packet filter changed; -1 without rules there.
@@ -157,6 +164,15 @@ pub(super) fn deadline(plan: &Plan) -> Option<Instant> {
         Action::Deadline { seconds } => Instant::now().checked_add(Duration::from_secs(*seconds)),
         _ => None,
     })
+}
+
+/// The machine's control groups, by the plan.
+pub(super) fn groups(plan: &Plan) -> Vec<String> {
+    let made = plan.steps().iter().filter_map(|s| match &s.action {
+        Action::CreateCgroup(g) => Some(g.path.clone()),
+        _ => None,
+    });
+    made.collect()
 }
 
 /// The machine's group of cgroup v2, by the plan.

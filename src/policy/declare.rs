@@ -193,6 +193,10 @@ pub(super) fn name_check(cx: &mut Context<'_>, name: &Spanned<String>, bootable:
     if !ok {
         cx.error("E0211", name.span, format!("`{}` can't be a name", name.value), super::NAME_HELP);
     }
+    if bootable && name.value == "tasks" {
+        let text = "`tasks` can't be a machine: each control group of the older hierarchies has a file of that name";
+        cx.error("E0211", name.span, text, "another name; see Documentation/admin-guide/cgroup-v1/cgroups.rst");
+    }
 }
 
 pub(super) fn kernel(cx: &mut Context<'_>, args: &mut Args<'_>, main: bool, out: &mut Declarations<'_>) {

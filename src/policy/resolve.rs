@@ -108,10 +108,11 @@ impl Grants {
             cx.error("E0305", args.span, "an override needs a reason", "add why \"...\"");
         }
         let new = Scalar { value, span: args.span, meta: args.meta.clone(), overriding };
-        if let Some(old) = self.scalars.get(key)
-            && old.value != new.value
-        {
-            conflict(cx, key, old, &new);
+        match self.scalars.get(key) {
+            Some(old) if old.value != new.value => conflict(cx, key, old, &new),
+            // The same once more: what overrides stays, whichever comes first.
+            Some(old) if old.overriding && !new.overriding => return,
+            _ => {}
         }
         self.scalars.insert(key.to_owned(), new);
     }

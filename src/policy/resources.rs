@@ -146,16 +146,27 @@ fn read_value(cx: &mut Context<'_>, name: &str, word: &Spanned<String>, unit: Un
         (v, Unit::Seconds) => duration(v),
     };
     // What the kernel could take for no bound is none that a person means.
-    let value = value.filter(|v| *v == UNLIMITED && word.value == "unlimited" || *v <= most(unit, name));
+    let read = value;
+    let value = read.filter(|v| *v == UNLIMITED && word.value == "unlimited" || *v <= most(unit, name));
     if value.is_none() {
         let help = match unit {
             Unit::Bytes => "a whole number with its unit: B, KiB, MiB, GiB, TiB",
-            Unit::Seconds => "a whole number with its unit: s, min, h",
+            Unit::Seconds => "a whole number with its unit: s, min, h, d",
             Unit::Percent => "percent of one CPU: 50% is half of one, 200% two",
             Unit::Weight => "1 to 10000; 100 is what other machines have",
             _ => "a whole number",
         };
-        cx.error("E0212", word.span, format!("`{}` is not a value for `{name}`", word.value), help);
+        let text = match read {
+            Some(_) => format!("`{}` is more than `{name}` can be", word.value),
+            None => format!("`{}` is not a value for `{name}`", word.value),
+        };
+        let help = match (read, unit) {
+            (Some(_), Unit::Bytes) => "at most 1048576TiB, or `unlimited`".to_owned(),
+            (Some(_), Unit::Seconds) => "at most 365d".to_owned(),
+            (Some(_), _) => format!("at most {}", most(unit, name)),
+            _ => help.to_owned(),
+        };
+        cx.error("E0212", word.span, text, help);
     }
     value
 }

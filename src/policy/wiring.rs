@@ -1,13 +1,9 @@
 //! What of `network` and `limits` goes together, and what nothing could enforce.
 
 use super::capabilities::Grant;
-use super::files::is_below;
-use super::mounts::Source;
 use super::network::{Network, Port, Protocol, Publish, Resolver, Use};
-use super::process::Userns;
 use super::reader::Context;
 use super::resolve::{Grants, Value};
-use super::syscalls::{Action, Rule};
 use crate::address::{Block, LOOPBACK};
 use crate::diagnostic::Diagnostic;
 use crate::source::Spanned;
@@ -180,15 +176,11 @@ pub(super) fn limits(cx: &mut Context<'_>, g: &Grants) {
             cx.error("E0315", span, text, "a larger number");
         }
     }
-    let of_group = |key: &&String| {
-        let name = key.strip_prefix("limits.");
-        name.is_some_and(|n| n != "time" && super::resources::resource(n).is_none())
-    };
-    if let Some(key) = g.scalars.keys().find(of_group).filter(|_| reaches_limits(g))
-        && let Some(s) = g.scalars.get(key)
+    if let Some((n, span)) = value("locks")
+        && n != super::resources::UNLIMITED
     {
-        let text = "the machine could lift this: as the host's root it reaches the files of control groups";
-        cx.error("E0522", s.span, text, "`userns auto`; or neither `sys_admin` nor a mount of theirs that is `rw`");
+        let text = "no kernel since Linux 2.4.25 holds `locks` (getrlimit(2))";
+        cx.error("E0315", span, text, "delete the line: it would bound nothing");
     }
     // Of one hierarchy 0 is refused, of the older one it is no bound.
     for (key, s) in &g.scalars {
@@ -199,27 +191,11 @@ pub(super) fn limits(cx: &mut Context<'_>, g: &Grants) {
         // blk-throttle counts requests in 32 bits (struct throtl_grp).
         if let (Some(name), Value::Number(n)) = (key.strip_prefix("limits.io-"), &s.value)
             && name.contains("-ops ")
-            && *n > u64::from(u32::MAX)
+            && *n >= u64::from(u32::MAX)
             && *n != super::resources::UNLIMITED
         {
-            let text = format!("the kernel counts at most {} requests a second", u32::MAX);
+            let text = format!("the kernel counts at most {} requests a second", u32::MAX - 1);
             cx.error("E0315", s.span, text, "a smaller number, or `unlimited`");
         }
     }
 }
-
-/// Can the machine write to the files of its own limits, as the host's root? By mounting the hierarchies, which it can't
-/// under file rules (landlock(7)), or where they are shown to it.
-fn reaches_limits(g: &Grants) -> bool {
-    let owner = g.scalars.get("userns").is_some_and(|s| s.value == Value::Userns(Userns::Identity));
-    let calls = |r: &Rule| ["mount", "fsmount"].contains(&r.call.name) && r.action <= Action::Log;
-    let mounts = capability(g, "sys_admin").is_some() && g.files.is_empty() && g.syscalls.iter().any(calls);
-    let shown = g.mounts.iter().any(|m| match &m.source {
-        Source::Bind(path) => m.writable && (is_below(path, GROUPS) || is_below(GROUPS, path)),
-        _ => false,
-    });
-    owner && (mounts || shown)
-}
-
-/// Where a host has its control groups (cgroups(7)).
-const GROUPS: &str = "/sys/fs/cgroup";
