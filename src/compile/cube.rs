@@ -302,5 +302,12 @@ mod tests {
         };
         assert_eq!(of(&odd(MOST)).map(|c| c.len()), Ok(MOST));
         assert_eq!(of(&odd(MOST + 1)), Err(TooComplex));
+        // Of 2,048 values with a low bit that is free one takes out half of each.
+        let all =
+            |n| (0..n).map(|i| Cube { mask: [!1, 0, 0, 0, 0, 0], value: [2 * i, 0, 0, 0, 0, 0] }).collect::<Vec<_>>();
+        let one = Cube { mask: [1, 0, 0, 0, 0, 0], value: [1, 0, 0, 0, 0, 0] };
+        let most = u64::try_from(MOST).unwrap();
+        assert_eq!(minus(&all(most), &[one]).map(|c| c.len()), Ok(MOST));
+        assert_eq!(minus(&all(most + 1), &[one]), Err(TooComplex));
     }
 }

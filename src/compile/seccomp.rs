@@ -245,3 +245,74 @@ impl Regions {
         self.sets.iter().filter(|(a, _)| *a <= Action::Log).flat_map(|(_, c)| c.clone()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{loader, resolve};
+    use crate::source::Sources;
+
+    /// The machine of a text, compiled and proved, and the codes of its errors.
+    fn compiled(kernel: &str, before: &str, more: &str) -> (Policy, Option<Filter>, Vec<&'static str>) {
+        let (mut sources, mut d) = (Sources::default(), Diagnostics::default());
+        let text = format!(
+            "policy 1\nkernel {kernel}\n{before}\nmachine m {{\nroot host\nexec \"/usr/bin/true\"\nuser nobody\ncapabilities {{ none }}\n{more}\n}}\n"
+        );
+        let id = loader::from_text("test", text.as_bytes(), &mut sources, &mut d).unwrap();
+        let mut machines = resolve::resolve(id, &mut sources, &mut d, "2026-01-01").machines;
+        assert!(!d.has_errors(), "{}", d.render(&sources, false));
+        let policy = machines.remove(0);
+        let filter = crate::compile::portable(&policy, Arch::NATIVE, &mut d);
+        (policy, filter, d.iter().map(|x| x.code).collect())
+    }
+
+    #[test]
+    fn what_is_removed_does_not_run_by_a_wider_line() {
+        let of = |profile: &str, own: &str| {
+            let before = format!("profile p {{\nsyscalls {{\nallow [execve, exit_group]\n{profile}\n}}\n}}");
+            let (_, filter, codes) = compiled("6.12", &before, &format!("extends p\nsyscalls {{\n{own}\n}}"));
+            assert_eq!(filter.is_none(), !codes.is_empty(), "{profile}: {codes:?}");
+            codes
+        };
+        let (all, unix) = ("allow socket", "allow socket(family == AF_UNIX)");
+        let remove = "remove socket(family == AF_UNIX)";
+        assert_eq!(of(&format!("{all}\n{unix}"), remove), ["E0306"]);
+        // The other line is about other families, about another call, or what it grants is denied.
+        assert!(of(&format!("allow socket(family == AF_INET)\n{unix}"), remove).is_empty());
+        assert!(of(&format!("allow ptrace\n{unix}"), remove).is_empty());
+        assert!(of(&format!("{all}\n{unix}\ndeny socket(family in [AF_UNIX, AF_ALG])"), remove).is_empty());
+    }
+
+    #[test]
+    fn the_first_release_with_a_call_is_one_that_has_it() {
+        let (policy, filter, codes) =
+            compiled("6.5", "", "syscalls { allow [execve, exit_group]; allow cachestat(flags == 0) }");
+        assert!(codes.is_empty(), "{codes:?}");
+        let meaning = crate::policy::meaning::Meaning::new(&policy, Arch::NATIVE);
+        let nr = Arch::NATIVE.number("cachestat").unwrap();
+        for (flags, action) in [(0, Action::Allow), (1, Action::Errno(crate::policy::syscalls::EPERM))] {
+            let v =
+                crate::policy::meaning::Vector { arch: Arch::NATIVE.audit(), nr, args: [0, 0, 0, flags, 0, 0], ip: 0 };
+            assert_eq!(bpf::decode(bpf::run(&filter.as_ref().unwrap().program, &v, None)), action);
+            assert_eq!(meaning.decide(&v), action);
+            assert_eq!(meaning.rules(&v).len(), usize::from(flags == 0));
+        }
+    }
+
+    #[test]
+    fn a_condition_is_not_gone_around() {
+        let of = |calls: &str| compiled("6.12", "", &format!("syscalls {{ allow [execve, exit_group]; {calls} }}")).2;
+        assert!(of("allow socket(family == AF_UNIX)").is_empty());
+        assert_eq!(of("allow socket(family == AF_UNIX); allow io_uring_setup"), ["E0410"]);
+    }
+
+    #[test]
+    fn another_program_is_not_proved() {
+        let (policy, filter, _) = compiled("6.12", "", "syscalls { allow [execve, exit_group, read] }");
+        let (mut filter, mut d) = (filter.unwrap(), Diagnostics::default());
+        assert!(proved(&policy, &filter, &mut d) && !d.has_errors());
+        filter.program = vec![bpf::ret(0x7fff_0000)];
+        assert!(!proved(&policy, &filter, &mut d));
+        assert_eq!(d.iter().map(|x| x.code).collect::<Vec<_>>(), ["E0413"]);
+    }
+}

@@ -55,9 +55,8 @@ impl<'a> Meaning<'a> {
         if self.arch == Arch::X86_64 && v.nr & 0x4000_0000 != 0 && v.nr != u32::MAX {
             return Action::Kill;
         }
-        let matching = self.rules.get(&v.nr).into_iter().flatten().filter(|r| holds(r, v));
         // Denials are sticky: the most restrictive matching action wins.
-        if let Some(action) = matching.map(|r| r.action).max() {
+        if let Some(action) = self.rules(v).iter().map(|r| r.action).max() {
             return action;
         }
         let reviewed = self.arch.name(v.nr).and_then(calls::find).is_some_and(|c| c.since <= self.kernel);
