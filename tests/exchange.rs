@@ -1612,12 +1612,30 @@ fn losses_that_were_not_named() {
     let tmpfs =
         "  user nobody\n  capabilities { none }\n  mounts { tmpfs \"/w\" size=1MiB; tmpfs \"/x\" size=1MiB exec }";
     let ran = export(&["systemd"], tmpfs);
-    assert!(ran.out.contains("TemporaryFileSystem=/w:rw,noexec,size="), "{}", ran.out);
-    assert!(ran.out.contains("TemporaryFileSystem=/x:rw,size="), "{}", ran.out);
-    assert!(!ran.out.contains("NoExecPaths=/w"), "{}", ran.out);
+    assert!(ran.out.contains("TemporaryFileSystem=/w:rw,noexec,nosuid,size="), "{}", ran.out);
+    assert!(ran.out.contains("TemporaryFileSystem=/x:rw,nosuid,size="), "{}", ran.out);
+    assert!(!ran.out.contains("NoExecPaths=/w") && ran.out.contains("ProtectHome=read-only"), "{}", ran.out);
     for loss in ["/dev/shm is the host's", "cgroup namespace", "loopback is up"] {
         assert!(ran.err.contains(loss), "{loss}: {}", ran.err);
     }
+    // Nor is it one over a home that ProtectHome= would keep read-only: the other homes are closed one by one.
+    let ran = export(&["systemd"], "  user nobody\n  capabilities { none }\n  mounts { tmpfs \"/root\" }");
+    assert!(!ran.out.contains("ProtectHome=") && !ran.out.contains("ReadOnlyPaths=-/root"), "{}", ran.out);
+    assert!(ran.out.contains("ReadOnlyPaths=-/home\nReadOnlyPaths=-/run/user\n"), "{}", ran.out);
+    let host = "  user nobody\n  capabilities { none }\n  hostname quiet\n  network { host why \"x\"; listen tcp any; connect tcp any }";
+    let ran = export(&["kubernetes", "--image", "i"], host);
+    assert!(ran.err.contains("lost: hostname: `quiet` isn't set"), "{}", ran.err);
+    let dir = Dir::new("bundle");
+    let linked = |network: &str| {
+        let body = format!("  user 1000 group 1000\n  capabilities {{ none }}\n  network {{ {network} }}");
+        let root = format!("root dir \"{}\"", harness::debian().unwrap().display());
+        let file = dir.write("b.stockade", &machine(&body).replace("root host", &root));
+        call(&["export", "oci", file.to_str().unwrap()]).err
+    };
+    for network in ["private", "zone web"] {
+        assert!(linked(network).contains(&format!("lost: network: no `{network}`")), "{}", linked(network));
+    }
+    assert!(linked("none").contains("lost: environment: the runtime sets HOME"), "{}", linked("none"));
     let ran = export(&["kubernetes", "--image", "i"], "  user root\n  capabilities { none }");
     assert!(ran.err.contains("lost: securebits"), "{}", ran.err);
     for loss in ["limits: core 0", "gate UserNamespacesSupport", "/dev is a file system", "KUBERNETES_*"] {
@@ -1626,6 +1644,59 @@ fn losses_that_were_not_named() {
     // Each `$` is doubled: the kubelet makes one of two.
     let pod: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(pod["spec"]["containers"][0]["args"], json!(["a$$$$b $$(PATH) $$"]), "{}", ran.out);
+}
+
+/// Found by a hostile review, each against systemd or systemd-nspawn 252: what was imported was more than the file
+/// grants, or something else.
+#[test]
+fn what_a_file_does_not_grant_is_not_imported() {
+    let dir = Dir::new("links");
+    let at = |name: &str| dir.0.join(name).display().to_string();
+    for folder in ["data/secret", "empty", "tree/etc"] {
+        std::fs::create_dir_all(dir.0.join(folder)).unwrap();
+    }
+    std::os::unix::fs::symlink("data/secret", dir.0.join("link")).unwrap();
+    let service = |lines: &str| format!("[Service]\nExecStart=/usr/bin/true\n{lines}\n");
+    // What is mounted over a link covers what the link leads to.
+    for over in
+        [format!("TemporaryFileSystem={}", at("link")), format!("BindReadOnlyPaths={}:{}", at("empty"), at("link"))]
+    {
+        refused("systemd", "u.service", &service(&format!("ReadOnlyPaths={}\n{over}", at("data"))), "a link leads to");
+    }
+    // Below a root folder a name of a user is another's.
+    let rooted = |user: &str| service(&format!("RootDirectory={}\nUser={user}", at("tree")));
+    refused("systemd", "u.service", &rooted("www-data"), "write the number");
+    imported("systemd", "u.service", &rooted("1000\nGroup=1000"), &[]);
+    refused("systemd", "u.service", &service("UnsetEnvironment=PATH"), "every machine has PATH");
+    refused("systemd", "u.service", &service("StateDirectory=foo:bar"), "no link to it is made");
+    // After `:` a dollar is a dollar.
+    let text = "[Service]\nExecStart=:/bin/sh -c \"echo $$ $HOME\"\n";
+    assert!(imported("systemd", "u.service", text, &[]).0.contains("\"echo $$ $HOME\""));
+    // All faults at once.
+    let many = service(
+        "IPAddressDeny=10.0.0.0/8\nReadWritePaths=/srv\nReadOnlyPaths=/srv/x\nFoo=1\nReadOnlyPaths=/var\nReadWritePaths=/var/x",
+    );
+    for fault in ["`Foo`", "`IPAddressDeny`", "/srv/x: it lies over", "/var/x: it lies over"] {
+        refused("systemd", "u.service", &many, fault);
+    }
+    let profile = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+        {"names": ["read"], "action": "X"}, {"names": ["write"], "action": "Y"}]});
+    for fault in ["entry 1", "entry 2"] {
+        refused("docker", "p.json", &profile.to_string(), fault);
+    }
+    // A drop-in isn't read, which is said.
+    let file = dir.write("d.service", &service(""));
+    std::fs::create_dir(dir.0.join("d.service.d")).unwrap();
+    assert!(call(&["import", "systemd", file.to_str().unwrap()]).err.contains("d.service.d isn't read"));
+    // A file beside its image may have come with it.
+    let binds = "[Exec]\nBoot=yes\n[Files]\nBindReadOnly=/srv\n[Network]\nZone=web\n";
+    let file = dir.write("tree.nspawn", binds);
+    let beside = call(&["import", "nspawn", file.to_str().unwrap(), "--root", &at("tree")]);
+    let said = beside.err.contains("line 4: `BindReadOnly`: has no effect") && beside.err.contains("line 6: `Zone`");
+    assert!(beside.code == 2 && said, "{}", beside.err);
+    assert_eq!(call(&["import", "nspawn", file.to_str().unwrap(), "--root", "/srv/tree"]).code, 0);
+    let (text, _) = imported("nspawn", "n.nspawn", "[Exec]\nBoot=yes\nDropCapability=all\n", &["--root", "/srv/tree"]);
+    assert!(resolved(&text).capabilities.is_empty(), "{text}");
 }
 
 /// Who answers names is said, or its loss.

@@ -46,11 +46,22 @@ pub(super) fn nspawn(file: &Path, root: Option<&Path>) -> Outcome {
         // Where machinectl(1) keeps the folder of that name.
         None => format!("/var/lib/machines/{name}"),
     };
-    said(file, nspawn::import(&name, &root, &text(file)?))
+    let text = text(file)?;
+    let folder = |p: &Path| {
+        p.parent().and_then(|d| std::fs::canonicalize(if d == Path::new("") { Path::new(".") } else { d }).ok())
+    };
+    let beside = folder(file).is_some_and(|f| Some(f) == folder(Path::new(&root)));
+    let trusted = if beside { nspawn::untrusted(&text) } else { Ok(()) };
+    said(file, trusted.and_then(|()| nspawn::import(&name, &root, &text)))
 }
 
 pub(super) fn systemd(file: &Path) -> Outcome {
-    said(file, unit::import(&label(file), &text(file)?))
+    let mut imported = unit::import(&label(file), &text(file)?);
+    let folder = file.with_file_name(format!("{}.d", file.file_name().unwrap_or_default().to_string_lossy()));
+    if let (Ok(done), true) = (&mut imported, folder.is_dir()) {
+        done.notes.push(format!("{} isn't read: write what its files change", display_name(&folder)));
+    }
+    said(file, imported)
 }
 
 /// The policy goes to standard output, what is to be known about it to standard error.

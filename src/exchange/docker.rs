@@ -200,7 +200,9 @@ pub fn read(text: &str, setting: &Setting<'_>) -> Result<Read, String> {
     let mut merged: Vec<&str> = Vec::new();
     let (mut entries, mut unknown, mut skipped) = (Vec::new(), Vec::new(), 0);
     let mut told: BTreeSet<&str> = BTreeSet::new();
-    for (i, r) in file.syscalls.iter().enumerate() {
+    let mut faults = Vec::new();
+    let mut entry = |i: usize| -> Result<(), String> {
+        let Some(r) = file.syscalls.get(i) else { return Ok(()) };
         let fail = |e: String| format!("entry {} of `syscalls`: {e}", i + 1);
         let act = action(&r.action, r.errno_ret, r.errno.as_deref()).map_err(fail)?;
         let names: Vec<&String> = if r.name.is_empty() { r.names.iter().collect() } else { vec![&r.name] };
@@ -214,7 +216,7 @@ pub fn read(text: &str, setting: &Setting<'_>) -> Result<Read, String> {
         }
         if !counts(&r.includes, &r.excludes, act <= Action::Log, setting).map_err(fail)? {
             skipped += 1;
-            continue;
+            return Ok(());
         }
         for name in names {
             match calls::find(name) {
@@ -231,6 +233,13 @@ pub fn read(text: &str, setting: &Setting<'_>) -> Result<Read, String> {
                 None => unknown.push(name.clone()),
             }
         }
+        Ok(())
+    };
+    for i in 0..file.syscalls.len() {
+        faults.extend(entry(i).err());
+    }
+    if !faults.is_empty() {
+        return Err(faults.join("\n  "));
     }
     // An entry that does what the default does is left out by a runtime, and another that allows the call counts. One
     // that refuses in another way is kept there, and stands before it.

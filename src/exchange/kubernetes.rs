@@ -133,6 +133,9 @@ pub fn export(
         lost.push(format!("root: there is no layer for writes, so it is read-only ({})", cite(policy.root.span)));
     }
     lost.push(format!("umask {:03o}: a Pod has none, the image's or the runtime's holds", c.umask));
+    if policy.network.value == Network::Host {
+        lost.push(format!("hostname: `{}` isn't set: with the host's network it is the node's", c.hostname.0));
+    }
     lost.push("groups: those that the image's /etc/group gives the user are added".into());
     if c.ids.is_some() {
         lost.push(

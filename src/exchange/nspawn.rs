@@ -125,12 +125,49 @@ pub fn import(name: &str, root: &str, text: &str) -> Result<Imported, String> {
     excess.retain(|c| !kept.contains(c));
     excess.dedup();
     if !excess.is_empty() {
-        m.top.push(format!("capabilities {{ remove [{}] }}", excess.join(", ")));
+        // A machine says so when it has none.
+        let all = before.capabilities.iter().all(|g| excess.contains(&capabilities::name(g.capability)));
+        let none = if all { "; none" } else { "" };
+        m.top.push(format!("capabilities {{ remove [{}]{none} }}", excess.join(", ")));
     }
     let text = settle(&m.text(name, root)?, &[&source], &mut m.notes)?;
     let mut differences = m.differences(&source);
     differences.push("every ABI runs there, i386 and x32 as well; here a foreign one kills the process".into());
     Ok(Imported { text, differences, notes: m.notes })
+}
+
+/// The lines of a file that systemd-nspawn leaves out when the file lies beside its image, which may have brought it along
+/// (systemd.nspawn(5), ".nspawn File Discovery"; nspawn.c, merge_settings).
+pub fn untrusted(text: &str) -> Result<(), String> {
+    const KEYS: [(&str, &[&str]); 3] = [
+        ("Exec", &["Capability", "AmbientCapability", "PrivateUsers", "OOMScoreAdjust", "CPUAffinity"]),
+        (
+            "Files",
+            &["Bind", "BindReadOnly", "BindUser", "TemporaryFileSystem", "Inaccessible", "Overlay", "OverlayReadOnly"],
+        ),
+        (
+            "Network",
+            &[
+                "Private",
+                "VirtualEthernet",
+                "VirtualEthernetExtra",
+                "Interface",
+                "MACVLAN",
+                "IPVLAN",
+                "Bridge",
+                "Zone",
+                "Port",
+            ],
+        ),
+    ];
+    ini::each(
+        text,
+        |_| true,
+        |line| match KEYS.iter().any(|(section, keys)| *section == line.section && keys.contains(&line.key.as_str())) {
+            true => Err("has no effect in a file beside the image: move it to /etc/systemd/nspawn".into()),
+            false => Ok(()),
+        },
+    )
 }
 
 impl Machine {

@@ -29,6 +29,17 @@ pub fn export(
     if policy.network.value == Network::None {
         lost.push(format!("network: the loopback is up ({})", sources.cite(policy.network.span)));
     }
+    // The runtime makes the namespace and nothing in it.
+    if policy.network.value.is_filtered() {
+        let line = sources.cite(policy.network.span);
+        lost.push(format!(
+            "network: no `{}`: the namespace is empty, for a hook or a plugin to fill ({line})",
+            policy.network.value
+        ));
+    }
+    if !policy.environment.iter().any(|v| v.name == "HOME") {
+        lost.push("environment: the runtime sets HOME, by the image's /etc/passwd".into());
+    }
     landlock(policy, c, sources, &mut lost);
     if c.ids.is_some() {
         lost.push("userns: the ids outside are those that are free now; nothing keeps them free".into());

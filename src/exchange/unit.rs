@@ -9,6 +9,7 @@ use super::profile::Profile;
 use super::unit_calls::Calls;
 use super::unit_keys::{ALWAYS, MANAGED};
 use crate::policy::capabilities;
+use crate::policy::process::ENVIRONMENT;
 use crate::syntax::print::quote;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -33,7 +34,7 @@ const PROTECTED: &[&str] =
     &["/etc", "/usr", "/boot", "/efi", "/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/sbin"];
 
 /// What ProtectHome= is about.
-const HOMES: &[&str] = &["/home", "/root", "/run/user"];
+pub(super) const HOMES: &[&str] = &["/home", "/root", "/run/user"];
 
 #[derive(Default)]
 struct Service {
@@ -82,15 +83,15 @@ pub fn import(name: &str, text: &str) -> Result<Imported, String> {
         }
         Ok(())
     })?;
-    ini::each(text, resets, |line| match line.section.as_str() {
+    let read = ini::each(text, resets, |line| match line.section.as_str() {
         "Service" => s.key(line),
         "Unit" | "Install" => {
             s.manage(&format!("[{}]", line.section));
             Ok(())
         }
         other => Err(format!("unknown section [{other}]")),
-    })?;
-    s.addresses().map_err(|(key, why)| format!("line {}: `{key}`: {why}", s.addresses_line))?;
+    });
+    let addresses = s.addresses().map_err(|(key, why)| format!("line {}: `{key}`: {why}", s.addresses_line));
     s.calls.finish();
     if s.dynamic {
         // Whatever else the unit says of them (systemd 252, unit_patch_contexts).
@@ -112,9 +113,17 @@ pub fn import(name: &str, text: &str) -> Result<Imported, String> {
     if !s.managed.is_empty() {
         s.notes.push(format!("left to the service manager: {}", s.managed.join(", ")));
     }
+    // All that is wrong with it is said at once.
+    let text = s.text(name);
+    let all = [read.err(), addresses.err(), s.mounts().err(), text.as_ref().err().cloned()];
+    let mut faults: Vec<String> = all.into_iter().flatten().collect();
+    faults.dedup();
+    if !faults.is_empty() {
+        return Err(faults.join("\n  "));
+    }
     let stack = s.calls.stack();
     let source: Vec<&Profile> = stack.iter().collect();
-    let text = settle(&s.text(name)?, &source, &mut s.notes)?;
+    let text = settle(&text?, &source, &mut s.notes)?;
     let mut differences = vec![
         match s.root {
             Some(_) => "owners below the root folder are the host's there; here they are translated".to_owned(),
@@ -216,6 +225,9 @@ impl Service {
                 for item in words(value)? {
                     // Without a value it is the variable, whatever it is set to.
                     let name = ini::variable(item.split('=').next().unwrap_or_default())?;
+                    if ENVIRONMENT.iter().any(|(n, _)| *n == name) {
+                        return Err(format!("every machine has {name}: set it to what is wanted"));
+                    }
                     self.unset.push(name.to_owned());
                 }
             }
@@ -398,8 +410,11 @@ impl Service {
             return Err("write the absolute path of the program".into());
         }
         for a in &mut argv {
-            let text = plain(a)?.replace("$$", "\0");
-            if text == ";" || text.contains('$') {
+            // After `:` a dollar is one (systemd.service(5), "Special executable prefixes").
+            let literal = prefixes.contains(':');
+            let text = plain(a)?;
+            let text = if literal { text } else { text.replace("$$", "\0") };
+            if text == ";" || !literal && text.contains('$') {
                 return Err("variables and several commands have no counterpart".into());
             }
             *a = text.replace('\0', "$");
@@ -439,6 +454,14 @@ impl Service {
             format!("exec {}", argv.join(" ")),
         ];
         let user = self.user.as_deref().unwrap_or("root");
+        // A service's are looked up on the host, a machine's in its own tree (nss-systemd(8), systemd.exec(5)).
+        let named = |id: &&str| *id != "root" && !id.chars().all(|c| c.is_ascii_digit());
+        let mut ids = [user].into_iter().chain(self.group.as_deref()).chain(self.groups.iter().map(String::as_str));
+        if let (Some(name), true) = (ids.find(named), self.root.is_some()) {
+            return Err(format!(
+                "User=, Group=: `{name}` is the host's there, and the tree's own here: write the number"
+            ));
+        }
         let group = self.group.as_ref().map_or(String::new(), |g| format!(" group {g}"));
         let groups =
             if self.groups.is_empty() { String::new() } else { format!(" groups [{}]", self.groups.join(", ")) };

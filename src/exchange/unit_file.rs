@@ -5,6 +5,7 @@ use super::import::names;
 use super::ini::Line;
 use super::profile::granted;
 use super::systemd_groups::expand;
+use super::unit::HOMES;
 use super::unit_calls::Calls;
 use crate::compile::Confinement;
 use crate::compile::mounts::{Shown, TreeStep};
@@ -174,16 +175,24 @@ fn files(
         }
         Origin::Host => lost.push(format!("root: the whole host is seen, not only /usr ({})", cite(policy.root.span))),
     }
+    // These lists speak of the host's tree, unless `+` says that they are meant below the service's own root
+    // (systemd.exec(5), ReadWritePaths=); what lies outside of it is dropped without a word.
+    let own = if matches!(policy.root.value.origin, Origin::Directory(_)) { "+" } else { "" };
     if policy.root.value.access != Access::ReadWrite {
         out.push("ProtectSystem=strict".into());
-        out.push("ProtectHome=read-only".into());
+        // Of two lines for one place systemd keeps one, and a file system in memory isn't the one (namespace.c).
+        let in_memory =
+            |home: &&str| policy.mounts.iter().any(|m| m.target == **home && matches!(m.source, Source::Tmpfs(..)));
+        if HOMES.iter().any(&in_memory) {
+            let others = HOMES.iter().filter(|h| !in_memory(h));
+            out.extend(others.map(|h| format!("ReadOnlyPaths=-{own}{h}")));
+        } else {
+            out.push("ProtectHome=read-only".into());
+        }
     }
     if matches!(policy.root.value.access, Access::Ephemeral | Access::Volatile) {
         lost.push(format!("root: there is no layer for writes, so it is read-only ({})", cite(policy.root.span)));
     }
-    // These lists speak of the host's tree, unless `+` says that they are meant below the service's own root
-    // (systemd.exec(5), ReadWritePaths=); what lies outside of it is dropped without a word.
-    let own = if matches!(policy.root.value.origin, Origin::Directory(_)) { "+" } else { "" };
     for m in &policy.mounts {
         let target = path(&m.target)?;
         match &m.source {
@@ -198,7 +207,8 @@ fn files(
                 let access = if m.writable { "rw" } else { "ro" };
                 // Not by NoExecPaths=: of two lines for one place systemd keeps one, and that isn't this.
                 let exec = if m.exec { "" } else { ",noexec" };
-                out.push(format!("TemporaryFileSystem={target}:{access}{exec},size={size},mode={mode:o}"));
+                let suid = if m.suid { "" } else { ",nosuid" };
+                out.push(format!("TemporaryFileSystem={target}:{access}{exec}{suid},size={size},mode={mode:o}"));
                 if owner.is_some() {
                     lost.push(format!("mounts: {}: it belongs to root ({})", m.target, cite(m.span)));
                 }

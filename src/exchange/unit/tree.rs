@@ -29,7 +29,10 @@ impl Service {
             let item = if absolute { self.simple(&item)? } else { item };
             let item = item.as_str();
             let named = |base: &str| {
-                let name = item.split(':').next().unwrap_or_default();
+                let (name, link) = item.split_once(':').unwrap_or((item, ""));
+                if !link.is_empty() {
+                    return Err(format!("`{item}`: no link to it is made here: name the folder alone"));
+                }
                 // Where services with DynamicUser= have theirs.
                 if name.split('/').find(|part| !part.is_empty()) == Some("private") {
                     return Err(format!("`{name}`: systemd keeps that folder for itself"));
@@ -156,7 +159,9 @@ impl Service {
         if self.root.is_some() {
             return Ok(());
         }
-        let places = self.mounts.iter().filter_map(|m| Some((m.from.as_ref()?, m.number)));
+        let named = |m: &Mount| [m.from.clone(), Some(m.to.clone())].map(|p| p.map(|p| (p, m.number)));
+        let places: Vec<(String, usize)> = self.mounts.iter().flat_map(named).flatten().collect();
+        let places = places.iter().map(|(p, number)| (p, *number));
         let closed = self.closed.iter().map(|(p, number)| (p, *number));
         for (place, number) in places.chain(closed) {
             // As far as it is there.
@@ -169,7 +174,7 @@ impl Service {
     }
 
     /// The lines of `mounts`, after the unit's directives were held against each other.
-    pub(super) fn mounts(&self) -> Result<Vec<String>, String> {
+    pub(super) fn mounts<'s>(&'s self) -> Result<Vec<String>, String> {
         let below = |inner: &str, outer: &str| {
             inner == outer || outer == "/" || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
         };
@@ -201,16 +206,21 @@ impl Service {
                 "line {number}: {p}: a device that the machine has is in it: write by hand which is meant"
             ));
         }
-        for m in &self.mounts {
+        // By whatever name it is kept read-only: systemd resolves the links that lead there.
+        let real = |p: &String| std::fs::canonicalize(p).ok().and_then(|r| r.to_str().map(str::to_owned));
+        let links = self.held.iter().filter(|_| self.root.is_none()).filter_map(real);
+        let held: Vec<String> = self.held.iter().cloned().chain(links).collect();
+        let mut faults = Vec::new();
+        let mut place = |m: &'s Mount| -> Result<(), String> {
             let fail = |why: &str| Err(format!("line {}: {}: {why}", m.number, m.to));
             if self.private_tmp && ["/tmp", "/var/tmp"].iter().any(|t| below(&m.to, t)) {
                 if m.from.as_ref().is_some_and(|f| *f == m.to) && m.writable {
                     // Its own /tmp can be written in any case.
-                    continue;
+                    return Ok(());
                 }
                 return fail("PrivateTmp= puts a folder of the service's own there");
             }
-            if m.writable && self.held.contains(&m.to) {
+            if m.writable && held.contains(&m.to) {
                 return fail("ProtectSystem= or ProtectHome= keeps it read-only: write by hand which is meant");
             }
             if let Some((p, _)) = closes(&m.to) {
@@ -238,7 +248,7 @@ impl Service {
                 if !one_folder && (&same.from, &same.line) != (&m.from, &m.line) {
                     return fail("two lines put something else there: write by hand which is meant");
                 }
-                continue;
+                return Ok(());
             }
             kept.push(m);
             targets.push((&m.to, m.writable));
@@ -253,6 +263,14 @@ impl Service {
                 }
                 (None, line) => line.clone().unwrap_or_default(),
             });
+            Ok(())
+        };
+        for m in &self.mounts {
+            faults.extend(place(m).err());
+        }
+        faults.extend(self.second_names().err());
+        if !faults.is_empty() {
+            return Err(faults.join("\n  "));
         }
         if self.root.is_none() && !targets.iter().any(|(t, _)| *t == "/etc") {
             out.insert(0, "bind \"/etc\" -> \"/etc\" ro".into());
@@ -271,7 +289,6 @@ impl Service {
                 out.push(format!("hide {}", path(p)?));
             }
         }
-        self.second_names()?;
         Ok(out)
     }
 }
