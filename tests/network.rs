@@ -872,6 +872,11 @@ fn bridges_macvlans_and_ipvlans_hold_the_same_rules() {
     let kinds: &[&str] = if ipvlan { &["bridge", "macvlan", "ipvlan"] } else { &["bridge", "macvlan"] };
     if ipvlan {
         sh(&format!("ip link del {br}i"));
+    } else {
+        let m = Machine::new("lan-ipvlan", &format!("ipvlan {br}\naddress 203.0.113.7/24"), "print('ran')");
+        let out = harness::stockade().arg("run").arg(&m.file).output().unwrap();
+        let err = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.code() == Some(125) && err.contains("help: the kernel has no such links"), "{err}");
     }
     for kind in kinds {
         let network =

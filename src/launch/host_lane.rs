@@ -277,7 +277,12 @@ impl Host<'_> {
             Action::LoadTable(t) => nft::apply(&t.transaction()).map_err(|e| self.io(step, &e)),
             Action::LoadInnerTable(t) => network_lane::load_inside(self.init.0, t).map_err(|e| self.io(step, &e)),
             Action::CreateLink { kind, mac } => {
-                network_lane::create_link(&self.plan.machine, self.init.0, kind, *mac).map_err(|e| self.io(step, &e))
+                network_lane::create_link(&self.plan.machine, self.init.0, kind, *mac).map_err(|e| {
+                    // The kernel's word for a kind of link that it doesn't know.
+                    let unknown = e.raw_os_error() == Some(libc::EOPNOTSUPP);
+                    let help = "the kernel has no such links: load the module of their name, or boot a kernel with it";
+                    Failure { help: Some(help.into()).filter(|_| unknown), ..self.io(step, &e) }
+                })
             }
             Action::ConfigureOutside { link, addresses } => {
                 network_lane::configure_outside(link, addresses).map_err(|e| self.io(step, &e))
