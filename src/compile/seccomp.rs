@@ -252,12 +252,15 @@ mod tests {
     use crate::policy::{loader, resolve};
     use crate::source::Sources;
 
-    /// The machine of a text, compiled and proved, and the codes of its errors.
     fn compiled(kernel: &str, before: &str, more: &str) -> (Policy, Option<Filter>, Vec<&'static str>) {
-        let (mut sources, mut d) = (Sources::default(), Diagnostics::default());
-        let text = format!(
+        machine(&format!(
             "policy 1\nkernel {kernel}\n{before}\nmachine m {{\nroot host\nexec \"/usr/bin/true\"\nuser nobody\ncapabilities {{ none }}\n{more}\n}}\n"
-        );
+        ))
+    }
+
+    /// The machine of a text, compiled and proved, and the codes of what is said of it.
+    fn machine(text: &str) -> (Policy, Option<Filter>, Vec<&'static str>) {
+        let (mut sources, mut d) = (Sources::default(), Diagnostics::default());
         let id = loader::from_text("test", text.as_bytes(), &mut sources, &mut d).unwrap();
         let mut machines = resolve::resolve(id, &mut sources, &mut d, "2026-01-01").machines;
         assert!(!d.has_errors(), "{}", d.render(&sources, false));
@@ -297,6 +300,43 @@ mod tests {
             assert_eq!(meaning.decide(&v), action);
             assert_eq!(meaning.rules(&v).len(), usize::from(flags == 0));
         }
+    }
+
+    /// Filters of the library's profiles, and of every kind of comparison in shapes that need long jumps and several
+    /// words, are proved, and have no more instructions than is expected.
+    #[test]
+    fn what_is_emitted_is_proved_and_short() {
+        let values = |step: usize| (0..300).map(|n| (n * step + 1).to_string()).collect::<Vec<_>>().join(", ");
+        let many = [
+            format!("allow lseek(offset in [{}])", values(0x1_0000_0003)),
+            format!("allow prctl(option in [{}])", values(5)),
+            "allow lseek(offset in 70000..=0x300000010, whence != 3)".into(),
+            "allow fcntl(cmd in [F_GETFD, F_GETFL], fd > 2)".into(),
+            "deny fcntl(cmd == F_GETFL, fd in 5..=9) errno EACCES".into(),
+            "log mmap(prot has none [PROT_EXEC], flags has any [MAP_SHARED, MAP_PRIVATE])".into(),
+            "allow mmap(prot only [PROT_READ, PROT_EXEC])".into(),
+            "allow madvise(start != 0, len_in & 0xfff00000fff == 0x100000000)".into(),
+            "kill mprotect(prot has all [PROT_WRITE, PROT_EXEC])".into(),
+            "allow mprotect".into(),
+        ]
+        .join("\n");
+        let own = format!(
+            "root host\nexec \"/usr/bin/true\"\nuser nobody\ncapabilities {{ none }}\nsyscalls {{\nallow [execve, exit_group]\n{many}\n}}"
+        );
+        let library = "import \"std/daemon\"\nimport \"std/build\"\nimport \"std/os\"\n";
+        let daemon =
+            |p: &str| format!("extends {p}\nroot host\nexec \"/usr/bin/true\"\nuser nobody\ncapabilities {{ none }}");
+        let cases =
+            [own, daemon("std/daemon"), daemon("std/net-server"), "extends std/os\nroot dir \"/srv\" ro".to_owned()];
+        let mut costs = Vec::new();
+        for body in cases {
+            let (_, filter, codes) = machine(&format!("policy 1\nkernel 6.12\n{library}\nmachine m {{\n{body}\n}}\n"));
+            assert!(codes.iter().all(|c| c.starts_with('W')), "{body}: {codes:?}");
+            costs.push(filter.unwrap().program.len());
+        }
+        // A little above what they are: a filter that grows by itself is a fault.
+        let most = [2600, 500, 485, 280];
+        assert!(costs.iter().zip(most).all(|(cost, most)| *cost <= most), "{costs:?}");
     }
 
     #[test]
