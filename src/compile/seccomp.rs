@@ -284,6 +284,12 @@ mod tests {
         assert!(of(&format!("allow socket(family == AF_INET)\n{unix}"), remove).is_empty());
         assert!(of(&format!("allow ptrace\n{unix}"), remove).is_empty());
         assert!(of(&format!("{all}\n{unix}\ndeny socket(family in [AF_UNIX, AF_ALG])"), remove).is_empty());
+        // The other line is gone by now, and what runs is granted anew.
+        let before = format!(
+            "profile p {{\nsyscalls {{\nallow [execve, exit_group]\n{all}\n{unix}\n}}\n}}\nprofile q {{\nextends p\nsyscalls {{ {remove} }}\n}}"
+        );
+        let own = format!("extends q\nsyscalls {{\nremove socket\n{unix}\n}}");
+        assert!(compiled("6.12", &before, &own).2.is_empty());
     }
 
     #[test]
