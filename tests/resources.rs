@@ -114,6 +114,25 @@ fn a_machine_that_could_lift_its_limits_is_refused() {
     }
 }
 
+/// What an earlier run reported stays until another has something to say.
+#[test]
+fn a_report_is_not_lost_to_a_machine_that_never_ran() {
+    if !root() {
+        return;
+    }
+    let dir = Dir::new("kept");
+    let report = dir.write("r.json", "an earlier run's\n");
+    let go = |text: &str| {
+        let file = dir.write("t.stockade", text);
+        let out = stockade().args(["run", "--report"]).arg(&report).arg(&file).output().unwrap();
+        (out.status.code(), std::fs::read_to_string(&report).unwrap())
+    };
+    let text = policy(&harness::name("kept"), "\"/bin/true\"", "tasks 4", "");
+    assert_eq!(go(&text.replace("tasks 4", "io \"/dev/null\" read=1MiB")), (Some(125), "an earlier run's\n".into()));
+    let (code, said) = go(&text);
+    assert!(code == Some(0) && said.starts_with('{') && said.lines().count() == 1, "{code:?} {said}");
+}
+
 #[test]
 fn the_report_is_what_its_schema_says() {
     if !root() {

@@ -74,6 +74,14 @@ fn the_other_domains_are_bounded() {
         &body(&opened("read \"/a/m/n\"")),
         &["`read \"/b/n\", the files of \"/a/m/n\"`"],
     );
+    // More names than are compared are covered by nothing, not even by themselves.
+    let binds: String = (0..40).map(|i| format!("bind \"/srv/x\" -> \"/n{i}\" ro; ")).collect();
+    let rules: String = (0..40).map(|i| format!("read \"/n{i}/f\"; ")).collect();
+    let many = format!("mounts {{ {binds} }}\n  files {{ exec \"/usr\"; {rules} }}");
+    refused(&with(&many), &body(&many), &["files under more names than are compared"]);
+    // A bound that only the ceiling has is told as one that is missing.
+    let disk = "limits { io \"/dev/sda\" read=10MiB }";
+    refused(&with(disk), &body(""), &["has no bound where `cap` has `io-read /dev/sda 10MiB`"]);
     // Which group is the first is what new files belong to.
     let grouped = |groups: &str| {
         let text = machine(&with("user nobody group nogroup groups [adm]"), &body(""));
