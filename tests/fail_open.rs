@@ -211,6 +211,9 @@ fn limits_that_mean_nothing_are_refused() {
         ("limits { stack 0 }", "E0315"),
         ("limits { address-space 0 }", "E0315"),
         ("limits { data 0 }", "E0315"),
+        ("limits { data 4095B }", "E0315"),
+        ("limits { stack 1KiB }", "E0315"),
+        ("limits { address-space 1B }", "E0315"),
         ("limits { nofile 3 }", "E0315"),
         ("limits { io \"/dev/vda\" read-ops=5000000000 }", "E0315"),
         // The kernel's word for no bound at all.

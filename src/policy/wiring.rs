@@ -166,9 +166,10 @@ pub(super) fn limits(cx: &mut Context<'_>, g: &Grants) {
         );
     }
     // The open files are those that a launch needs beside the program's own three.
-    let least = [("memory", 1 << 20), ("tasks", 1), ("time", 1), ("nofile", 5)];
-    let nothing = ["stack", "address-space", "data", "cpu-time"].map(|key| (key, 1));
-    for (key, least) in least.into_iter().chain(nothing) {
+    let least = [("memory", 1 << 20), ("tasks", 1), ("time", 1), ("cpu-time", 1), ("nofile", 5)];
+    // Of memory the kernel gives whole pages (`may_expand_vm`): less than one is none.
+    let pages = ["stack", "address-space", "data"].map(|key| (key, 4096));
+    for (key, least) in least.into_iter().chain(pages) {
         if let Some((n, span)) = value(key)
             && n < least
         {
