@@ -46,7 +46,7 @@ test:
 	cargo test --lib --bins
 	cargo test --test architecture --test text --test meaning --test kernel
 	cargo test --test rows_launch --test rows_calls --test rows_tree --test rows_life --test fail_open
-	cargo test --test machines --test user --test review --test within --test claims --test reviewing --test exchange --test fuzz
+	cargo test --test machines --test user --test review --test within --test claims --test reviewing --test revisions --test exchange --test fuzz
 	cargo test --test resources --test network
 	cargo test --test faults -- --test-threads=1
 	cargo test --test vm -- --test-threads=1

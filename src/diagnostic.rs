@@ -46,7 +46,7 @@ impl Diagnostic {
         Self {
             severity: Severity::Error,
             code,
-            message: message.into(),
+            message: one_line(message.into()),
             labels: vec![Label { span, text: String::new() }],
             help: None,
         }
@@ -81,6 +81,11 @@ impl Diagnostic {
     }
 }
 
+/// What a policy calls a thing may be of several lines, and look like another finding.
+fn one_line(text: String) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.into() }).collect()
+}
+
 /// Most findings that are kept of one run; a hostile file can't make the list grow without bound.
 const MOST: usize = 100;
 
@@ -96,7 +101,7 @@ pub struct Diagnostics {
 
 impl Diagnostics {
     /// Keeps a finding; the same code at the same place is kept once. Where no more are kept, an error takes a
-    /// warning's place.
+    /// warning's place, and a grave grant without a reason that of another warning.
     pub fn push(&mut self, d: Diagnostic) {
         if self.list.iter().any(|o| o.code == d.code && o.labels == d.labels && o.message == d.message) {
             return;
@@ -107,13 +112,32 @@ impl Diagnostics {
         }
         if self.list.len() >= MOST {
             self.dropped += 1;
-            let warning = self.list.iter().rposition(|o| o.severity == Severity::Warning);
-            match warning.filter(|_| d.severity == Severity::Error) {
+            let weight = |x: &Diagnostic| (x.severity == Severity::Error, x.code == "W0801");
+            match self.list.iter().rposition(|o| weight(o) < weight(&d)) {
                 Some(w) => drop(self.list.remove(w)),
                 None => return,
             }
         }
         self.list.push(d);
+    }
+
+    /// Takes over what another list has, and what it dropped.
+    pub fn extend(&mut self, other: Diagnostics) {
+        let kept = other.list.iter().filter(|d| d.severity == Severity::Error).count();
+        self.errors += other.errors - kept;
+        self.codes.extend(&other.codes);
+        self.dropped += other.dropped;
+        other.list.into_iter().for_each(|d| self.push(d));
+    }
+
+    /// Forgets the warnings of which a condition isn't true.
+    pub fn retain_warnings(&mut self, keep: impl Fn(&Diagnostic) -> bool) {
+        self.list.retain(|d| d.severity == Severity::Error || keep(d));
+    }
+
+    /// How many findings there were, the ones not kept included.
+    pub fn count(&self) -> usize {
+        self.list.len() + self.dropped
     }
 
     /// True when something stops the policy from being used.
@@ -293,5 +317,12 @@ mod tests {
         assert!(!d.only("E06"));
         let last = d.shown().last().unwrap().message.clone();
         assert_eq!(last, "151 findings more aren't shown");
+        let mut d = Diagnostics::default();
+        (0..130).for_each(|n| d.push(Diagnostic::warning("W0802", span(n), "x")));
+        d.push(Diagnostic::warning("W0801", span(200), "y"));
+        let mut all = Diagnostics::default();
+        all.extend(d);
+        assert!(all.iter().any(|x| x.code == "W0801"));
+        assert_eq!(all.shown().last().unwrap().message, "31 findings more aren't shown");
     }
 }

@@ -293,7 +293,8 @@ pub fn check_text(bytes: &[u8]) -> Result<&str, TextFault> {
     Ok(text)
 }
 
-/// Format and separator characters that change or hide what is displayed (Unicode Cf, Zl, Zp and fillers).
+/// Format and separator characters that change or hide what is displayed (Unicode Cf, Zl, Zp, fillers, and what each font
+/// shows otherwise).
 fn is_invisible(c: char) -> bool {
     // Blanks that look like a space and are none, or are wider.
     let blank = c.is_whitespace() && !c.is_ascii();
@@ -303,7 +304,7 @@ fn is_invisible(c: char) -> bool {
         | '\u{890}' | '\u{891}' | '\u{8E2}' | '\u{110BD}' | '\u{110CD}' |
         '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}'
         | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{3164}' | '\u{FE00}'..='\u{FE0F}'
-        | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}' | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
+        | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFC}' | '\u{16FE4}' | '\u{1D159}' | '\u{E000}'..='\u{F8FF}' | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
 }
 
 /// The file's name for messages, with anything that a terminal could interpret escaped.

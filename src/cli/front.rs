@@ -8,7 +8,7 @@ use crate::policy::mounts::{Origin, Source};
 use crate::policy::resolve::{self, Resolved};
 use crate::policy::resources;
 use crate::policy::{Policy, loader};
-use crate::source::Sources;
+use crate::source::{Sources, display_name};
 use std::fmt;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
@@ -80,7 +80,7 @@ pub(super) fn load_on(path: &Path, day: &str) -> Result<Loaded, Stop> {
     let mut diagnostics = Diagnostics::default();
     let id = loader::read(path, &mut sources, &mut diagnostics).map_err(|e| Stop::usage(e.to_string()))?;
     let resolved = resolve::resolve(id, &mut sources, &mut diagnostics, day);
-    tracing::info!(file = %path.display(), machines = resolved.machines.len(), "resolved");
+    tracing::info!(file = %display_name(path), machines = resolved.machines.len(), "resolved");
     Ok(Loaded { sources, diagnostics, resolved })
 }
 

@@ -186,7 +186,12 @@ pub(super) fn test(paths: &[PathBuf], json: bool) -> Outcome {
                 results.push(json!({"machine": m.name, "test": t.title, "checks": t.checks.len(), "failed": bad}));
                 if !json {
                     let word = if bad == 0 { "pass" } else { "FAIL" };
-                    front::print(&format!("{word}  {}: {} ({} checks)\n", m.name, t.title, t.checks.len()))?;
+                    front::print(&format!(
+                        "{word}  {}: {} ({} checks)\n",
+                        m.name,
+                        t.title.escape_debug(),
+                        t.checks.len()
+                    ))?;
                 }
             }
             let asserts = m.assertions.iter().filter(|a| broken(a.span)).count();

@@ -10,6 +10,7 @@ mod locks;
 mod new;
 mod places;
 mod review;
+mod revision;
 mod run;
 mod status;
 

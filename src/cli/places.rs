@@ -1,15 +1,11 @@
-//! Where policies lie: a file, a folder, a git revision of a folder.
+//! Where policies lie: in a file, or in a folder.
 
 use super::front::Stop;
 use crate::review::lock;
 use crate::source::display_name;
-use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// The policy files of a path: itself, or all below a folder. A folder without any is a mistake.
 pub(super) fn policies(path: &Path) -> Result<Vec<PathBuf>, Stop> {
@@ -91,113 +87,6 @@ fn below(folder: &Path, extension: &str, depth: usize, out: &mut Vec<PathBuf>) -
         }
     }
     Ok(())
-}
-
-/// A folder with a git revision's policy files in it; removed with the value.
-pub(super) struct Checkout(pub(super) PathBuf);
-
-impl Drop for Checkout {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).unwrap_or(());
-    }
-}
-
-/// The nearest folder that is there now, and the way on from it: a revision may have one that is gone.
-fn standing(folder: &Path) -> (&Path, &Path) {
-    let there = folder.ancestors().find(|f| f.is_dir()).unwrap_or(Path::new("."));
-    let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
-    (there, folder.strip_prefix(there).unwrap_or(folder))
-}
-
-/// What git says in a folder, or where it would be.
-pub(super) fn git<A: AsRef<OsStr>>(folder: &Path, arguments: &[A]) -> Result<Vec<u8>, Stop> {
-    let mut git = Command::new("git");
-    // A hook runs with its own repository in these; the folder says which is meant.
-    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_PREFIX"] {
-        git.env_remove(name);
-    }
-    let out = git
-        .arg("-C")
-        .arg(standing(folder).0)
-        .args(arguments)
-        .output()
-        .map_err(|e| Stop::host(format!("can't run git: {e}")))?;
-    if out.status.success() {
-        return Ok(out.stdout);
-    }
-    let why = String::from_utf8_lossy(&out.stderr).trim().escape_debug().to_string();
-    let what = arguments.first().map_or("".into(), |a| a.as_ref().to_string_lossy());
-    Err(Stop::usage(format!("git {what}: {why}")))
-}
-
-/// The policy files of a folder as they were in a revision, with the folders below.
-pub(super) fn checkout(folder: &Path, revision: &str) -> Result<Checkout, Stop> {
-    if revision.starts_with('-') {
-        return Err(Stop::usage(format!("`{revision}` is no revision")));
-    }
-    // A commit, once: a tree would be another folder, and a branch may move while it is read.
-    let commit = git(folder, &["rev-parse", "--verify", "--end-of-options", &format!("{revision}^{{commit}}")])
-        .map_err(|e| if e.text.contains("single revision") { nothing(folder, revision) } else { e })?;
-    let commit = String::from_utf8_lossy(&commit).trim().to_owned();
-    let made = empty()?;
-    let below = standing(folder).1;
-    let within = Path::new(".").join(below);
-    let mut list = ["ls-tree", "-r", "-z", &commit].map(OsStr::new).to_vec();
-    list.push(within.as_os_str());
-    let listed = git(folder, &list)?;
-    for entry in listed.split(|b| *b == 0) {
-        let tab = entry.iter().position(|b| *b == b'\t').unwrap_or(0);
-        let (kind, name) = (entry.get(..tab).unwrap_or_default(), entry.get(tab + 1..).unwrap_or_default());
-        // A name is bytes, and needn't be text.
-        let name = OsStr::from_bytes(name);
-        let refuse = |why: &str| Err(Stop::usage(format!("`{}` {why}", name.to_string_lossy().escape_debug())));
-        // What isn't of this repository is in no revision of it.
-        if kind.starts_with(b"160000 ") {
-            return refuse("is a submodule: compare a folder beside it, and it by itself");
-        }
-        if !name.as_bytes().ends_with(b".stockade") {
-            continue;
-        }
-        if kind.starts_with(b"120000 ") {
-            return refuse("is a symbolic link: a folder's policies are files of their own");
-        }
-        let relative = Path::new(name).strip_prefix(below).unwrap_or(Path::new(name));
-        if relative.as_os_str().is_empty() {
-            return refuse("is a file: name its folder");
-        }
-        // What a repository calls its files must not lead out of the folder.
-        if !relative.components().all(|c| matches!(c, std::path::Component::Normal(_))) {
-            return refuse("is no name of a file in a folder");
-        }
-        let mut object = OsString::from(format!("{commit}:./"));
-        object.push(name);
-        let text = git(folder, &[OsStr::new("show"), &object])?;
-        let to = made.0.join(relative);
-        // Whatever umask(2) says: what others may write isn't read as a policy.
-        let mut file = fs::OpenOptions::new();
-        file.write(true).create_new(true).mode(0o600);
-        let folder = fs::DirBuilder::new().recursive(true).mode(0o700).create(to.parent().unwrap_or(&made.0));
-        let written = folder.and_then(|()| file.open(&to)).and_then(|mut f| f.write_all(&text));
-        written.map_err(|e| Stop::host(format!("can't write {}: {e}", to.display())))?;
-    }
-    Ok(made)
-}
-
-/// A folder of its own without any file.
-pub(super) fn empty() -> Result<Checkout, Stop> {
-    let root = std::env::temp_dir().join(format!("stockade-diff-{}-{:x}", std::process::id(), rand()));
-    let made = fs::DirBuilder::new().mode(0o700).create(&root);
-    made.map_err(|e| Stop::host(format!("can't make {}: {e}", root.display())))?;
-    Ok(Checkout(root))
-}
-
-fn nothing(folder: &Path, revision: &str) -> Stop {
-    Stop::usage(format!("`{}` is no commit of {}", revision.escape_debug(), display_name(folder)))
-}
-
-fn rand() -> u64 {
-    use std::hash::{BuildHasher as _, Hasher as _};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
 pub(super) type Pair = (Option<PathBuf>, Option<PathBuf>);

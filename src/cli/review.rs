@@ -2,7 +2,8 @@
 
 use super::front::{self, Loaded, Outcome, Stop};
 use super::language::print_json;
-use super::places::{self, EMPTY, checkout, git, pairs, policies_of};
+use super::places::{EMPTY, pairs, policies_of};
+use super::revision::{self, Folder};
 use crate::diagnostic::{Diagnostics, Severity};
 use crate::kernel::numbers::Arch;
 use crate::policy::asserts::{self, Claim};
@@ -137,9 +138,9 @@ fn compared(d: &Diff<'_>) -> Result<Option<Vec<Machine>>, Stop> {
         (None, None) => return Err(Stop::usage("name two files or folders, or revisions with `--git FOLDER`")),
         (None, Some(new)) => (PathBuf::from(d.old), PathBuf::from(new)),
         (Some(folder), new) => {
-            let folder = folder.as_path();
+            let repository = Folder::new(folder)?;
             let mut side = |revision: &str| -> Result<PathBuf, Stop> {
-                let c = checkout(folder, revision)?;
+                let c = repository.checkout(revision)?;
                 let path = c.0.clone();
                 prefixes.push((format!("{}/", path.display()), revision.to_owned()));
                 kept.push(c);
@@ -153,12 +154,7 @@ fn compared(d: &Diff<'_>) -> Result<Option<Vec<Machine>>, Stop> {
             let (a, b) = match (d.old.split_once("..."), d.old.split_once("..")) {
                 (Some((a, b)), _) => {
                     let (a, b) = (head(a), head(b));
-                    let base =
-                        git(folder, &["merge-base", "--end-of-options", &a, &b]).map_err(|stop| match &stop.text {
-                            t if t.ends_with(": ") => Stop::usage(format!("`{a}` and `{b}` have no common ancestor")),
-                            _ => stop,
-                        })?;
-                    (String::from_utf8_lossy(&base).trim().to_owned(), Some(b))
+                    (repository.merge_base(&a, &b)?, Some(b))
                 }
                 (None, Some((a, b))) => (head(a), Some(head(b))),
                 (None, None) => (d.old.to_owned(), new.map(str::to_owned)),
@@ -171,7 +167,7 @@ fn compared(d: &Diff<'_>) -> Result<Option<Vec<Machine>>, Stop> {
                 None if folder.is_dir() => folder.to_owned(),
                 // All of its policies are gone, and git keeps no empty folder.
                 None => {
-                    let c = places::empty()?;
+                    let c = revision::empty()?;
                     let path = c.0.clone();
                     prefixes.push((format!("{}/", path.display()), "the work tree".to_owned()));
                     kept.push(c);
@@ -239,7 +235,9 @@ fn found(d: &Diagnostics, sources: &Sources) -> Vec<Finding> {
                 place: span.map(|s| sources.cite(s)),
                 identity: {
                     let (file, text) = span.map_or(("", ""), |s| (file(s), sources.text(s)));
-                    format!("{file} {} {} {text}", x.code, x.message)
+                    // A file that can't be shown has its place in the message.
+                    let message = x.message.split(", at line ").next().unwrap_or_default();
+                    format!("{file} {} {message} {text}", x.code)
                 },
             }
         })
@@ -260,12 +258,18 @@ pub(super) fn print_found(
         }
         Format::Markdown => {
             let mut out = output::Comment::new("Policy findings");
-            if files.iter().all(|(_, f, _)| f.is_empty()) {
+            // Where a comment ends, what stops a policy was said.
+            let mut all: Vec<&Finding> = files.iter().flat_map(|(_, f, _)| f).collect();
+            all.sort_by_key(|f| (f.level != "error", f.rule != "W0801"));
+            let errors = all.iter().filter(|f| f.level == "error").count();
+            let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+            if all.is_empty() {
                 out.push("None.\n");
             } else {
-                out.push("| | code | finding | line |\n|---|---|---|---|\n");
+                let (errors, warnings) = (count(errors, "error"), count(all.len() - errors, "warning"));
+                out.push(&format!("{errors}, {warnings}.\n\n| | code | finding | line |\n|---|---|---|---|\n"));
             }
-            for f in files.iter().flat_map(|(_, f, _)| f) {
+            for f in all {
                 let place = f.place.as_ref().map(|p| output::cell(p)).unwrap_or_default();
                 out.push(&format!("| {} | {} | {} | {place} |\n", f.level, f.rule, output::cell(&f.message)));
             }
@@ -299,26 +303,19 @@ pub(super) fn lint(paths: &[PathBuf], format: Format) -> Outcome {
             lint::check(&l.resolved.machines, &l.sources, &needed, &mut d);
             // Said once already, in the words of `check`.
             let spans: Vec<_> = d.iter().filter_map(|x| x.labels.first().map(|s| s.span)).collect();
-            let mut all = Diagnostics::default();
-            for x in l
-                .diagnostics
-                .iter()
-                .filter(|x| !(x.code == "W0701" && x.labels.first().is_some_and(|s| spans.contains(&s.span))))
-            {
-                all.push(x.clone());
-            }
-            for x in d.iter() {
-                all.push(x.clone());
-            }
-            l.diagnostics = all;
+            l.diagnostics
+                .retain_warnings(|x| !(x.code == "W0701" && x.labels.first().is_some_and(|s| spans.contains(&s.span))));
+            l.diagnostics.extend(d);
             if l.diagnostics.iter().next().is_some() {
                 code = code.max(1);
             }
         }
         if format == Format::Human {
             l.report();
-            let n = l.diagnostics.iter().count();
-            let verdict = if n == 0 { "no findings".to_owned() } else { format!("{n} findings") };
+            let verdict = match l.diagnostics.count() {
+                0 => "no findings".to_owned(),
+                n => format!("{n} findings"),
+            };
             front::print(&format!("{}: {verdict}\n", display_name(&file)))?;
         }
         files.push((display_name(&file), found(&l.diagnostics, &l.sources), l.diagnostics.to_json(&l.sources)));

@@ -61,7 +61,7 @@ pub struct Machine {
     pub place: String,
     /// `both`, `added` or `removed`.
     pub state: &'static str,
-    /// Ranked: the gravest widening first.
+    /// Ranked: the gravest of what is widened or changed first, what is narrowed last.
     pub rows: Vec<Row>,
     /// Lines that were written differently and change nothing.
     pub lines_without_effect: usize,
@@ -163,7 +163,10 @@ fn machine(
         }
         rows.dedup_by(|b, a| (a.domain, &a.text, &a.line, a.effect) == (b.domain, &b.text, &b.line, b.effect));
     }
-    rows.sort_by(|a, b| (a.effect, b.risk, &a.line, &a.text).cmp(&(b.effect, a.risk, &b.line, &b.text)));
+    let less = |r: &Row| r.effect == Effect::Narrowed;
+    rows.sort_by(|a, b| {
+        (less(a), b.risk, a.effect, &a.line, &a.text).cmp(&(less(b), a.risk, b.effect, &b.line, &b.text))
+    });
     let lines_without_effect =
         if state == "both" { explained.rest([(old_lines, &before), (new_lines, &after)]) } else { 0 };
     undecided.sort_unstable();

@@ -50,6 +50,7 @@ fn span_of(d: &Diagnostic) -> Option<Span> {
 /// inherit is in vain only when it is for each of them, and none takes it away; `needed` are those of other files.
 pub fn check(machines: &[Policy], sources: &Sources, needed: &HashSet<Place>, d: &mut Diagnostics) {
     let lists: Vec<(Findings, &Policy)> = machines.iter().map(|m| (of_machine(m, sources, d), m)).collect();
+    let mut said = HashSet::new();
     for list in lists.iter().map(|(f, _)| &f.left) {
         for f in list {
             let line = span_of(f);
@@ -65,8 +66,8 @@ pub fn check(machines: &[Policy], sources: &Sources, needed: &HashSet<Place>, d:
                 .filter(|(_, m)| has(m))
                 .all(|(l, _)| l.all.iter().any(|o| (o.code, span_of(o)) == (f.code, span_of(f))));
             let elsewhere = line.is_some_and(|l| IN_VAIN.contains(&f.code) && needed.contains(&place(l, sources)));
-            let said = d.iter().any(|o| (o.code, span_of(o), &o.message) == (f.code, span_of(f), &f.message));
-            if !said && (everywhere && !elsewhere || f.code == "W0801") {
+            let told = everywhere && !elsewhere || f.code == "W0801";
+            if told && said.insert((f.code, line, &f.message)) {
                 d.push(f.clone());
             }
         }

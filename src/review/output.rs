@@ -189,7 +189,7 @@ fn sign(e: Effect) -> char {
     }
 }
 
-fn heading(m: &Machine) -> String {
+pub(super) fn heading(m: &Machine) -> String {
     let mut parts = Vec::new();
     for e in [Effect::Widened, Effect::Changed, Effect::Narrowed] {
         match m.count(e) {
@@ -221,12 +221,18 @@ fn proof(m: &Machine) -> String {
 }
 
 /// The machines that a reader has to look at, the gravest first, and those where nothing at all is to be seen.
-fn apart(machines: &[Machine]) -> (Vec<&Machine>, Vec<&Machine>) {
+pub(super) fn apart(machines: &[Machine]) -> (Vec<&Machine>, Vec<&Machine>) {
     let alike = |m: &&Machine| m.calls_proved_equal && m.state == "both" && m.undecided.is_none();
     let (quiet, mut loud): (Vec<_>, Vec<_>) =
         machines.iter().partition(|m| alike(m) && m.rows.is_empty() && m.lines_without_effect == 0);
     loud.sort_by_key(|m| std::cmp::Reverse((m.undecided.is_some(), m.gravest(), m.rows.len().min(1))));
     (loud, quiet)
+}
+
+/// How many machines there are, and the gravest of what changed in any of them.
+pub(super) fn summary(machines: &[Machine]) -> Option<(usize, Risk)> {
+    let worst = machines.iter().filter_map(Machine::gravest).max();
+    worst.map(|w| (machines.len(), w)).filter(|(count, _)| *count > 1)
 }
 
 /// What is said of machines where nothing changed: their names, so many that a reader still reads them.
@@ -311,9 +317,14 @@ impl Comment {
         Comment { text: format!("### {heading}\n\n"), full: false }
     }
 
-    /// Adds a part whole, or none of it.
+    /// Would a part fit as a whole?
+    fn has_room(&self, part: &str) -> bool {
+        !self.full && self.text.len() + part.len() <= MOST_MARKDOWN
+    }
+
+    /// Adds a part whole, or none of it and of what follows.
     pub fn push(&mut self, part: &str) {
-        self.full |= self.text.len() + part.len() > MOST_MARKDOWN;
+        self.full = !self.has_room(part);
         if !self.full {
             self.text.push_str(part);
         }
@@ -343,13 +354,26 @@ impl Comment {
     }
 }
 
+/// A machine's rows.
+fn table(m: &Machine) -> String {
+    let rows: String = m.rows.iter().map(|r| line(r, "")).collect();
+    format!("{}\n\n| | risk | domain | what | line |\n|---|---|---|---|---|\n{rows}\n", code(&m.name))
+}
+
+/// A row of a table, with the cell of its machine where the table is of several.
+fn line(r: &Row, machine: &str) -> String {
+    let risk = if r.effect == Effect::Narrowed { "" } else { r.risk.word() };
+    let (domain, what, gone) = (r.domain.word(), cell(&r.text), if r.gone { " (gone)" } else { "" });
+    format!("| {} | {risk} |{machine} {domain} | {what}{gone} | {} |\n", sign(r.effect), cell(&r.line))
+}
+
 /// For a pull request: summary, table, details folded, and the command that makes it again.
 pub fn markdown(machines: &[Machine], command: &str) -> String {
     let mut out = Comment::new("Policy review");
     // What matters comes first: the gravest machine, all summaries, then the rows, then what is said of them.
-    let count = machines.len();
+    let worst = summary(machines);
     let (machines, alike) = apart(machines);
-    if let (Some(worst), true) = (machines.iter().filter_map(|m| m.gravest()).max(), count > 1) {
+    if let Some((count, worst)) = worst {
         out.push(&format!("{count} machines, max risk **{}**.\n\n", worst.word()));
     }
     for m in &machines {
@@ -360,23 +384,19 @@ pub fn markdown(machines: &[Machine], command: &str) -> String {
         let (who, what) = quiet(&alike, code);
         out.push(&format!("**{who}**: {what}. {}.\n\n", proof(first)));
     }
-    for m in machines.iter().filter(|m| !m.rows.is_empty()) {
-        out.push(&format!("{}\n\n| | risk | domain | what | line |\n|---|---|---|---|---|\n", code(&m.name)));
-        for r in &m.rows {
-            let risk = if r.effect == Effect::Narrowed { "" } else { r.risk.word() };
-            out.push(&format!(
-                "| {} | {risk} | {} | {}{} | {} |\n",
-                sign(r.effect),
-                r.domain.word(),
-                cell(&r.text),
-                if r.gone { " (gone)" } else { "" },
-                cell(&r.line)
-            ));
-        }
+    let mut rows: Vec<(&Machine, &Row)> = machines.iter().flat_map(|m| m.rows.iter().map(move |r| (*m, r))).collect();
+    let tables: String = machines.iter().filter(|m| !m.rows.is_empty()).map(|m| table(m)).collect();
+    if out.has_room(&tables) {
+        out.push(&tables);
+    } else {
+        // Of what is cut off nothing is graver than what is shown, whichever machine it is of.
+        rows.sort_by_key(|(_, r)| std::cmp::Reverse((r.effect != Effect::Narrowed).then_some(r.risk)));
+        out.push("| | risk | machine | domain | what | line |\n|---|---|---|---|---|---|\n");
+        rows.iter().for_each(|(m, r)| out.push(&line(r, &format!(" {} |", cell(&m.name)))));
         out.push("\n");
     }
     let mut details = String::new();
-    for (m, r) in machines.iter().flat_map(|m| m.rows.iter().map(move |r| (m, r))) {
+    for (m, r) in rows {
         let why = r.why.as_ref().map(|w| format!(", why: {}", code(w))).unwrap_or_default();
         let shown = r.witness.as_ref().map(|w| format!(", shown by {}", code(w))).unwrap_or_default();
         let through = if r.via.is_empty() { String::new() } else { format!(", through {}", code(&r.via.join(" > "))) };

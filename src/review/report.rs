@@ -2,6 +2,7 @@
 
 use super::diff::{Machine, Row};
 use super::facts;
+use super::output;
 use super::risk::{self, Risk};
 use crate::policy::Policy;
 use crate::policy::syscalls::{Action, Rule};
@@ -60,18 +61,30 @@ pub fn machine(policy: &Policy, sources: &Sources) -> String {
 /// The page of a change.
 pub fn change(machines: &[Machine]) -> String {
     let mut body = String::new();
-    for m in machines {
-        body.push_str(&format!("<section><h2>{}</h2>", escape(&m.name)));
+    if let Some((count, worst)) = output::summary(machines) {
+        let worst = worst.word();
+        body.push_str(&format!("<p>{count} machines, max risk <strong class={worst}>{worst}</strong></p>"));
+    }
+    let (loud, quiet) = output::apart(machines);
+    for m in loud.into_iter().chain(quiet) {
+        let gravest = m.gravest().map(|r| format!(", max risk <strong class={0}>{0}</strong>", r.word()));
+        body.push_str(&format!(
+            "<section><h2>{}</h2><p>{}{} <span class=line>{}</span></p>",
+            escape(&m.name),
+            output::heading(m).replace("  ", ", "),
+            gravest.unwrap_or_default(),
+            escape(&m.place)
+        ));
         if let Some(why) = &m.undecided {
             body.push_str(&format!("<p class=critical><strong>cannot decide</strong>: {}</p>", escape(why)));
         }
-        if m.rows.is_empty() && m.undecided.is_some() {
-            body.push_str("</section>");
-            continue;
+        if m.state != "both" {
+            body.push_str("<p>only one side has this machine</p>");
+        } else if m.calls_proved_equal && m.undecided.is_none() {
+            body.push_str("<p class=none>every call is proved to be treated the same</p>");
         }
         if m.rows.is_empty() {
-            let proved = if m.calls_proved_equal { ": every call is proved to be treated the same" } else { "" };
-            body.push_str(&format!("<p class=none>no effect{proved}</p></section>"));
+            body.push_str("</section>");
             continue;
         }
         body.push_str(&picture_of_change(&m.rows));
@@ -87,6 +100,9 @@ pub fn change(machines: &[Machine]) -> String {
             let mut notes = vec![format!("was: {}", r.was)];
             if r.gone {
                 notes.push(format!("now: {}", r.now));
+            }
+            if !r.via.is_empty() {
+                notes.push(format!("through {}", r.via.join(" > ")));
             }
             notes.extend(r.witness.iter().map(|w| format!("shown by {w}")));
             if !r.others.is_empty() {
@@ -279,7 +295,8 @@ h1{font-size:1.5rem;margin:0 0 .5rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}
 table{width:100%;border-collapse:collapse}th{text-align:left;color:var(--dim);font-weight:500}
 td,th{padding:.45rem .6rem .45rem 0;border-bottom:1px solid var(--line);vertical-align:top}
 code{background:var(--code);border-radius:4px;padding:.1rem .35rem;font-size:.88em;overflow-wrap:anywhere}
-small{display:block;color:var(--dim)}small.why{color:var(--ink)}.ref{font-style:italic}
+code,.line{unicode-bidi:bidi-override;direction:ltr}p,small{overflow-wrap:anywhere}
+small{display:block;color:var(--dim);unicode-bidi:isolate}small.why{color:var(--ink)}.ref{font-style:italic}
 .line{font:12px/1.9 ui-monospace,monospace;color:var(--dim);overflow-wrap:anywhere;min-width:14rem}
 .risk{font-weight:600;white-space:nowrap}
 .critical{color:var(--critical);fill:var(--critical)}.high{color:var(--high);fill:var(--high)}
