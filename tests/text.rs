@@ -219,6 +219,29 @@ fn what_is_to_be_refused_is_for_exactly_these_reasons() {
     assert!(covered.len() >= 60, "only {} codes", covered.len());
 }
 
+/// The word of another place, a profile that is an import away, a peer where a port stands.
+#[test]
+fn a_help_says_what_to_write() {
+    let machine = |body: &str| {
+        format!(
+            "policy 1\nkernel 6.12\nimport \"std/daemon\"\nmachine a {{\n  extends std/daemon\n  root host\n  \
+             exec \"/usr/bin/true\"\n  user nobody\n  capabilities {{ none }}\n  files {{ read \"/usr\" }}\n  {body}\n}}\n"
+        )
+    };
+    for (body, help) in [
+        ("syscalls { allow syscall ptrace why \"x\" }", "as in `allow ptrace`"),
+        ("within std/ceiling/internet-facing", "import \"std/ceiling\""),
+        ("extends std/os", "import \"std/os\""),
+        ("within std/ceiling/internet-facin", "known are:"),
+        ("assert { never connect tcp 10.0.0.1:443 }", "`443 to 10.0.0.1`"),
+    ] {
+        let ran = harness::verb("check", &machine(body));
+        assert_eq!(ran.code, 2, "{body}: {}", ran.err);
+        assert!(ran.err.contains(help), "{body}: {}", ran.err);
+        assert_eq!(ran.err.matches("error[").count(), 1, "{body}: {}", ran.err);
+    }
+}
+
 /// splitmix64
 struct Rng(u64);
 

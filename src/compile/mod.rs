@@ -141,14 +141,16 @@ pub fn portable(policy: &Policy, arch: crate::kernel::numbers::Arch, d: &mut Dia
     filter(policy, arch, d).filter(|f| seccomp::proved(policy, f, d))
 }
 
-/// The same without the proof.
+/// The same without the proof. All that is wrong is reported together.
 fn filter(policy: &Policy, arch: crate::kernel::numbers::Arch, d: &mut Diagnostics) -> Option<seccomp::Filter> {
+    let before = d.errors();
     let filter = seccomp::compile(policy, arch, d)?;
+    let refused = d.errors() > before;
     asserts::check(policy, arch, d);
     lifts::check(policy, arch, d);
     within::check(policy, &filter, d);
     asserts::tests(policy, &filter, d);
-    Some(filter)
+    Some(filter).filter(|_| !refused)
 }
 
 /// A confinement whose filter isn't proved yet.

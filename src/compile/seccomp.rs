@@ -31,16 +31,18 @@ pub struct Regions {
     sets: Vec<(Action, Vec<Cube>)>,
 }
 
-/// Compiles the calls of a policy; `None` when an error was reported. Nothing is proved by that: see [`proved`].
+/// Compiles the calls of a policy; `None` when there can be no filter, which is reported. A filter that other calls
+/// go around is reported and there: what else is wrong with it can be said at once. Nothing is proved by that: see
+/// [`proved`].
 pub(super) fn compile(policy: &Policy, arch: Arch, d: &mut Diagnostics) -> Option<Filter> {
     let before = d.errors();
     let regions = regions(policy, arch, d);
-    super::bypass::check(policy, arch, &regions, d);
-    super::bypass::ports(policy, arch, &regions, d);
-    removed(policy, d);
     if d.errors() > before {
         return None;
     }
+    super::bypass::check(policy, arch, &regions, d);
+    super::bypass::ports(policy, arch, &regions, d);
+    removed(policy, d);
     let program =
         emit::emit(&regions, arch, |n| arch.name(n).and_then(calls::find).is_some_and(|c| c.since <= policy.kernel));
     let Some(program) = program else {

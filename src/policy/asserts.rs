@@ -184,7 +184,11 @@ fn read_claims(cx: &mut Context<'_>, args: &mut Args<'_>) -> Option<(bool, Vec<C
             let w = args.word(cx, "a port or `any`")?;
             let port = number(&w.value).and_then(|n| u16::try_from(n).ok()).filter(|p| *p > 0);
             if port.is_none() && w.value != "any" {
-                cx.error("E0214", w.span, format!("`{}` is not a port", w.value), "1 to 65535 or `any`");
+                let help = match how {
+                    Use::Connect => "1 to 65535 or `any`, and whose after it, as in `443 to 10.0.0.1`",
+                    Use::Listen => "1 to 65535 or `any`",
+                };
+                cx.error("E0214", w.span, format!("`{}` is not a port", w.value), help);
                 return None;
             }
             // A number alone is that of a TCP port.

@@ -36,6 +36,12 @@ pub fn library() -> impl Iterator<Item = &'static str> {
     STD.iter().map(|l| l.name)
 }
 
+/// The library's file that declares a profile.
+pub(super) fn declares(profile: &str) -> Option<&'static str> {
+    let head = format!("\nprofile {profile} {{");
+    STD.iter().find(|l| l.text.contains(&head)).map(|l| l.name)
+}
+
 /// Is this the text of one of the library's files?
 pub(super) fn is_library(text: &str) -> bool {
     STD.iter().any(|l| l.text == text)

@@ -1,5 +1,6 @@
 //! Reading a statement's arguments with types: what each keyword's reader uses.
 
+use super::loader;
 use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
 use crate::source::{Span, Spanned};
 use crate::syntax::ast::{Item, Kind, Statement};
@@ -30,6 +31,17 @@ impl Context<'_> {
         let help = did_you_mean(&word.value, known.iter().copied())
             .unwrap_or_else(|| format!("known are: {}", known.join(" ")));
         self.error(code, word.span, format!("unknown {what} `{}`", word.value), help);
+    }
+
+    /// A profile that no file here declares: one of the library's is a line away.
+    pub(super) fn unknown_profile(&mut self, word: &Spanned<String>, known: &[&str]) {
+        let Some(file) = loader::declares(&word.value) else { return self.unknown("E0303", "profile", word, known) };
+        self.error(
+            "E0303",
+            word.span,
+            format!("unknown profile `{}`", word.value),
+            format!("it is one of the library's: import \"{file}\""),
+        );
     }
 
     /// A statement that the language has and this version can't enforce.

@@ -9,7 +9,7 @@ use super::reader::{Args, Context, Meta};
 use super::removes::{Removal, Remove, Removed, Taken};
 use super::sections::section_list;
 use super::{Policy, capabilities, files, loader, mounts, network, process, syscalls};
-use crate::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
+use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::source::{FileId, Sources, Span, Spanned};
 use crate::syntax::{ast, parse};
 use std::collections::BTreeMap;
@@ -469,7 +469,7 @@ fn ceilings(cx: &mut Context<'_>, decl: &Declarations<'_>, grants: &Grants) -> V
             _ => {
                 let known: Vec<&str> =
                     decl.items.values().filter(|d| !d.bootable).map(|d| d.name.value.as_str()).collect();
-                cx.unknown("E0303", "profile", name, &known);
+                cx.unknown_profile(name, &known);
             }
         }
     }
@@ -523,9 +523,7 @@ fn effective(cx: &mut Context<'_>, decl: &Declarations<'_>, d: &Declared<'_>, wa
         }
         let Some(p) = decl.items.get(&parent.value) else {
             let known: Vec<&str> = decl.items.keys().map(String::as_str).collect();
-            let help = did_you_mean(&parent.value, known.iter().copied())
-                .unwrap_or_else(|| "import the file that declares it".into());
-            cx.error("E0303", parent.span, format!("unknown profile `{}`", parent.value), help);
+            cx.unknown_profile(parent, &known);
             continue;
         };
         if p.bootable {

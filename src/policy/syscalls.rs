@@ -246,8 +246,12 @@ pub const ENOSYS: u16 = 38;
 
 impl Context<'_> {
     pub(super) fn unknown_call(&mut self, name: &Spanned<String>) {
-        let help = did_you_mean(&name.value, calls::CALLS.iter().map(|c| c.name))
-            .unwrap_or_else(|| "`stockade groups` lists the calls that are known".into());
+        let help = match &*name.value {
+            // The word of tests and assertions.
+            "syscall" => "among `syscalls` the call's name follows at once, as in `allow ptrace`".into(),
+            given => did_you_mean(given, calls::CALLS.iter().map(|c| c.name))
+                .unwrap_or_else(|| "`stockade groups` lists the calls that are known".into()),
+        };
         self.error("E0401", name.span, format!("unknown system call `{}`", name.value), help);
     }
 }
@@ -260,6 +264,9 @@ pub(super) fn read_target(args: &mut Args<'_>, cx: &mut Context<'_>) -> Option<T
     }
     let Some(call) = calls::find(&name.value) else {
         cx.unknown_call(&name);
+        if name.value == "syscall" {
+            args.one_item();
+        }
         args.parens();
         return None;
     };
