@@ -188,7 +188,7 @@ pub struct Newer {
     pub call: &'static str,
     /// The release that has it first.
     pub since: String,
-    /// How grave it is to have it.
+    /// How grave that is.
     pub risk: Risk,
     /// What follows.
     pub consequence: &'static str,
@@ -211,8 +211,12 @@ pub fn raise(policy: &Policy, raised: &Policy, sources: &Sources, arch: Arch) ->
             rules.sort_by_key(|r| r.action);
             let mut s = Store::default();
             let runs = intent::runs(&mut s, &rules, true);
-            let region = if rules.is_empty() || s.exceeded() { TRUE } else { runs };
-            let grade = risk::call(&mut s, policy, c, region);
+            let region = if s.exceeded() { TRUE } else { runs };
+            // What is refused afterwards as well is no danger, whatever the call could do.
+            let grade = match region {
+                FALSE => risk::grade(Risk::Low, "refused as before, with another errno", "seccomp(2)"),
+                region => risk::call(&mut s, policy, c, region),
+            };
             let rule = rules.first();
             let becomes = match rules.as_slice() {
                 [] => "errno EPERM in place of ENOSYS".to_owned(),
