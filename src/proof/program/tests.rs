@@ -170,6 +170,24 @@ fn arithmetic_is_decided() {
     assert_eq!(of_program(&mut Store::default(), &divided), Err(Undecided::Instruction(2)));
 }
 
+/// A program of a few lines whose states double with each bit that it looks at: decided while they are few, and
+/// said to be too complex before they are more than a host holds.
+#[test]
+fn states_without_end_are_too_complex() {
+    let summing = |bits: u32| {
+        let mut program = Vec::new();
+        for bit in 0..bits {
+            // Whoever has the bit adds it to the index register; what is there is another sum on each way.
+            program.extend([load(16), jump(0x45, 1 << bit, 0, 3), jump(bpf::TXA, 0, 0, 0)]);
+            program.extend([jump(0x04, 1 << bit, 0, 0), jump(bpf::TAX, 0, 0, 0)]);
+        }
+        program.extend([jump(bpf::TXA, 0, 0, 0), jump(JEQ, (1 << bits) - 1, 0, 1), ret(ONE), ret(OTHER)]);
+        program
+    };
+    agrees(&summing(6), &mut Store::default());
+    assert_eq!(of_program(&mut Store::default(), &summing(31)), Err(Undecided::TooComplex));
+}
+
 /// Two words against each other, of a few bits; and results that are known or not.
 #[test]
 fn registers_are_compared_and_returned() {
