@@ -113,9 +113,10 @@ pub const MULTICAST_V6: Block = v6([0xff00, 0], [0, 0], 8);
 pub const BROADCAST: Block = v4(255, 255, 255, 255, 32);
 /// What is reached only where it is named: link-local, multicast and broadcast addresses, and those where clouds tell
 /// their machines what nobody else should know, beyond 169.254.169.254. Of the last the documentation of Azure
-/// (168.63.129.16), Alibaba Cloud (100.100.100.200), Amazon (fd00:ec2::254), Google (fd20:ce::254), Oracle
-/// (fd00:c1::a9fe:a9fe) and Scaleway (fd00:42::42).
-pub const NOT_IMPLIED: [Block; 11] = [
+/// (168.63.129.16), Alibaba Cloud (100.100.100.200), Amazon (fd00:ec2::254 and ::23, of a block that it has for such
+/// services), Google (fd20:ce::254), Oracle (fd00:c1::a9fe:a9fe), Scaleway (fd00:42::42) and Akamai
+/// (fd00:a9fe:a9fe::1).
+pub const NOT_IMPLIED: [Block; 12] = [
     v4(169, 254, 0, 0, 16),
     LINK_LOCAL_V6,
     v4(224, 0, 0, 0, 4),
@@ -123,10 +124,11 @@ pub const NOT_IMPLIED: [Block; 11] = [
     BROADCAST,
     v4(168, 63, 129, 16, 32),
     v4(100, 100, 100, 200, 32),
-    v6([0xfd00, 0xec2], [0, 0x254], 128),
+    v6([0xfd00, 0xec2], [0, 0], 32),
     v6([0xfd20, 0xce], [0, 0x254], 128),
     v6([0xfd00, 0xc1], [0xa9fe, 0xa9fe], 128),
     v6([0xfd00, 0x42], [0, 0x42], 128),
+    Block { address: IpAddr::V6(Ipv6Addr::new(0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1)), prefix: 128 },
 ];
 
 /// All addresses of both families.
@@ -149,6 +151,17 @@ fn width(address: IpAddr) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Where clouds answer, by their documentation.
+    #[test]
+    fn what_clouds_tell_is_asked_by_name_only() {
+        for a in
+            ["169.254.169.254", "169.254.170.23", "fd00:ec2::254", "fd00:ec2::23", "fd00:a9fe:a9fe::1", "fd20:ce::254"]
+        {
+            assert!(is_special(Block::parse(a).unwrap()), "{a}");
+        }
+        assert!(!is_special(Block::parse("fd00:ec3::254").unwrap()));
+    }
 
     #[test]
     fn blocks_are_exact() {

@@ -452,7 +452,9 @@ pub const CODES: &[Page] = &[
             "Each network has what can hold a statement, and what can't: the packet filter holds addresses, datagrams and\n",
             "published ports of a machine with a network of its own; on the host's network only TCP ports are held, by\n",
             "Landlock; with `none` there is nothing to reach. A published port leads to a port on which the machine may\n",
-            "listen. Addresses are Stockade's with `private` and `zone`, and yours with `bridge`, `macvlan` and `ipvlan`.",
+            "listen. Addresses are Stockade's with `private` and `zone`, and yours with `bridge`, `macvlan` and `ipvlan`.\n",
+            "Ports from 52000 on are those by which the host speaks to others for its machines; who asks such a port can be\n",
+            "answered by one of them, so they are published on loopback addresses only.",
         ),
     },
     Page {

@@ -460,22 +460,17 @@ send(b'all', '198.51.100.255'); send(b'one', '198.51.100.1'); time.sleep(0.3)";
     // Nor does a name lead there: which address is a network's own the host decides, not the policy.
     said(&Machine::new("named", "private\nconnect udp 26 to 198.51.100.0/24", ask));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "one one ");
-    // A link-local source is nobody's beyond the link.
+    // A link-local source, which who administers the link can give itself, is nobody's.
     let ask = "
-def near():
-    for l in open('/proc/net/if_inet6'):
-        words = l.split()
-        # Not while it is still asked whether somebody else has it.
-        if words[5] == 'host0' and words[0].startswith('fe80') and not int(words[4], 16) & 0x40:
-            return ':'.join(words[0][i:i+4] for i in range(0, 32, 4))
-end = time.monotonic() + 20
-while not near() and time.monotonic() < end: time.sleep(0.05)
-for what, source in [(b'near', near()), (b'far', '::')]:
+if os.fork() == 0: os.execv('/sbin/ip', 'ip address add fe80::5/64 dev host0 nodad'.split())
+os.wait()
+for what, source in [(b'far', '::'), (b'near', 'fe80::5')]:
     s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     s.bind((source, 0, 0, socket.if_nametoindex('host0') if what == b'near' else 0))
     s.sendto(what, ('2001:db8:1::1', 26))
 time.sleep(0.3)";
-    said(&Machine::new("near", "private\nconnect udp 26", ask));
+    let more = "capabilities { keep net_admin why \"the test\" }\n  syscalls { allow [@system-service, @inet, @netlink-route] }";
+    said(&Machine::with("near", "private\nconnect udp 26", more, ask));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "one one far ");
     // What clouds keep at other addresses, too, by name.
     let asks = "for where in ('168.63.129.16', 'fd00:ec2::254'): print(attempt('tcp', where, 443))";
@@ -920,6 +915,7 @@ try:
     while True:
         f = s.recv(200)
         heard.add(f[6:12].hex() + ' ' + f[12:14].hex())
+        heard.update(m.decode() for m in (b'MARK', b'HIDE') if m in f)
         if b'the end' in f: break
 except OSError: pass
 print(sorted(heard))"
@@ -932,6 +928,15 @@ s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); s.bind(('
 mac = s.getsockname()[4]; time.sleep(1.5)
 for kind in ['88b5', '8100000188b6', '810000010800', '8100000181000002', '88a8000108004500']:
     s.send(bytes([255] * 6) + mac + bytes.fromhex(kind) + bytes(60))
+# Fragments: of a datagram, and of a router's advertisement whose protocol stands in the second one.
+def fragment(after, offset, payload):
+    part = bytes([after, 0]) + (offset | (offset == 0)).to_bytes(2, 'big') + bytes(4) + payload
+    head = bytes.fromhex('60000000') + len(part).to_bytes(2, 'big') + bytes([44, 255])
+    head += socket.inet_pton(socket.AF_INET6, '2001:db8:5::7') + socket.inet_pton(socket.AF_INET6, 'ff02::1')
+    s.send(bytes.fromhex('333300000001') + mac + bytes.fromhex('86dd') + head + part)
+fragment(17, 0, bytes.fromhex('0fa0 0009 0014 0000') + b'MARK' + bytes(4))
+fragment(60, 0, bytes([58, 0, 1, 4]) + b'HIDE')
+fragment(60, 8, bytes([134, 0, 0, 0, 64, 0, 7, 8]) + b'HIDE' + bytes(4))
 print(mac.hex())
 time.sleep(0.5)
 u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.sendto(b'the end', ('203.0.113.9', 9))
@@ -939,8 +944,9 @@ time.sleep(0.5)
 ";
     let more = "capabilities { keep net_raw why \"the test\" }\n  syscalls {\n    allow [@system-service, @inet]\n    \
                 allow socket(family == AF_PACKET, type & SOCK_TYPE_MASK == SOCK_RAW)\n  }";
-    let network =
-        format!("bridge {br}\naddress 203.0.113.7/24\nlisten tcp any\nlisten udp any\negress any\nresolver none");
+    let network = format!(
+        "bridge {br}\naddress 203.0.113.7/24\naddress 2001:db8:5::7/64\nlisten tcp any\nlisten udp any\negress any\nresolver none"
+    );
     let m = Machine::with("frames", &network, more, frames);
     let ran: Ran = harness::stockade().arg("run").arg(&m.file).output().unwrap().into();
     assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
@@ -949,6 +955,7 @@ time.sleep(0.5)
     let (mac, own) = (ran.out.trim(), format!("{} ", ran.out.trim()));
     let of_it: Vec<&str> = heard.split('\'').filter_map(|h| h.strip_prefix(&own)).collect();
     assert!(of_it.contains(&"0800"), "{mac} {heard}");
+    assert!(heard.contains("MARK") && !heard.contains("HIDE"), "{mac} {heard}");
     assert!(of_it.iter().all(|t| ["0800", "0806", "86dd"].contains(t)), "{mac} {heard}");
     assert!(!sh("nft list tables").contains("stockade-lan"), "{}", sh("nft list tables; ls /run/stockade/machines"));
     let ran = Machine::new("nolink", "macvlan nosuchlink\naddress 203.0.113.7/24", "pass");
@@ -1388,6 +1395,136 @@ except OSError as e: print(errno.errorcode.get(e.errno, 'timeout'))";
     let second = Machine::new("heir", "private", script);
     assert_eq!(first.name, second.name);
     assert_eq!(second.run(&net).out.trim(), "EHOSTUNREACH");
+}
+
+/// What is sent to a service of the host is never led to a machine that spoke by the same port before, and what was
+/// led to a machine isn't led anywhere when it is gone.
+#[test]
+fn a_machine_takes_no_port_of_the_host() {
+    if !root() {
+        return;
+    }
+    let _one = alone();
+    let net = Net::new();
+    // The peer says by which port it was asked, and asks that port and 5700 from its own when it is told to.
+    let _peer = net.server(
+        &net.peer,
+        "
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('198.51.100.2', 5700))
+def loop():
+    while True:
+        data, a = s.recvfrom(100)
+        if data == b'own': s.sendto(str(a[1]).encode(), a)
+        else: s.sendto(b'for the host', ('198.51.100.1', int(data)))
+threading.Thread(target=loop, daemon=True).start()",
+    );
+    let asked = |port: &str| {
+        net.python(
+            &net.host,
+            &format!(
+                "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', {port})); s.settimeout(3)
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'{port}', ('198.51.100.2', 5700))
+try: print(s.recv(100).decode())
+except socket.timeout: print('nothing')"
+            ),
+        )
+    };
+    let script = "
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5); s.bind(('', 5700)); s.connect(('198.51.100.2', 5700))
+s.send(b'own'); print('by', s.recv(100).decode()); print('ready'); time.sleep(60)";
+    let m = Machine::new("shadow", "private\nconnect udp 5700 to 198.51.100.2", script);
+    for ends in [Running::stop as fn(Running), Running::crash] {
+        let running = m.start(&net);
+        running.says("ready");
+        let said = running.said();
+        let by = said.lines().find_map(|l| l.strip_prefix("by ")).unwrap().to_owned();
+        assert!(by.parse::<u16>().unwrap() >= 52000, "{said}");
+        assert_eq!(asked("5700"), "for the host");
+        ends(running);
+        let status: Ran = net.stockade().arg("status").output().unwrap().into();
+        assert_eq!(status.code, 0, "{}", status.err);
+        assert_eq!(asked(&by), "for the host", "the kernel still leads it to {}", m.name);
+        assert!(!net.host("nft list tables").contains("shadow"), "{}", status.out);
+    }
+    let high = Machine::new("high", "private\npublish udp 52000 -> 5000\nlisten udp 5000", "pass").run(&net);
+    assert!(high.code == 125 && high.err.contains("E0519"), "{}", high.err);
+    let own = Machine::new("high", "private\npublish udp 127.0.0.1:52000 -> 5000\nlisten udp 5000", "pass").run(&net);
+    assert_eq!(own.code, 0, "{}", own.err);
+}
+
+/// The kernel has one table of neighbours for all namespaces: a machine has no more than its few places in it, whomever
+/// it looks for, and whomever it says to be.
+#[test]
+fn a_machine_does_not_fill_the_tables_of_neighbours() {
+    if !root() {
+        return;
+    }
+    let _one = alone();
+    let net = Net::new();
+    // `entries` of all namespaces, in hexadecimal (neigh_stat_seq_show(), net/core/neighbour.c).
+    let entries = || -> usize {
+        ["arp", "ndisc"]
+            .iter()
+            .map(|t| std::fs::read_to_string(format!("/proc/net/stat/{t}_cache")).unwrap())
+            .map(|t| usize::from_str_radix(t.lines().nth(1).unwrap().split_whitespace().next().unwrap(), 16).unwrap())
+            .sum()
+    };
+    let looks = "
+import random
+own = [l.split() for l in open('/proc/net/if_inet6') if l.split()[5] == 'host0'][0][0]
+for near in (own[:16], 'fe80' + '0' * 12):
+    for n in range(600):
+        s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.setblocking(False)
+        to = bytes.fromhex(near) + random.randbytes(8)
+        try: s.sendto(b'x', (socket.inet_ntop(socket.AF_INET6, to), 9, 0, socket.if_nametoindex('host0')))
+        except OSError: pass
+print('ready'); time.sleep(60)";
+    let says = "
+import random
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); s.bind(('host0', 0)); mac = s.getsockname()[4]
+route = [l.split() for l in open('/proc/net/route').readlines()[1:]]
+gateway = bytes.fromhex([r[2] for r in route if r[1] == '00000000'][0])[::-1]
+own = bytes.fromhex([l.split() for l in open('/proc/net/if_inet6') if l.split()[5] == 'host0'][0][0])
+host = own[:15] + bytes([1])
+group = bytes.fromhex('ff0200000000000000000001ff') + host[13:]
+def total(b):
+    n = sum(int.from_bytes(b[i:i+2], 'big') for i in range(0, len(b), 2)); n = (n >> 16) + (n & 65535)
+    return (~(n + (n >> 16)) & 65535).to_bytes(2, 'big')
+for n in range(600):
+    s.send(bytes([255] * 6) + mac + bytes.fromhex('0806000108000604 0001') + mac + random.randbytes(4) + bytes(6) + gateway)
+    source = bytes.fromhex('fe80000000000000') + random.randbytes(8)
+    text = bytes([135, 0, 0, 0, 0, 0, 0, 0]) + host + bytes([1, 1]) + mac
+    text = text[:2] + total(source + group + len(text).to_bytes(4, 'big') + bytes([0, 0, 0, 58]) + text) + text[4:]
+    s.send(bytes.fromhex('3333ff') + host[13:] + mac + bytes.fromhex('86dd60000000') + len(text).to_bytes(2, 'big') + bytes([58, 255]) + source + group + text)
+# What the kernel doesn't follow would leave under the machine's own address.
+raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+for kind in (130, 143, 135, 136):
+    try: raw.sendto(bytes([kind, 0, 0, 0]) + bytes(20), ('2001:db8:1::2', 0))
+    except OSError: pass
+print('ready'); time.sleep(60)";
+    let raw = "capabilities { keep net_raw why \"the test\" }\n  syscalls {\n    allow [@system-service, @inet]\n    \
+               allow socket(family in [AF_PACKET, AF_INET6], type & SOCK_TYPE_MASK == SOCK_RAW)\n  }";
+    let hear = format!(
+        "{HELP}\ns = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x86dd)); s.settimeout(8)
+try:
+    while True:
+        f = s.recv(200)
+        if f[8:12].hex() == 'fd53746f': print('heard', f[6], f[40])
+except OSError: pass"
+    );
+    for (more, script) in [("", looks), (raw, says)] {
+        let ear = net.at(&net.peer, "python3").args(["-c", &hear]).stdout(Stdio::piped()).spawn().unwrap();
+        let before = entries();
+        let m = Machine::with("neighbours", "private\negress any why \"the test\"", more, script);
+        let running = m.start(&net);
+        running.says("ready");
+        let now = entries();
+        assert!(now < before + 100, "{before} -> {now}");
+        assert_eq!(net.python(&net.host, "print(attempt('udp', '198.51.100.2', 9))"), "ECONNREFUSED");
+        running.stop();
+        let heard = ear.wait_with_output().unwrap().stdout;
+        assert_eq!(String::from_utf8_lossy(&heard), "");
+    }
 }
 
 /// Members see who asks; a thousand ports fit under the usual limit of open files.

@@ -46,6 +46,16 @@ pub(super) struct Taken {
     subnets: Vec<u16>,
 }
 
+/// Removes what machines left whose supervisors were killed.
+pub(super) fn clean(home: &Home) -> Result<(), Stop> {
+    let cleaned =
+        home.collect().map_err(|e| Stop::host(format!("can't clean up after machines that are gone: {e}")))?;
+    for fault in cleaned.faults {
+        front::say(&format!("warning: can't clean up after what is gone: {fault}"));
+    }
+    Ok(())
+}
+
 fn run_checked(file: &Path, machine: Option<&str>, report: Option<&Path>) -> Outcome {
     let mut loaded = front::load(file)?;
     if loaded.report() {
@@ -53,11 +63,7 @@ fn run_checked(file: &Path, machine: Option<&str>, report: Option<&Path>) -> Out
     }
     standard_descriptors()?;
     let home = home()?;
-    let cleaned =
-        home.collect().map_err(|e| Stop::host(format!("can't clean up after machines that are gone: {e}")))?;
-    for fault in cleaned.faults {
-        front::say(&format!("warning: can't clean up after what is gone: {fault}"));
-    }
+    clean(&home)?;
     let (mut taken, mut tries) = (Taken::default(), 0);
     let mut deadline = None;
     // Said at once when it can't be written, not after the machine's end.

@@ -12,8 +12,8 @@ use std::fmt;
 #[derive(Default, Serialize)]
 struct Status {
     machine: String,
-    /// `starting`, `running`, `unreadable` when its record is damaged, or `gone`: then the next command that
-    /// changes something removes what is left.
+    /// `starting`, `running`, `unreadable` when its record is damaged, or `gone`: its supervisor was killed, and
+    /// what it left is removed after this was said.
     state: &'static str,
     /// Pid of the program, once it was released.
     program: Option<i32>,
@@ -88,7 +88,9 @@ impl fmt::Display for Status {
 
 pub(super) fn status(machine: Option<&str>, json: bool) -> Outcome {
     let fail = |e: std::io::Error| Stop::host(format!("can't read the state folder: {e}"));
-    let mut list: Vec<Status> = super::run::home()?.machines().map_err(fail)?.into_iter().map(Status::of).collect();
+    let home = super::run::home()?;
+    let mut list: Vec<Status> = home.machines().map_err(fail)?.into_iter().map(Status::of).collect();
+    super::run::clean(&home)?;
     if let Some(name) = machine {
         list.retain(|s| s.machine == name);
     }

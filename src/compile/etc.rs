@@ -83,8 +83,9 @@ impl Tree<'_, '_> {
         }
         if policy.boots() && !w.accepts_configuration {
             // systemd-networkd, if the image runs it, would else take our addresses away and ask for others.
+            let link_local = if w.link_local { "ipv6" } else { "no" };
             let mut text = format!(
-                "# By Stockade.\n[Match]\nName={INSIDE}\n\n[Network]\nDHCP=no\nIPv6AcceptRA=no\nLinkLocalAddressing=ipv6\nLLMNR=no\n"
+                "# By Stockade.\n[Match]\nName={INSIDE}\n\n[Network]\nDHCP=no\nIPv6AcceptRA=no\nLinkLocalAddressing={link_local}\nLLMNR=no\n"
             );
             for i in &w.inside {
                 text.push_str(&format!("Address={}/{}\n", i.address, i.prefix));

@@ -168,6 +168,13 @@ pub(super) fn not_to_link(name: &str) -> Value {
     compare("!=", meta("oifname"), json!(name))
 }
 
+/// A fragment that goes on with another header, so that the protocol may stand in a later one: hop-by-hop options,
+/// routing, a fragment again, authentication, destination options, mobility (RFC 8200, 4.1 and 4.5).
+pub(super) fn hides_protocol() -> Value {
+    let next = json!({ "exthdr": { "name": "frag", "field": "nexthdr" } });
+    compare("==", next, json!({ "set": [0, 43, 44, 51, 60, 135] }))
+}
+
 /// IPv4, or IPv6.
 pub(super) fn is_v4(yes: bool) -> Value {
     compare("==", meta("nfproto"), json!(if yes { "ipv4" } else { "ipv6" }))
@@ -251,6 +258,11 @@ pub(super) fn invalid() -> Value {
     compare("in", json!({ "ct": { "key": "state" } }), json!("invalid"))
 }
 
+/// The same, or one that the kernel doesn't follow.
+pub(super) fn unknown() -> Value {
+    compare("in", json!({ "ct": { "key": "state" } }), json!(["invalid", "untracked"]))
+}
+
 /// A packet of TCP that begins no connection: of FIN, SYN, RST and ACK it has others than SYN (RFC 9293, 3.5).
 pub(super) fn no_start() -> Value {
     compare("!=", json!({ "&": [payload("tcp", "flags"), 0x17] }), json!(2))
@@ -310,9 +322,17 @@ pub(super) fn dnat(to: IpAddr, port: Option<u16>) -> Value {
     }
 }
 
-/// Gets the host's own address as its source.
-pub(super) fn masquerade() -> Value {
-    json!({ "masquerade": null })
+/// A protocol with ports.
+pub(super) fn has_ports() -> Value {
+    compare("==", meta("l4proto"), json!({ "set": ["tcp", "udp", "udplite", "dccp", "sctp"] }))
+}
+
+/// Gets the host's own address as its source, and one of these ports.
+pub(super) fn masquerade(ports: Option<(u16, u16)>) -> Value {
+    match ports {
+        Some((first, last)) => json!({ "masquerade": { "port": { "range": [first, last] } } }),
+        None => json!({ "masquerade": null }),
+    }
 }
 
 /// The ports of one line, by what else the rule needs.

@@ -2,8 +2,8 @@
 
 use super::Cx;
 use super::firewall::{self as nft, Chain, Table};
-use crate::address::{BROADCAST, Block, LINK_LOCAL_V6, LOOPBACK, MULTICAST_V6, NOT_IMPLIED};
-use crate::policy::network::{Network, Publish, Resolver, Use};
+use crate::address::{BROADCAST, Block, LOOPBACK, NOT_IMPLIED};
+use crate::policy::network::{Network, Publish, Resolver, SOURCE_PORTS, Use};
 use crate::source::Origin;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
@@ -97,6 +97,8 @@ pub struct Wiring {
     pub resolvers: Vec<IpAddr>,
     /// systemd-networkd of the host has to be told to leave the link alone.
     pub networkd: bool,
+    /// The machine's end gets a link-local address of the kernel's.
+    pub link_local: bool,
     /// Neither networkd's nor the kernel's own configuration changes it.
     pub accepts_configuration: bool,
 }
@@ -135,7 +137,17 @@ pub fn subnet(pool: usize, zone: Option<u16>, number: u16) -> [Interface; 4] {
     let v4 = |n: u8| IpAddr::V4(Ipv4Addr::new(base[0], base[1], high, low + n));
     let v6 = |n: u128| IpAddr::V6(Ipv6Addr::from_bits(base6 | u128::from(index) << 64 | n));
     let end = |address, prefix, gateway| Interface { address, prefix, gateway };
-    [end(v4(1), 30, None), end(v4(2), 30, Some(v4(1))), end(v6(1), 64, None), end(v6(2), 64, Some(v6(1)))]
+    // Of both families the two ends alone: the kernel's tables of neighbours are one for all namespaces, and who is
+    // asked for in vain has a place in them (neighbour.c, gc_thresh3).
+    [end(v4(1), 30, None), end(v4(2), 30, Some(v4(1))), end(v6(1), 126, None), end(v6(2), 126, Some(v6(1)))]
+}
+
+/// An address that a machine may have been given, by whatever pool.
+pub fn is_given(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(a) => POOLS.iter().flatten().any(|p| a.octets().starts_with(p)),
+        IpAddr::V6(a) => [ALONE6, ZONES6].iter().any(|p| a.to_bits() >> 80 == p >> 80),
+    }
 }
 
 /// All addresses of a zone.
@@ -202,6 +214,7 @@ pub(super) fn compile(cx: &mut Cx<'_>) -> Option<Wiring> {
         forwarding: [false; 2],
         resolvers,
         networkd: cx.host.network.networkd,
+        link_local: !network.value.is_routed(),
         accepts_configuration: false,
     };
     match &network.value {
@@ -330,20 +343,9 @@ fn host_table(cx: &Cx<'_>, link: &str, w: &Wiring) -> Table {
         guard.implied(rule.collect(), spoof);
     }
     for i in &w.inside {
-        let v4 = i.address.is_ipv4();
-        let mut rule = vec![nft::is_v4(v4)];
-        rule.push(nft::address("!=", "saddr", Block::host(i.address)));
-        if !v4 {
-            // Neighbours are found by link-local addresses (RFC 4861).
-            rule.push(nft::address("!=", "saddr", LINK_LOCAL_V6));
-        }
-        rule.push(nft::drop());
-        guard.implied(rule, spoof);
+        let other = nft::address("!=", "saddr", Block::host(i.address));
+        guard.implied(vec![nft::is_v4(i.address.is_ipv4()), other, nft::drop()], spoof);
     }
-    // They speak among themselves and to groups (RFC 4291, 2.5.6).
-    let near = [LINK_LOCAL_V6, MULTICAST_V6].map(|b| nft::address("!=", "daddr", b));
-    let far = [nft::address("==", "saddr", LINK_LOCAL_V6)].into_iter().chain(near).chain([nft::drop()]);
-    guard.implied(far.collect(), spoof);
     if w.inside.iter().all(|i| i.address.is_ipv4()) {
         guard.implied(vec![nft::is_v4(false), nft::drop()], spoof);
     }
@@ -422,11 +424,13 @@ fn host_table(cx: &Cx<'_>, link: &str, w: &Wiring) -> Table {
         source.implied(rule, "members of a zone know each other");
     }
     for i in &w.inside {
-        let rule = vec![nft::address("==", "saddr", Block::host(i.address)), nft::not_to_link(link), nft::masquerade()];
-        source.implied(rule, "to others it is the host");
+        let leaves = vec![nft::address("==", "saddr", Block::host(i.address)), nft::not_to_link(link)];
+        let with_ports = [leaves.clone(), vec![nft::has_ports(), nft::masquerade(Some(SOURCE_PORTS))]].concat();
+        source.implied(with_ports, "to others it is the host, by ports that no service of it has");
+        source.implied([leaves, vec![nft::masquerade(None)]].concat(), "to others it is the host");
     }
     for b in LOOPBACK {
-        let rule = vec![nft::to_link(link), nft::address("==", "saddr", b), nft::masquerade()];
+        let rule = vec![nft::to_link(link), nft::address("==", "saddr", b), nft::masquerade(None)];
         source.implied(rule, "answers to the host's loopback find their way back");
     }
     let chains = vec![guard, out, inward, forward, input, from_host, arriving, leaving, source];
@@ -441,7 +445,8 @@ const SPECIAL: &str = "link-local, multicast, broadcast and metadata addresses a
 pub(super) fn out_rules(cx: &Cx<'_>, w: &Wiring, out: &mut Chain) {
     let policy = cx.policy;
     out.implied(nft::known(), "answers to what was let through");
-    out.implied(vec![nft::invalid(), nft::drop()], "a packet that belongs to nothing");
+    // What isn't followed isn't translated either (nf_conntrack_icmpv6_init_net()), and would name the machine.
+    out.implied(vec![nft::unknown(), nft::drop()], "a packet that belongs to nothing");
     for b in LOOPBACK {
         // A translation of the host's own may lead there.
         out.implied(vec![nft::address("==", "daddr", b), nft::reject()], "the host's loopback is the host's alone");
@@ -539,6 +544,8 @@ mod tests {
             }
         }
         let [.., last] = subnet(0, None, SUBNETS - 1);
+        assert!(subnet(2, Some(0), 0).iter().chain([&last]).all(|i| is_given(i.address)));
+        assert!(!["10.85.0.1", "192.0.2.1", "fd53:746f:636d::1"].iter().any(|a| is_given(a.parse().unwrap())));
         assert_eq!(last.address.to_string(), "fd53:746f:636b:3fff::2");
         let b = |t| Block::parse(t).unwrap();
         assert_eq!(pool(&[b("192.0.2.0/24"), b("10.83.4.0/30")]), 0);

@@ -84,6 +84,9 @@ fn port_table(machine: &str, link: &str, w: &Wiring) -> Table {
         rule.push(nft::drop());
         guard.implied(rule, spoof);
     }
+    // A first fragment without it, which a receiver needn't take either (RFC 7112).
+    let hidden = vec![nft::from_link(link), nft::is_family(false), nft::hides_protocol(), nft::drop()];
+    guard.implied(hidden, "what a packet is stands in its first part");
     let router = vec![nft::from_link(link), nft::icmp6(&["nd-router-advert", "nd-redirect"]), nft::drop()];
     guard.implied(router, "a machine is no router (RFC 6104)");
     for server in [67, 547] {

@@ -287,8 +287,8 @@ impl Host<'_> {
             Action::ConfigureOutside { link, addresses } => {
                 network_lane::configure_outside(link, addresses).map_err(|e| self.io(step, &e))
             }
-            Action::ConfigureInside { addresses, accepts_configuration } => {
-                network_lane::configure_inside(self.init.0, addresses, *accepts_configuration)
+            Action::ConfigureInside { addresses, accepts_configuration, link_local } => {
+                network_lane::configure_inside(self.init.0, addresses, *accepts_configuration, *link_local)
                     .map_err(|e| self.io(step, &e))
             }
             _ => Err(self.fault(step, Detail::Call, Errno::ENOSYS)),
@@ -304,7 +304,7 @@ impl Host<'_> {
             Action::LockMachine(o) => Some(o.clone()),
             _ => None,
         });
-        let Objects { cgroups, tables, link, zone } = objects.unwrap_or_default();
+        let Objects { cgroups, tables, link, zone, addresses } = objects.unwrap_or_default();
         let exposure = self.plan.steps().iter().find_map(|s| match &s.action {
             Action::CommitState(exposure) => Some(exposure.clone()),
             _ => None,
@@ -316,6 +316,7 @@ impl Host<'_> {
             tables,
             link,
             zone,
+            addresses,
             supervisor: std::process::id(),
             program: self.program.0,
             digest: self.digest.clone(),
@@ -485,8 +486,8 @@ impl Host<'_> {
                     });
                     link.map_or(Ok(Vec::new()), |l| forwarding::differs(l, *v4, *v6)).map_err(|e| self.io(step, &e))?
                 }
-                Action::ConfigureInside { addresses, accepts_configuration } => {
-                    network_lane::differs(self.init.0, addresses, *accepts_configuration)
+                Action::ConfigureInside { addresses, accepts_configuration, link_local } => {
+                    network_lane::differs(self.init.0, addresses, *accepts_configuration, *link_local)
                         .map_err(|e| self.io(step, &e))?
                 }
                 _ => Vec::new(),

@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::path::Path;
 
 /// CLONE_NEWNET
 const NETWORK: u64 = 0x4000_0000;
@@ -114,7 +115,7 @@ pub(super) fn tell_networkd(path: &str, content: &str) -> io::Result<()> {
     if fs::read_to_string(path).is_ok_and(|t| t == content) {
         return Ok(());
     }
-    if let Some(folder) = std::path::Path::new(path).parent() {
+    if let Some(folder) = Path::new(path).parent() {
         fs::create_dir_all(folder)?;
     }
     fs::write(path, content)?;
@@ -166,6 +167,9 @@ fn first_name(pid: i32) -> String {
 pub(super) fn configure_outside(link: &str, addresses: &[Interface]) -> io::Result<()> {
     settings(link, false)?;
     if !addresses.is_empty() {
+        // Only questions from the link's own network for its own address are answered, and remembered: the machine
+        // neither fills the host's table of neighbours nor asks which other addresses it has (ip-sysctl.rst).
+        fs::write(format!("/proc/sys/net/ipv4/conf/{link}/arp_ignore"), "2")?;
         forwarding::link(link)?;
     }
     up_again(link, addresses)
@@ -217,7 +221,7 @@ fn settings(link: &str, listens: bool) -> io::Result<()> {
 }
 
 /// The machine's end.
-pub(super) fn configure_inside(pid: i32, addresses: &[Interface], listens: bool) -> io::Result<()> {
+pub(super) fn configure_inside(pid: i32, addresses: &[Interface], listens: bool, link_local: bool) -> io::Result<()> {
     inside(pid, || {
         let routes = Routes::open()?;
         routes.up(routes.index("lo")?)?;
@@ -225,6 +229,11 @@ pub(super) fn configure_inside(pid: i32, addresses: &[Interface], listens: bool)
         settings(INSIDE, listens)?;
         if listens {
             return Ok(());
+        }
+        let modes = format!("/proc/sys/net/ipv6/conf/{INSIDE}/addr_gen_mode");
+        if !link_local && files::exists(Path::new(&modes))? {
+            // IN6_ADDR_GEN_MODE_NONE (if_link.h)
+            fs::write(modes, "1")?;
         }
         for i in addresses {
             routes.add_address(index, i)?;
@@ -238,7 +247,7 @@ pub(super) fn configure_inside(pid: i32, addresses: &[Interface], listens: bool)
 }
 
 /// What is in the machine's namespace and not in the plan, or the other way round.
-pub(super) fn differs(pid: i32, addresses: &[Interface], listens: bool) -> io::Result<Vec<String>> {
+pub(super) fn differs(pid: i32, addresses: &[Interface], listens: bool, link_local: bool) -> io::Result<Vec<String>> {
     let seen = inside(pid, || Routes::open()?.look())?;
     let mut out = Vec::new();
     let link = seen.links.iter().find(|(_, n, _)| n == INSIDE);
@@ -253,9 +262,8 @@ pub(super) fn differs(pid: i32, addresses: &[Interface], listens: bool) -> io::R
             out.push(format!("there is a link `{name}`, and no step says so"));
         }
     }
-    let link_local = |a: &IpAddr| matches!(a, IpAddr::V6(a) if a.is_unicast_link_local());
-    let own: Vec<&(u32, IpAddr, u8)> =
-        seen.addresses.iter().filter(|(i, a, _)| *i == index && !link_local(a)).collect();
+    let given = |a: &IpAddr| link_local && matches!(a, IpAddr::V6(a) if a.is_unicast_link_local());
+    let own: Vec<&(u32, IpAddr, u8)> = seen.addresses.iter().filter(|(i, a, _)| *i == index && !given(a)).collect();
     for i in addresses {
         if !own.iter().any(|(_, a, p)| (*a, *p) == (i.address, i.prefix)) {
             out.push(format!("{INSIDE} hasn't the address {}", i.address));

@@ -3,14 +3,16 @@
 //! Crash-only: the lock is the truth. A folder whose lock nobody holds belongs to a dead machine,
 //! whatever its state says, and is removed with everything that it names.
 
+use super::netfilter::{self, Keep};
 use super::{forwarding, groups, netlink, nft, zone};
 use crate::files::{self, list, there};
-use crate::plan::step::{Counter, Exposure, outside_name};
+use crate::plan::step::{Counter, Exposure, is_given, outside_name};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{fstat, lstat};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -38,6 +40,9 @@ pub struct Record {
     /// The zone that it is a member of.
     #[serde(default)]
     pub zone: Option<String>,
+    /// Addresses whose connections the kernel has to forget.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
     /// The supervisor's pid.
     pub supervisor: u32,
     /// Pid of the program; 0 until it was released.
@@ -59,7 +64,7 @@ const FOLDERS: [&str; 5] = ["machines", "ids", "subnets", "zones", "forwarding"]
 pub struct Found {
     /// Its name.
     pub name: String,
-    /// Somebody holds its lock. What nobody holds is gone, and goes with the next command that changes something.
+    /// Somebody holds its lock. What nobody holds is gone, and goes with the next `run` or `status`.
     pub held: bool,
     /// There is a record.
     pub written: bool,
@@ -200,6 +205,11 @@ impl Home {
                 note(format!("table {family} {table}"), nft::delete(family, table));
             }
         }
+        // Without link and rules nothing makes new ones.
+        let own: Vec<IpAddr> = record.addresses.iter().copied().filter(|a| is_given(*a)).collect();
+        if !own.is_empty() {
+            note("its connections".to_owned(), netfilter::forget_connections(&own, Keep::Nothing));
+        }
         if let Some(zone) = &record.zone {
             note(format!("zone {zone}"), zone::leave(self, zone, name));
         }
@@ -327,6 +337,7 @@ fn empty(name: &str) -> Record {
         tables: Vec::new(),
         link: None,
         zone: None,
+        addresses: Vec::new(),
         supervisor: 0,
         program: 0,
         digest: String::new(),
@@ -460,6 +471,7 @@ mod tests {
             tables: vec![("inet".into(), "filter".into())],
             link: Some("eth0".into()),
             zone: Some("../../precious".into()),
+            addresses: vec!["192.0.2.1".parse().unwrap()],
             supervisor: 1,
             program: 0,
             digest: String::new(),

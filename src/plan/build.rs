@@ -23,6 +23,7 @@ pub fn build(c: &Confinement) -> Result<Plan, check::Violation> {
             _ => None,
         }),
         zone: c.wiring.as_ref().and_then(|w| w.zone.as_ref()).map(|z| z.name.clone()),
+        addresses: c.wiring.iter().filter(|w| w.subnet.is_some()).flat_map(|w| &w.inside).map(|i| i.address).collect(),
     };
 
     // Names first: what could collide or be left behind is locked and written down before it exists.
@@ -179,8 +180,11 @@ fn link(p: &mut Builder, w: &Wiring) {
         let action = Action::ConfigureOutside { link: outside.clone(), addresses: w.outside.clone() };
         p.step(Lane::Host, action, w.origin.clone());
     }
-    let action =
-        Action::ConfigureInside { addresses: w.inside.clone(), accepts_configuration: w.accepts_configuration };
+    let action = Action::ConfigureInside {
+        addresses: w.inside.clone(),
+        accepts_configuration: w.accepts_configuration,
+        link_local: w.link_local,
+    };
     p.step(Lane::Host, action, w.origin.clone());
 }
 

@@ -168,6 +168,7 @@ fn is_undone(steps: &[super::step::Step], action: &Action) -> bool {
     steps.iter().any(|s| match (&s.action, action) {
         (Action::LockMachine(o), Action::CreateCgroup(g)) => o.cgroups.contains(&g.path),
         (Action::LockMachine(o), Action::LoadTable(t)) => o.tables.iter().any(|(f, n)| (f, n) == (&t.family, &t.name)),
+        (Action::LockMachine(o), Action::ForgetConnections { addresses }) => o.addresses == *addresses,
         (Action::LockMachine(o), Action::JoinZone { zone, .. }) => o.zone.as_ref() == Some(&zone.name),
         (Action::LockMachine(o), Action::CreateLink { kind: LinkKind::Veth { outside, .. }, .. }) => {
             o.link.as_ref() == Some(outside)
@@ -225,7 +226,11 @@ pub fn check(plan: &Plan) -> Result<(), Violation> {
                 return fail(i, "the supervisor locks and compares");
             }
             (
-                Action::CreateCgroup(_) | Action::LoadTable(_) | Action::JoinZone { .. } | Action::CreateLink { .. },
+                Action::CreateCgroup(_)
+                | Action::LoadTable(_)
+                | Action::JoinZone { .. }
+                | Action::ForgetConnections { .. }
+                | Action::CreateLink { .. },
                 _,
             ) if !is_undone(steps, &s.action) => {
                 return fail(i, "what is left behind is written down with the lock, for its undo");
@@ -314,6 +319,7 @@ mod tests {
             forwarding: [true; 2],
             networkd: true,
             resolvers: Vec::new(),
+            link_local: false,
             accepts_configuration: false,
         }
     }

@@ -42,7 +42,8 @@ impl fmt::Display for Action {
                 let tables = o.tables.iter().map(|(family, name)| format!("table {family} {name}"));
                 let tables = tables.chain(o.link.iter().map(|l| format!("link {l}")));
                 let zone = o.zone.iter().map(|z| format!("zone {z}"));
-                let list: Vec<String> = o.cgroups.iter().cloned().chain(tables).chain(zone).collect();
+                let addresses = o.addresses.iter().map(ToString::to_string);
+                let list: Vec<String> = o.cgroups.iter().cloned().chain(tables).chain(zone).chain(addresses).collect();
                 if list.is_empty() { Ok(()) } else { write!(f, ", note {}", list.join(" ")) }
             }
             Action::ReserveIds(r) => write!(f, "reserve ids {}", ranges(r)),
@@ -192,7 +193,10 @@ fn network(f: &mut fmt::Formatter<'_>, a: &Action) -> fmt::Result {
         Action::ConfigureInside { accepts_configuration: true, .. } => {
             write!(f, "set lo up; {INSIDE} is left to the machine")
         }
-        Action::ConfigureInside { addresses, .. } => write!(f, "set lo and {INSIDE} up with {}", list(addresses)),
+        Action::ConfigureInside { addresses, link_local, .. } => {
+            write!(f, "set lo and {INSIDE} up with {}", list(addresses))?;
+            if *link_local { Ok(()) } else { f.write_str(", no link-local address") }
+        }
         _ => Ok(()),
     }
 }

@@ -8,11 +8,12 @@ pub use crate::compile::exposure::Exposure;
 pub use crate::compile::firewall::{GROUP, Table};
 pub use crate::compile::landlock::{Landlock, PathRule, PortRule, file_only};
 pub use crate::compile::mounts::{Attributes, HostPath, Shown, TreeStep};
-pub use crate::compile::network::{Hold, INSIDE, Interface, Kind as LinkKind, Zone, outside_name, subnet};
+pub use crate::compile::network::{Hold, INSIDE, Interface, Kind as LinkKind, Zone, is_given, outside_name, subnet};
 pub use crate::compile::users::{Credentials, Range, outside};
 pub use crate::source::Origin;
 use crate::sys::confine::Instruction;
 use serde::{Serialize, Serializer};
+use std::net::IpAddr;
 
 /// A machine's launch, from the first lock to exec. Only [`super::build`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -65,6 +66,8 @@ pub struct Objects {
     pub link: Option<String>,
     /// Membership of a zone.
     pub zone: Option<String>,
+    /// Addresses whose connections the kernel has to forget.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// What is done. Each action is complete: what it needs at run time besides is a process or a descriptor
@@ -141,6 +144,8 @@ pub enum Action {
         addresses: Vec<Interface>,
         /// The network it is on may tell it more.
         accepts_configuration: bool,
+        /// The kernel gives it a link-local address (RFC 4862, 5.3).
+        link_local: bool,
     },
     /// clone3(2) of the builder into a mount namespace of its own; for an ordinary user into a user
     /// namespace as well, in which uid and gid are its id 0.

@@ -221,6 +221,11 @@ impl Grants {
     }
 }
 
+/// The ports by which machines speak to others: of those that IANA gives to no service (RFC 6335, 6) the ones above
+/// WireGuard's 51820. A connection's answer is led to the machine before anybody on the host is asked, so a machine that
+/// could speak by the port of a service would get what is meant for that.
+pub const SOURCE_PORTS: (u16, u16) = (52000, 65535);
+
 const OTHERS: &[&str] = &["publish", "listen", "connect", "egress", "resolver", "address", "remove", "override"];
 
 pub(super) fn read(cx: &mut Context<'_>, s: &Statement, out: &mut Grants) {

@@ -1,7 +1,7 @@
 //! What of `network` and `limits` goes together, and what nothing could enforce.
 
 use super::capabilities::Grant;
-use super::network::{Network, Port, Protocol, Publish, Resolver, Use};
+use super::network::{Network, Port, Protocol, Publish, Resolver, SOURCE_PORTS, Use};
 use super::reader::Context;
 use super::resolve::{Grants, Value};
 use crate::address::{Block, LOOPBACK};
@@ -115,6 +115,12 @@ fn published(cx: &mut Context<'_>, g: &Grants, p: &Publish, network: &Spanned<Ne
         };
         let text = format!("a port can't be published with `network {}`", network.value);
         return cx.error("E0519", p.span, text, help);
+    }
+    let (first, _) = SOURCE_PORTS;
+    if p.outside.1 >= first && p.address.is_none_or(|a| !a.is_loopback()) {
+        let text =
+            format!("by ports from {first} on the host speaks for its machines: an answer to one would be taken");
+        return cx.error("E0519", p.span, text, format!("publish a port below {first}, or on a loopback address"));
     }
     let heard = |port: u16| {
         g.ports.iter().any(|l| l.how == Use::Listen && l.protocol == p.protocol && l.port.is_none_or(|n| n == port))
