@@ -227,7 +227,7 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Say which machines run, who reaches them, and which limits they met
+    /// Say which machines run, who reaches them, and which limits they met; remove what killed ones left
     #[command(after_help = "Exit codes: 0, and 1 when the machine that is named doesn't run.")]
     Status {
         /// One machine
